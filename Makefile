@@ -1,0 +1,57 @@
+# make demo    the whole product in 15 seconds: a real server, a noisy synthetic actor, a live table, one picture
+# make test    lint, types and every test, as CI runs them
+# make lint    ruff and mypy only;  make format  lets ruff rewrite;  make clean  removes what these made
+#
+# Each target makes .venv by itself and installs what it needs once. The demo needs no torch; the tests do.
+
+PYTHON ?= python3
+# Pinned, and installed before the rest: a range would draw the newest build with its several GB of GPU packages.
+TORCH ?= torch==2.13.0
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Twice quiet: errors only. Warnings about an index that lacks a package come by the dozen.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# Stamps live inside .venv, so that removing it forgets them too.
+MADE := $(VENV)/.made
+PACKAGES := streamer model bench tests
+# A few threads of every library on two cores only get in each other's way, and make timings jump.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint format clean
+.DELETE_ON_ERROR:
+
+demo: $(MADE)/demo
+	$(BIN)/hpstm demo $(DEMO_ARGS)
+
+test: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(MADE)/test
+	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/mypy
+
+format: $(MADE)/test
+	$(BIN)/ruff check --fix $(PACKAGES)
+	$(BIN)/ruff format $(PACKAGES)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(MADE)/demo: pyproject.toml | $(BIN)/python
+	@echo "installing the filter, the server and the demo into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[bench]'
+	@mkdir -p $(MADE) && touch $@
+
+$(MADE)/test: pyproject.toml | $(BIN)/python
+	@echo "installing $(TORCH) and the training and development extras into $(VENV) (once) ..."
+	@$(PIP) install '$(TORCH)'
+	@$(PIP) install --editable '.[train,bench,dev]'
+	@mkdir -p $(MADE) && touch $@ $(MADE)/demo
+
+clean:
+	rm -rf $(VENV) build dist demo_out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +

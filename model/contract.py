@@ -1,0 +1,108 @@
+"""What an exported model says of itself: the metadata inside the ONNX files, and the check that refuses another.
+
+Pure Python: the streamer imports it. export.py writes it, every runtime reads it before it starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from model.skeleton import JOINTS, PARENTS
+
+VERSION = 1
+KEY = "hpstm_contract"  # name of the metadata entry
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class ContractError(ValueError):
+    """A model file that this code cannot run; says which entry differs and what to do."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything a runtime in any language needs to drive the graphs, whose inputs export.py lists."""
+
+    version: int
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    units: str  # of positions: metres
+    axes: str  # world axes
+    rotations: str
+    window: int  # ring slots W
+    layers: int
+    heads: int
+    head_width: int
+    latent: int
+    state: Mapping[str, tuple[int, ...]]  # groups of the actor's state and their shapes; all zeros at the start
+    angular_hz: tuple[float, ...]  # (D,) rotary angular frequencies [rad/s]; phase = these x seconds since any epoch
+    blocked: float  # what an empty ring slot holds in ``blocked``
+    tau_s: tuple[float, float]  # reach of the pose head
+    calibration_events_s: tuple[float, ...]
+    calibration_longest_step_s: float
+    rest_offsets_m: tuple[tuple[float, float, float], ...]
+    tolerance_mm: float  # how far a runtime may be from the torch reference
+    weights_sha256: str
+    name: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Contract:
+        """Raises ContractError when an entry is missing or of another version or skeleton."""
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ContractError(
+                f"{source}: the model's contract is not JSON ({error}); export the model again"
+            ) from error
+        if raw.get("version") != VERSION:
+            raise ContractError(
+                f"{source}: contract version {raw.get('version')!r}, this program runs {VERSION}; export the model "
+                "again with `hpstm export`, or install the hpstm-live version that wrote it"
+            )
+        missing = [field.name for field in fields(cls) if field.name not in raw]
+        if missing:
+            raise ContractError(f"{source}: the contract lacks {', '.join(missing)}; export the model again")
+        known: dict[str, Any] = {field.name: _tuples(raw[field.name]) for field in fields(cls)}
+        contract = cls(**known)
+        for name, want in (("joints", JOINTS), ("parents", PARENTS)):
+            if getattr(contract, name) != want:
+                raise ContractError(f"{source}: the contract's {name} are not those of smpl_24; export the model again")
+        return contract
+
+    def check_shapes(self, shapes: dict[str, tuple[int | str | None, ...]], source: str) -> None:
+        """Compare a graph's input shapes with the contract; symbolic axes (the batch) pass."""
+        want = self.input_shapes()
+        for name, shape in shapes.items():
+            if name not in want:
+                raise ContractError(f"{source}: input {name!r} is not in the contract; export the model again")
+            got = tuple(shape[1:])
+            if got != want[name]:
+                raise ContractError(
+                    f"{source}: input {name!r} has shape {got} after the batch, the contract {want[name]}"
+                )
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every input of the graphs after the batch axis."""
+        j, ring = len(self.joints), (self.heads, self.window, self.head_width)
+        rings = {f"{kind}_{i}": ring for i in range(self.layers) for kind in ("keys", "values")}
+        return rings | dict(self.state) | {
+            "frame": (6, j), "time": (1 + 2 * len(self.angular_hz),), "blocked": (self.window,),
+            "latent": (self.latent,), "tau_s": (), "offsets_m": (j, 3), "previous": (j, 4),
+        }  # fmt: skip
+
+
+def _tuples(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

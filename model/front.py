@@ -1,0 +1,349 @@
+"""The part of the filter that has no weights: anchor, fast-to-slow causal filters, noise level, history, features.
+
+One ``step`` serves training (in a loop over time), the live step and the exported graph, so they cannot drift apart.
+It holds what must vanish on clean input: ``noise_m2`` goes to zero when bones are rigid and motion is smooth.
+The network (causal.py) only sees ``features``; ``evidence`` is what the head's gates mix.
+
+Every tensor has four axes (B, channel, xyz or 1, point): nothing needs reshaping on the way, and what is the same for
+x, y and z runs along the points. In the exported graph either costs as much as the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.kinematics import fork_axis_weights, fork_frames, frames_of
+from model.skeleton import FORK_CHILDREN, PARENTS, J, ancestor_matrix, rest_directions, rest_lengths_m, rest_offsets
+
+N = J + 1  # filtered points: the joints, relative to the anchor, and the anchor itself
+FILTER_TAU_S = (0.03, 0.08, 0.2)  # time constants of the causal filters, fast to slow
+K = len(FILTER_TAU_S)
+HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
+KERNEL_S = 0.1  # half width of the smoothing kernel over the history
+MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters
+FEATURES = J * 29 + 19
+DOUBT_M = 0.002  # noise up to which a frame's bones count in full for the skeleton, then by inverse variance
+RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
+
+_FAR_S = 1e3  # age of history slots that were never written
+_RESET_S = 0.1  # a joint missing for longer starts its filters anew
+_COAST_S = 0.15  # time constant by which a missing joint's velocity fades
+
+
+class Frame(NamedTuple):
+    """One frame of B actors; positions are relative to a fixed origin of the actor, absent ones are zero."""
+
+    positions: Tensor  # (B, 1, 3, J) m
+    mask: Tensor  # (B, 1, 1, J) 1 = present
+    confidence: Tensor  # (B, 1, 1, J) 0..1
+    derived: Tensor  # (B, 1, 1, J) 1 = made of other joints by the layout, not measured
+    dt_s: Tensor  # (B, 1, 1, 1) since the actor's previous frame; 0 on its first
+
+
+class State(NamedTuple):
+    """What the front remembers of each actor; all zeros at the start."""
+
+    seen: Tensor  # (B, 1, 1, N) 1 = was present once
+    age_s: Tensor  # (B, 1, 1, N) since it was last present
+    track_s: Tensor  # (B, 1, 1, N) time since its filters started
+    run: Tensor  # (B, 1, 1, J) frames it has been present without a break
+    bone_mean_m: Tensor  # (B, 1, 1, J) running mean of the observed bone length
+    bone_var: Tensor  # (B, 1, 1, J) its running variance [m^2]
+    bone_s: Tensor  # (B, 1, 1, J) time those two have seen
+    jitter_var: Tensor  # (B, 1, 1, J) running variance of the input against its own neighbours in time [m^2]
+    jitter_s: Tensor  # (B, 1, 1, J) time it has seen
+    noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input now [m^2], with the doubt of what is not seen
+    point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
+    velocity: Tensor  # (B, K, 3, N) m/s
+    history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
+    history_s: Tensor  # (B, 1, 1, HISTORY) age of each slot
+
+
+# The state as the exported graph passes it: parts that share their last axes are joined along the channel.
+GROUPS = {
+    "tracks": ("seen", "age_s", "track_s"),
+    "noise": ("bone_var", "jitter_var"),
+    "watched": ("bone_s", "jitter_s"),
+    "joints": ("run", "bone_mean_m", "noise_m2"),
+    "points": ("point_m", "velocity"),
+    "history": ("history_m",),
+    "ages": ("history_s",),
+}
+_SHAPES = {
+    "tracks": (1, 1, N), "noise": (1, 1, J), "watched": (1, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
+    "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
+}  # fmt: skip
+
+
+def group_shapes() -> dict[str, tuple[int, int, int]]:
+    """Shape of each group of the state after the batch axis."""
+    return {name: (len(GROUPS[name]) * a, b, c) for name, (a, b, c) in _SHAPES.items()}
+
+
+def pack(state: State) -> list[Tensor]:
+    """The state's groups, in the order of ``GROUPS``."""
+    parts = [[getattr(state, name) for name in group] for group in GROUPS.values()]
+    return [torch.cat(group, 1) if len(group) > 1 else group[0] for group in parts]
+
+
+def unpack(groups: Sequence[Tensor]) -> State:
+    """The state of its groups."""
+    parts: dict[str, Tensor] = {}
+    for whole, (name, members) in zip(groups, GROUPS.items(), strict=True):
+        pieces = torch.split(whole, _SHAPES[name][0], 1) if len(members) > 1 else [whole]
+        parts |= dict(zip(members, pieces, strict=True))
+    return State(**parts)
+
+
+def initial_state(batch: int, dtype: torch.dtype = torch.float32) -> State:
+    return unpack([torch.zeros(batch, *shape, dtype=dtype) for shape in group_shapes().values()])
+
+
+def pair(a: float, b: float) -> Tensor:
+    return torch.tensor([a, b], dtype=torch.float64)[:, None, None]
+
+
+def _feature_scaling() -> tuple[Tensor, Tensor]:
+    """(FEATURES,) scale and shift that bring every feature to order one."""
+    joints = [2.0] * 3 * J + [20.0] * 3 * K * J + [0.5] * 3 * K * J  # place, innovations, velocities
+    plain = [1.0] * 5 * J  # present, confidence, derived, seen, age
+    scale = [*joints, *plain, *[0.25] * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0]
+    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * J, *[0.0] * (2 * J + 6 * K), 3.4]
+    return torch.tensor(scale, dtype=torch.float64), torch.tensor(shift, dtype=torch.float64)
+
+
+def _constants() -> dict[str, Tensor]:
+    """Matrices that act on the point axis from the right: x (..., J) @ matrix."""
+    f64 = torch.float64
+    parent = torch.zeros(J, J, dtype=f64)  # each joint's parent's value, zero for the root
+    adjacent = torch.zeros(J, J, dtype=f64)  # mean over the bones that touch a joint
+    for j in range(1, J):
+        parent[PARENTS[j], j] = adjacent[j, j] = adjacent[j, PARENTS[j]] = 1.0
+    spread = torch.zeros(len(FORK_CHILDREN), J, dtype=f64)  # children of the forks -> joints
+    for i, c in enumerate(FORK_CHILDREN):
+        spread[i, c] = 1.0
+    bones = torch.eye(J, dtype=f64) - parent  # positions -> bone vectors; entry 0 is the root's own position
+    root = torch.zeros(1, J, dtype=f64)
+    root[0, 0] = 1.0
+    points = torch.cat([bones, root], 0)  # filtered points -> the same: the root's place is its own plus the anchor's
+    chain = torch.tensor(ancestor_matrix()).T.contiguous()
+    chain[0] = 1.0  # (root, bones) -> positions
+    forks = torch.tensor(fork_axis_weights())  # (2, 2, J)
+    scale, shift = _feature_scaling()
+    others = torch.ones(5, 5, dtype=torch.bool) ^ torch.eye(5, dtype=torch.bool)
+    others[2] = False  # (other node, node) the factors of a Lagrange weight; the middle is the target
+    return {
+        "parent": parent, "adjacent": adjacent / adjacent.sum(0), "fork_spread": spread, "bones": bones,
+        "not_fork": 1 - spread.sum(0), "point_bones": points, "root": root, "chain": chain,
+        "rest": torch.tensor(rest_offsets()).T.contiguous(),
+        "direction": torch.tensor(rest_directions()).T.contiguous(),
+        "fork_rest": torch.tensor(rest_offsets())[list(FORK_CHILDREN)].T.contiguous(),
+        "rest_length": torch.tensor(rest_lengths_m()).clamp(min=0.02), "others": others.double(),
+        "fork_main": forks[:, 0].T.contiguous(), "fork_second": forks[:, 1].T.contiguous(),
+        "fork_rest_frames": fork_frames(torch.tensor(rest_offsets())),
+        "filter_tau": torch.tensor(FILTER_TAU_S, dtype=f64)[:, None, None],
+        "target": torch.tensor([0.0, 0, 1, 0, 0], dtype=f64),
+        # Of bone length and of jitter: variance before anything was seen, the time it counts for, memory, share.
+        "first_var": pair(1e-4, 0.0), "first_s": pair(0.01, 0.0), "memory_s": pair(1.5, 0.5), "watch_s": pair(4.0, 0.5),
+        "share": pair(0.5, 1.0), "feature_scale": scale, "feature_shift": shift,
+    }  # fmt: skip
+
+
+_CONSTANTS = {torch.float64: _constants()}
+_CONSTANTS[torch.float32] = {name: value.float() for name, value in _CONSTANTS[torch.float64].items()}
+
+
+def constant(name: str, like: Tensor) -> Tensor:
+    """A constant matrix of the skeleton in the dtype of ``like``."""
+    return _CONSTANTS[like.dtype][name]
+
+
+class Observation(NamedTuple):
+    """What one frame said against what was expected."""
+
+    points_m: Tensor  # (B, 1, 3, N) joints relative to the anchor, gaps filled, and the anchor
+    innovation_m: Tensor  # (B, K, 3, N) against each filter
+    bone_ratio: Tensor  # (B, 1, 1, J) bone length against its running mean
+
+
+def step(frame: Frame, state: State) -> tuple[State, Observation]:
+    """The next state, and what this frame added; ``features`` makes the network's input of both."""
+    dt = frame.dt_s
+    fade = torch.where(state.age_s > 0, torch.exp(-dt / _COAST_S), 1.0)  # what is missing comes to rest on the body
+    faded = state.velocity * fade
+    predicted = state.point_m + faded * dt  # (B, K, 3, N)
+    anchor = _anchor(frame, state, predicted[:, :1])  # (B, 1, 3, 1)
+    present = torch.cat([frame.mask, frame.mask.amax(3, keepdim=True)], 3)  # (B, 1, 1, N)
+    observed = torch.cat([frame.positions - anchor, anchor], 3)  # (B, 1, 3, N)
+    observed = torch.where(present > 0, observed, predicted[:, :1])
+    stale = torch.maximum(1 - state.seen, (state.age_s > _RESET_S).to(dt))
+    kept = 1 - present * stale  # 0 where filters start anew
+    track = (state.track_s + dt) * kept
+    innovation = (observed - predicted) * kept
+    tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=1e-4))  # young tracks adapt faster
+    theta = torch.exp(-dt / tau)  # (B, K, 1, N)
+    # Fading-memory filters of order two: no lag on constant velocity, with real dt.
+    point = torch.where(kept > 0, predicted + present * (1 - theta * theta) * innovation, observed)
+    rate = present * (1 - theta).square() / dt.clamp(min=1e-3)
+    velocity = (faded + rate * innovation) * kept
+
+    filled = (observed[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
+    first = state.seen[..., J:] <= 0  # the first frame fills the whole history
+    history = torch.cat([torch.where(first, filled, state.history_m[:, :, 1:]), filled], 2)
+    history_s = torch.cat([torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), torch.zeros_like(dt)], 3)
+    run = frame.mask * (state.run + 1)
+    length, valid = _measured_bones(frame)
+    known = state.bone_s > 0
+    error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
+    jitter = _jitter_m2(history[:, :, -5:], history_s[..., -5:])
+    var, watched = _variances(
+        state, torch.cat([error * error, jitter], 1), torch.cat([valid, (run >= 5).to(dt)], 1), dt
+    )
+    gain = (watched[:, :1] - state.bone_s) / watched[:, :1].clamp(min=1e-3)
+    mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
+    seen = torch.maximum(state.seen, present)
+    age = (state.age_s + dt) * (1 - present)
+    doubt = frame.derived * 0.03**2 + (1 - seen[..., :J]) * 0.1**2 + (0.3 * age[..., :J].clamp(max=1.0)).square()
+    bone_var, jitter_var = var.split(1, 1)
+    bone_s, jitter_s = watched.split(1, 1)
+    new = State(
+        seen, age, track, run, mean, bone_var, bone_s, jitter_var, jitter_s, _noise_m2(var, watched) + doubt,
+        point, velocity, history, history_s,
+    )  # fmt: skip
+    return new, Observation(observed, innovation, error / mean.clamp(min=0.02))
+
+
+def _variances(state: State, square: Tensor, valid: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """Running variances (B, 2, 1, J) of bone length and of jitter in time, and the time they have seen.
+
+    Rigid bones bring the first to zero: the sign of clean input that motion cannot imitate.
+    """
+    before = torch.cat([state.bone_s, state.jitter_s], 1)
+    step_s = valid * dt.clamp(min=1e-3)
+    total = before + step_s
+    var = torch.cat([state.bone_var, state.jitter_var], 1)
+    var = torch.where(before > 0, var, constant("first_var", dt))  # the doubt before anything was seen
+    gain = step_s / torch.minimum(total + constant("first_s", dt), constant("memory_s", dt)).clamp(min=1e-3)
+    return var + gain * (square - var), torch.minimum(total, constant("watch_s", dt))
+
+
+def _anchor(frame: Frame, state: State, predicted: Tensor) -> Tensor:
+    """(B, 1, 3, 1) where the body is: the predicted anchor moved by a robust mean of what the present joints say."""
+    expected = predicted[..., J:]
+    error = frame.positions - (predicted[..., :J] + expected)  # (B, 1, 3, J)
+    trust = frame.mask * state.seen[..., :J] * (0.05 + frame.confidence)
+    weight = trust / (1 + error.square().sum(2, keepdim=True) / 0.15**2)
+    move = (weight * error).sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp(min=1e-9)
+    mean = frame.positions.sum(3, keepdim=True) / frame.mask.sum(3, keepdim=True).clamp(min=1.0)  # absent ones are 0
+    return torch.where(state.seen[..., J:] > 0, expected + move, mean)
+
+
+def _measured_bones(frame: Frame) -> tuple[Tensor, Tensor]:
+    """Bone lengths (B, 1, 1, J), and 1 where both ends are present and measured."""
+    bone = frame.positions @ constant("bones", frame.mask)
+    measured = frame.mask * (1 - frame.derived)
+    return torch.sqrt(bone.square().sum(2, keepdim=True)), measured * (measured @ constant("parent", measured))
+
+
+def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
+    """(B, 1, 1, J) squared error an axis of the input two frames ago against the cubic through its four neighbours in
+    real time, in units of one input's variance [m^2]."""
+    node, other = age, age.transpose(2, 3)  # (B, 1, 1, 5), (B, 1, 5, 1)
+    gap = node - other
+    gap = torch.where(gap.abs() < 1e-5, 1e-5, gap)
+    factor = torch.where(constant("others", age) > 0, (age[..., 2:3] - other) / gap, 1.0)
+    target = constant("target", age)
+    weight = factor.prod(2, keepdim=True) * (1 - target) - target  # (B, 1, 1, 5) Lagrange weights, -1 at the target
+    error = (weight @ history).reshape(-1, 1, 3, J)
+    return error.square().mean(2, keepdim=True) / weight.square().sum(3, keepdim=True)
+
+
+def _noise_m2(var: Tensor, watched: Tensor) -> Tensor:
+    """(B, 1, 1, J) noise of the input: bones and jitter in time, half a joint's own and half the body's mean."""
+    known = (watched > 0).to(var)
+    var = var * known * constant("share", var)  # a bone's two ends share its variance
+    body = (var.sum(3, keepdim=True) / known.sum(3, keepdim=True).clamp(min=1.0)).sum(1, keepdim=True)
+    bone, jitter = var.split(1, 1)
+    return 0.5 * (bone @ constant("adjacent", bone) + jitter + body)
+
+
+def features(frame: Frame, state: State, seen: Observation) -> Tensor:
+    """(B, FEATURES) what the network sees; every entry of order one and bounded."""
+    size = torch.where(state.bone_s > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
+    noise = torch.log(state.noise_m2.clamp(min=1e-7))
+    moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
+    seen_age = torch.cat([state.seen, state.age_s], 1)[..., :J]
+    scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
+    log_dt = torch.log(frame.dt_s.clamp(min=1e-3))
+    flat = [moves[..., :J].flatten(1), scalars.flatten(1), moves[:, 1:, :, J].flatten(1), log_dt.flatten(1)]
+    scaled = torch.cat(flat, 1) * constant("feature_scale", noise) + constant("feature_shift", noise)
+    return scaled.clamp(-8.0, 8.0)
+
+
+class Evidence(NamedTuple):
+    """What the pose head mixes for the time now + tau. Bones: entry 0 is the root relative to the anchor."""
+
+    bones_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
+    velocity: Tensor  # (B, K, 3, J) of the filters' bones [m/s]
+    anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
+    noise_m2: Tensor  # (B, 1, 1, J) with the doubt that prediction adds
+    seen: Tensor  # (B, 1, 1, J)
+
+
+def evidence(state: State, tau_s: Tensor) -> Evidence:
+    """Evidence for tau_s (B, 1, 1, 1): the input there is interpolated, and is the newest for tau >= 0."""
+    age, target = state.history_s, (-tau_s).clamp(min=0.0)
+    gap = (age[..., :-1] - age[..., 1:]).clamp(min=1e-5)
+    passed = ((age[..., :-1] - target) / gap).clamp(0.0, 1.0)  # (B, 1, 1, HISTORY - 1) how far target lies past slot i
+    hat = torch.cat([torch.ones_like(target), passed], 3) - torch.cat([passed, torch.zeros_like(target)], 3)
+    kernel = (1 - (age - target).abs() / KERNEL_S).clamp(min=0.0) + 1e-6 * hat
+    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True)], 2)  # (B, 1, 2, HISTORY)
+    past = (weights @ state.history_m).reshape(-1, 2, 3, J)
+    anchor = state.point_m[:, :1, :, J:]
+    points = constant("point_bones", tau_s)
+    members = torch.cat([past @ constant("bones", tau_s), state.point_m @ points], 1) - anchor * constant("root", tau_s)
+    ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
+    return Evidence(members, state.velocity @ points, anchor, state.noise_m2 + ahead, state.seen[..., :J])
+
+
+def positions_of(bones_m: Tensor, anchor_m: Tensor) -> Tensor:
+    """Joint positions (..., 3, J) of bones whose entry 0 is the root relative to the anchor."""
+    return bones_m @ constant("chain", bones_m) + anchor_m
+
+
+def refined_share(variance_m2: Tensor) -> Tensor:
+    """0 on clean input, 1 on noisy: n^4 / (n^4 + RHO^4) of the noise level n. What makes clean in, clean out."""
+    square = (variance_m2 / RHO_M**2).square()
+    return square / (square + 1)
+
+
+def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
+    """This frame's bones as an actor's skeleton (B, 1, 3, J) in the rest pose [m], and its weight (B, 1, 1, J).
+
+    Bone lengths on the canonical rest directions; the children of pelvis and spine3 as seen in their parent's frame.
+    What a frame does not show falls back to the running mean, then to the mean skeleton, at little weight.
+    """
+    children = torch.tensor(FORK_CHILDREN)
+    length, valid = _measured_bones(frame)
+    length = torch.where(valid > 0, length, state.bone_mean_m)
+    length = torch.where(torch.maximum(state.bone_s, valid) > 0, length, constant("rest_length", length))
+    known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
+    bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
+    frames = frames_of(bones @ constant("fork_main", bones), bones @ constant("fork_second", bones))  # (B, 2, 3, 3)
+    turn = constant("fork_rest_frames", bones) @ frames.transpose(-1, -2)  # rest_from_world
+    fork = turn @ bones.index_select(3, children).reshape(-1, 3, 2, 3).transpose(1, 2)  # (B, 2, 3, 3): xyz, child
+    rest = constant("fork_rest", bones).reshape(3, 2, 3).transpose(0, 1)
+    fork = torch.where(known > 0, fork, rest).transpose(1, 2).reshape(-1, 1, 3, 6)
+    skeleton = with_forks(constant("direction", length) * length, fork)
+    whole = with_forks(valid, known.expand(-1, -1, -1, 3).reshape(-1, 1, 1, 6))
+    weight = frame.dt_s.clamp(min=1e-3) * (0.02 + whole) / (1 + state.noise_m2 / DOUBT_M**2)
+    return skeleton, weight
+
+
+def with_forks(joints: Tensor, fork: Tensor) -> Tensor:
+    """``joints`` (..., J) with the entries of FORK_CHILDREN replaced by ``fork`` (..., 6)."""
+    return joints * constant("not_fork", joints) + fork @ constant("fork_spread", joints)

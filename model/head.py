@@ -1,0 +1,171 @@
+"""The any-time pose head: latent and evidence in, a pose on the actor's skeleton out, for the time asked for.
+
+Per bone, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
+input by the share that its noise level says (front.refined_share), so that clean input passes through. The mixed bones
+only say how joints are turned: positions are FK of the turned skeleton. Look-ahead lives here, never in attention.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.front import MEMBERS, Evidence, K, refined_share
+from model.kinematics import fork_axis_weights, frame_from_axes, frames_of
+from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
+
+TAU_RANGE_S = (-0.2, 0.15)
+_PARENT = [max(p, 0) for p in PARENTS]
+_SINGLE = [j for j in range(J) if len(CHILDREN[j]) == 1]
+_ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
+# Sizes of the head's outputs, in order: gates, velocity shares, own bones, offsets, second axes, leaf axes, covariance
+_SIZES = [J * (MEMBERS + 1), J * K, J * 3, J * 3, J * 3, len(LEAVES) * 3, J * 6, 2]
+
+
+class Pose(NamedTuple):
+    """A pose relative to the actor's origin."""
+
+    positions: Tensor  # (B, J, 3) m
+    world_rot: Tensor  # (B, J, 3, 3) world_from_joint
+    cholesky: Tensor  # (B, J, 3, 3) lower triangle of the position covariance [m]
+    contact: Tensor  # (B, 2) logits, left and right foot on the ground
+    own: Tensor  # (B, 3, J) the network's own bones [m], entry 0 the root from the anchor: for its own loss
+
+
+def _second_axes() -> np.ndarray:
+    """(J, 3) a rest axis across each joint's main one: forward, and sideways for feet, whose main axis is forward."""
+    axes = np.tile([0.0, 0.0, 1.0], (J, 1))
+    for name in ("left_ankle", "right_ankle"):
+        axes[INDEX[name]] = (1.0, 0.0, 0.0)
+    return axes
+
+
+def _constants() -> dict[str, Tensor]:
+    """The fixed matrices of the head, by buffer name."""
+    forks = fork_axis_weights()  # (2, 2, J)
+    only_child = np.eye(J)[_ONLY_CHILD]
+    order = [*FORKS, *_SINGLE, *LEAVES]
+    triangle = np.zeros((6, 9))  # three diagonal entries, then the three below it -> a flat 3 x 3
+    triangle[range(6), [0, 4, 8, 3, 6, 7]] = 1.0
+    main = torch.tensor(rest_directions())[_ONLY_CHILD]
+    rest_frames = frame_from_axes(main, torch.tensor(_second_axes())[_SINGLE]).transpose(-1, -2)
+    leaf = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()  # columns (x, z, -y) of a leaf frame -> x, y, z
+    root_unit = np.zeros(J)
+    root_unit[0] = 0.3  # metres from the anchor that an output of one means
+    return {
+        "main_axes": torch.tensor(np.concatenate([forks[:, 0], only_child]).T.copy()),
+        "fork_main": torch.tensor(forks[:, 0].T.copy()),
+        "fork_second": torch.tensor(forks[:, 1].T.copy()),
+        "rest_frames": torch.cat([rest_frames, leaf.expand(len(LEAVES), 3, 3)]),
+        "joint_order": torch.tensor([order.index(j) for j in range(J)]),
+        "second_order": torch.tensor([*_SINGLE, *LEAVES]),
+        "parent_order": torch.tensor(_PARENT),
+        "triangle": torch.tensor(triangle),
+        "ancestors": torch.tensor(ancestor_matrix()),
+        "root_unit": torch.tensor(root_unit),
+        "is_input": torch.tensor([1.0] * MEMBERS + [0.0])[:, None, None],
+    }
+
+
+class PoseHead(nn.Module):
+    """FiLM-modulated network from latent and tau to gates, own pose, rotations about bones and covariance."""
+
+    main_axes: Tensor
+    fork_main: Tensor
+    fork_second: Tensor
+    rest_frames: Tensor
+    joint_order: Tensor
+    second_order: Tensor
+    parent_order: Tensor
+    triangle: Tensor
+    ancestors: Tensor
+    root_unit: Tensor
+    is_input: Tensor
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.tau1 = nn.Linear(5, 32)
+        self.tau2 = nn.Linear(32, 4 * hidden)
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, sum(_SIZES))
+        with torch.no_grad():  # start at the rest pose, gates at the input, no offset
+            self.fc3.weight.mul_(0.1)
+            leaf = torch.tensor([1.0, 0, 0]).repeat_interleave(len(LEAVES))
+            parts = [torch.zeros(n) for n in _SIZES]
+            parts[2] = torch.tensor(rest_directions(), dtype=torch.float32).T.flatten()
+            parts[4] = torch.tensor(_second_axes(), dtype=torch.float32).T.flatten()
+            parts[5] = leaf
+            self.fc3.bias.copy_(torch.cat(parts))
+        for name, value in _constants().items():
+            value = value.float() if value.is_floating_point() else value
+            self.register_buffer(name, value, persistent=False)
+
+    def _network(self, latent: Tensor, tau_s: Tensor) -> list[Tensor]:
+        t = 5 * tau_s.reshape(-1, 1)
+        ahead, behind = t.clamp(min=0.0), t.clamp(max=0.0)
+        basis = torch.cat([t, t.abs().sqrt(), ahead, torch.exp(6 * behind), torch.exp(-6 * ahead)], 1)
+        scale1, shift1, scale2, shift2 = self.tau2(nn.functional.silu(self.tau1(basis))).chunk(4, 1)
+        x = nn.functional.silu(self.fc1(latent) * (1 + scale1) + shift1)
+        x = nn.functional.silu(self.fc2(x) * (1 + scale2) + shift2)
+        return list(self.fc3(x).split(_SIZES, 1))
+
+    def forward(self, latent: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
+        """Pose for now + tau of B actors: latent (B, width), tau (B, 1, 1, 1) s, skeleton offsets (B, 1, 3, J) m."""
+        gates, shares, own, shift, second, leaf, spread, contact = self._network(latent, tau_s)
+        length = torch.sqrt(offsets_m.square().sum(2, keepdim=True))  # (B, 1, 1, J)
+        own_bones = own.reshape(-1, 1, 3, J) * (length + self.root_unit)  # the root's own length is zero
+        vectors = self._mix(gates, shares, own_bones, shift, evidence, tau_s)  # (B, 1, 3, J) root, then bones
+        world_rot = self._rotations(
+            vectors, offsets_m, second.reshape(-1, 1, 3, J), leaf.reshape(-1, 1, 3, len(LEAVES))
+        )
+        parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
+        bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
+        root = (evidence.anchor_m + vectors[..., :1]).reshape(-1, 1, 3)
+        positions = root + self.ancestors @ bones
+        noise = torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
+        factor = self._cholesky(spread.reshape(-1, J, 6), noise)
+        return Pose(positions, world_rot, factor, contact, own_bones[:, 0])
+
+    def _mix(
+        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
+    ) -> Tensor:
+        """(B, 1, 3, J) refined bone vectors; entry 0 is the root relative to the anchor."""
+        known = evidence.seen * evidence.seen.index_select(3, self.parent_order)  # (B, 1, 1, J)
+        gate = gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (known - 1))
+        gate = torch.softmax(gate, 1)
+        mixed = (gate * torch.cat([evidence.bones_m, own], 1)).sum(1, keepdim=True)
+        share = torch.sigmoid(shares.reshape(-1, K, 1, J))
+        lead = (share * evidence.velocity).mean(1, keepdim=True) * (2 * tau_s)
+        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead
+        noise = 0.5 * (evidence.noise_m2 + evidence.noise_m2.index_select(3, self.parent_order))
+        mixed = mixed + torch.sqrt(noise) * (1.5 * torch.tanh(shift.reshape(-1, 1, 3, J)))
+        given = evidence.bones_m[:, :1]
+        return given + refined_share(noise) * (mixed - given)
+
+    def _rotations(self, vectors: Tensor, offsets_m: Tensor, second: Tensor, leaf: Tensor) -> Tensor:
+        """(B, J, 3, 3): forks turn rigidly, single bones by direction and a learned second axis, leaves freely.
+
+        All frames in one Gram-Schmidt: of the forks and single bones now, of the leaves, of the forks at rest.
+        """
+        main = torch.cat([vectors @ self.main_axes, leaf, offsets_m @ self.fork_main], 3)
+        across = torch.cat(
+            [vectors @ self.fork_second, second.index_select(3, self.second_order), offsets_m @ self.fork_second], 3
+        )
+        frames = frames_of(main, across)  # (B, 2 + 14 + 5 + 2, 3, 3)
+        fork, rest, fork_rest = frames.split([len(FORKS), len(_SINGLE) + len(LEAVES), len(FORKS)], 1)
+        turned = torch.cat([fork @ fork_rest.transpose(-1, -2), rest @ self.rest_frames], 1)
+        return turned.index_select(1, self.joint_order)
+
+    def _cholesky(self, spread: Tensor, scale: Tensor) -> Tensor:
+        """(B, J, 3, 3) lower triangular factor from six numbers a joint, in units of the noise (B, J, 1) [m]."""
+        entries = torch.cat([torch.exp(spread[..., :3].clamp(-6.0, 4.0)), spread[..., 3:]], -1) * scale
+        return (entries @ self.triangle).reshape(-1, J, 3, 3)
+
+
+def covariance(cholesky: Tensor) -> Tensor:
+    """(..., 3, 3) covariance [m^2] of a Cholesky factor."""
+    return cholesky @ cholesky.transpose(-1, -2)

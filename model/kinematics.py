@@ -1,0 +1,103 @@
+"""Forward kinematics by the ancestor matrix, and the frames of the joints that have several children.
+
+Every function takes numpy arrays or torch tensors alike: one arithmetic for readers, training and tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model.skeleton import CHILDREN, FORKS, INDEX, PARENTS, J, ancestor_matrix
+
+_PARENT_OR_ROOT = [max(p, 0) for p in PARENTS]
+
+
+def _like(constant: np.ndarray, array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return constant.astype(array.dtype)
+    return array.new_tensor(constant)
+
+
+def forward_kinematics(world_rot: Any, offsets_m: Any, root_m: Any) -> Any:
+    """Joint positions in the world.
+
+    Args:
+        world_rot: (..., J, 3, 3) world_from_joint rotations, orthonormal.
+        offsets_m: (..., J, 3) rest direction x bone length, parent to joint, in the rest pose [m]; root's ignored.
+        root_m: (..., 3) pelvis in the world [m].
+    Returns:
+        (..., J, 3) joint positions in the world [m].
+    Source: position = root + sum of bone vectors along the chain. Oracle: tests/reference.py.
+    """
+    bones = (world_rot[..., _PARENT_OR_ROOT, :, :] @ offsets_m[..., None])[..., 0]  # (..., J, 3)
+    return root_m[..., None, :] + _like(ancestor_matrix(), world_rot) @ bones
+
+
+def bone_vectors(positions: Any) -> Any:
+    """(..., J, 3) vector from the parent to each joint [m], world axes; the root's is zero."""
+    return positions - positions[..., _PARENT_OR_ROOT, :]
+
+
+def _unit(v: Any) -> Any:
+    return v / (v * v).sum(-1)[..., None].clip(1e-20, None) ** 0.5
+
+
+def _cross(a: Any, b: Any) -> Any:
+    if isinstance(a, np.ndarray):
+        return np.cross(a, b)
+    import torch
+
+    return torch.linalg.cross(a, b)
+
+
+def frame_from_axes(primary: Any, secondary: Any) -> Any:
+    """(..., 3, 3) rotation whose first column is ``primary`` made unit, second the rest of ``secondary``.
+
+    Gram-Schmidt (Zhou et al. 2019, the 6D representation); both (..., 3), neither zero nor parallel.
+    """
+    x = _unit(primary)
+    y = _unit(secondary - (x * secondary).sum(-1)[..., None] * x)
+    z = _cross(x, y)
+    stack = np.stack if isinstance(primary, np.ndarray) else __import__("torch").stack
+    return stack([x, y, z], -1)
+
+
+def frames_of(primary: Any, secondary: Any) -> Any:
+    """(B, M, 3, 3) rotations as ``frame_from_axes``, of torch tensors (B, 1, 3, M) with xyz before the points."""
+    import torch
+
+    x = primary / torch.sqrt((primary * primary).sum(2, keepdim=True).clamp(min=1e-20))
+    y = secondary - (x * secondary).sum(2, keepdim=True) * x
+    y = y / torch.sqrt((y * y).sum(2, keepdim=True).clamp(min=1e-20))
+    (x0, x1, x2), (y0, y1, y2) = x.split(1, 2), y.split(1, 2)
+    z = torch.cat([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], 2)
+    return torch.cat([x, y, z], 1).permute(0, 3, 2, 1)
+
+
+# Fork frame: first axis right child -> left child, second from their middle to the third child (pelvis: hips and
+# spine1; spine3: collars and neck). The weights turn the three bone vectors into the two axes: (fork, axis, J).
+def fork_axis_weights() -> np.ndarray:
+    """(2, 2, J) weights that turn bone vectors into the two axes of each fork's frame."""
+    weights = np.zeros((len(FORKS), 2, J))
+    for f, (left, right, middle) in enumerate(
+        [("left_hip", "right_hip", "spine1"), ("left_collar", "right_collar", "neck")]
+    ):
+        weights[f, 0, INDEX[left]], weights[f, 0, INDEX[right]] = 1.0, -1.0
+        weights[f, 1, INDEX[middle]] = 1.0
+        weights[f, 1, INDEX[left]] = weights[f, 1, INDEX[right]] = -0.5
+    return weights
+
+
+def fork_frames(bones: Any) -> Any:
+    """(..., 2, 3, 3) frames of pelvis and spine3 from bone vectors (..., J, 3).
+
+    For bones that come from one rigid rotation R of rest bones, fork_frames(bones) = R @ fork_frames(rest): so
+    R = fork_frames(bones) @ fork_frames(rest)^T, exact on rigid input and smooth on noisy.
+    """
+    axes = _like(fork_axis_weights(), bones)
+    return frame_from_axes(axes[:, 0] @ bones, axes[:, 1] @ bones)
+
+
+assert all(len(CHILDREN[f]) == 3 for f in FORKS)

@@ -1,0 +1,331 @@
+"""Input layouts: which joints a source sends, and how each canonical joint comes from them.
+
+A layout is one weight matrix (24, J) and a rule of validity; the built-in ones are by name, a user's own is a small
+TOML file. numpy only: the streamer imports it. MediaPipe's axes are turned to Y up at the source, not here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.skeleton import INDEX, JOINTS, J, ancestor_matrix, rest_offsets
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Rows = dict[str, F64]  # canonical joint -> weights (J,) over the layout's joints
+
+
+class LayoutError(ValueError):
+    """A layout that does not exist or cannot be used; the message names the file, the key and what to do."""
+
+
+def _sides(*names: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{name}" for name in names for side in ("left", "right"))
+
+
+_H36M = {
+    "root": "pelvis", "RHip": "right_hip", "RKnee": "right_knee", "RFoot": "right_ankle", "LHip": "left_hip",
+    "LKnee": "left_knee", "LFoot": "left_ankle", "spine": "spine2", "thorax": "neck", "neck_base": "", "head": "head",
+    "LSho": "left_shoulder", "LElb": "left_elbow", "LWri": "left_wrist", "RSho": "right_shoulder",
+    "RElb": "right_elbow", "RWri": "right_wrist",
+}  # fmt: skip
+_VRM_TORSO = {
+    "hips": "pelvis", "spine": "spine1", "chest": "spine2", "upperChest": "spine3", "neck": "neck", "head": "head",
+}  # fmt: skip
+_VRM_SIDES = {
+    "Shoulder": "collar", "UpperArm": "shoulder", "LowerArm": "elbow", "Hand": "wrist",
+    "UpperLeg": "hip", "LowerLeg": "knee", "Foot": "ankle", "Toes": "foot",
+}  # fmt: skip
+_VRM = _VRM_TORSO | {
+    f"{side}{theirs}": f"{side}_{ours}" for theirs, ours in _VRM_SIDES.items() for side in ("left", "right")
+}
+_COCO = ("nose", *_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
+_MEDIAPIPE = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
+    *_sides("ear"), "mouth_left", "mouth_right",
+    *_sides("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee", "ankle", "heel", "foot_index"),
+)  # fmt: skip
+_MEDIAPIPE_FEET = {"left_foot": "left_foot_index", "right_foot": "right_foot_index"}
+
+# name -> (joints in order, canonical joint -> theirs where the names differ)
+_BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "smpl_24": (JOINTS, {}),
+    "smpl_22": (JOINTS[:22], {}),
+    "h36m_17": (tuple(_H36M), {ours: theirs for theirs, ours in _H36M.items() if ours}),
+    "coco_17": (_COCO, {}),
+    "mediapipe_33": (_MEDIAPIPE, _MEDIAPIPE_FEET),
+    "vrm": (tuple(_VRM), {ours: theirs for theirs, ours in _VRM.items()}),
+}
+LAYOUTS: tuple[str, ...] = tuple(_BUILT_IN)
+
+_REST = ancestor_matrix() @ rest_offsets()
+_SPINE = ("pelvis", "spine1", "spine2", "spine3", "neck")
+# The ears' middle lies this far beyond the head joint, in lengths of neck to head.
+_EARS_BEYOND_HEAD = 0.6
+_UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+_Y_UP_FROM = {"y": np.eye(3), "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])}
+
+
+class Layout:
+    """How a source's joints become the canonical ones.
+
+    Attributes:
+        name: its name, or the file it came from.
+        joints: the source's joint names, in the order of its arrays.
+        weights: (24, J) canonical = weights @ source; a row of zeros where nothing gives the joint. Rows sum to 1.
+        measured: (24,) True where a canonical joint is one of the source's own.
+        derived: (24,) True where it is computed from several.
+    """
+
+    def __init__(self, name: str, joints: Sequence[str], rows: Rows, world_from_source: F64 | None = None) -> None:
+        self.name, self.joints = name, tuple(joints)
+        weights = np.zeros((J, len(joints)))
+        for joint, row in rows.items():
+            weights[INDEX[joint]] = row
+        self.weights: F32 = weights.astype(np.float32)
+        used = weights != 0
+        self.measured: Bools = used.sum(1) == 1
+        self.derived: Bools = used.sum(1) > 1
+        self._used: F32 = used.astype(np.float32)
+        self._enough: F32 = self._used.sum(1) - np.float32(0.5)  # fewer good sources drop the joint
+        share = np.abs(weights)
+        self._share: F32 = (share / np.maximum(share.sum(1, keepdims=True), 1e-9)).astype(np.float32)
+        identity = world_from_source is None or np.array_equal(world_from_source, np.eye(3))
+        self._turn: F32 | None = None if identity else np.asarray(world_from_source, np.float32).T
+        self._shape = (len(self.joints), 3)
+        self._ones: F32 = (self.measured | self.derived).astype(np.float32)
+        for array in (self.weights, self.measured, self.derived, self._ones):
+            array.setflags(write=False)  # to_canonical hands these out
+
+    def __repr__(self) -> str:
+        return f"Layout({self.name!r}, {len(self.joints)} joints, {self.measured.sum()} measured)"
+
+    def to_canonical(
+        self, positions: npt.NDArray[Any], confidence: npt.NDArray[Any] | None = None
+    ) -> tuple[F32, Bools, Bools, F32]:
+        """The canonical joints of one frame.
+
+        Args:
+            positions: (J, 3) in the layout's units and axes; NaN = missing.
+            confidence: (J,) 0..1; zero, negative or NaN = missing. None: all 1.
+        Returns:
+            xyz (24, 3) m, Y up, finite everywhere, meaningless where neither of the masks is True;
+            measured (24,) and derived (24,), True where this frame gives the joint (any missing source drops it);
+            confidence (24,), the sources' weighted mean, 0 where missing. Masks and confidence may be read-only.
+        Raises:
+            LayoutError: the number of joints is another.
+        """
+        if positions.shape != self._shape:
+            raise LayoutError(f"layout {self.name} has {self._shape[0]} joints: positions are {positions.shape}")
+        good = np.isfinite(positions).all(1)
+        if confidence is not None:
+            good &= confidence > 0
+            confidence = np.minimum(confidence, 1.0, dtype=np.float32)
+        measured, derived, trust = self.measured, self.derived, self._ones
+        if good.all():
+            xyz = self.weights @ positions.astype(np.float32, copy=False)
+            if confidence is not None:
+                trust = self._share @ confidence
+        else:
+            kept = positions.astype(np.float32)
+            kept[~good] = 0.0
+            xyz = self.weights @ kept
+            whole = self._used @ good.astype(np.float32) > self._enough
+            measured, derived, trust = measured & whole, derived & whole, trust * whole
+            if confidence is not None:
+                confidence[~good] = 0.0
+                trust *= self._share @ confidence
+        if self._turn is not None:
+            xyz = xyz @ self._turn
+        return xyz, measured, derived, trust
+
+
+def _mean(joints: Sequence[str], names: Sequence[str]) -> F64:
+    row = np.zeros(len(joints))
+    for name in names:
+        row[joints.index(name)] += 1.0 / len(names)
+    return row
+
+
+def _derive(joints: Sequence[str], rows: Rows) -> Rows:
+    """``rows`` with what can be derived: pelvis, spine, neck, collars, head, hands. Proportions are the rest pose's."""
+    out = dict(rows)
+    middles = {pair: 0.5 * (rows[f"left_{pair}"] + rows[f"right_{pair}"])
+               for pair in ("hip", "shoulder") if f"left_{pair}" in rows and f"right_{pair}" in rows}  # fmt: skip
+    if "hip" in middles:
+        out.setdefault("pelvis", middles["hip"])
+    heights = {name: float(_REST[INDEX[name], 1]) for name in (*_SPINE, "left_hip", "left_shoulder")}
+    trunk = [(heights[name], rows[name]) for name in _SPINE if name in rows]
+    if "pelvis" not in rows and "hip" in middles:
+        trunk.append((heights["left_hip"], middles["hip"]))
+    if "neck" not in rows and "shoulder" in middles:
+        trunk.append((heights["left_shoulder"], middles["shoulder"]))
+    trunk.sort(key=lambda point: point[0])
+    for name in _SPINE[1:] if len(trunk) > 1 else ():
+        out.setdefault(name, _along(trunk, heights[name]))
+    if "shoulder" in middles:
+        part = float(_REST[INDEX["left_collar"], 0] / _REST[INDEX["left_shoulder"], 0])
+        for side in ("left", "right"):
+            out.setdefault(f"{side}_collar", (1 - part) * middles["shoulder"] + part * rows[f"{side}_shoulder"])
+    ends = {"head": ("left_ear", "right_ear"), "left_hand": ("left_index", "left_pinky"),
+            "right_hand": ("right_index", "right_pinky")}  # fmt: skip
+    for name, sources in ends.items():
+        if all(source in joints for source in sources):
+            out.setdefault(name, _mean(joints, sources))
+    if "nose" in joints:
+        out.setdefault("head", _mean(joints, ["nose"]))
+    return out
+
+
+def _along(points: list[tuple[float, F64]], height: float) -> F64:
+    """Weights at ``height`` on the line through the two points around it, or the last two when it lies above."""
+    upper = next((i for i in range(1, len(points)) if points[i][0] >= height), len(points) - 1)
+    (low, below), (high, above) = points[upper - 1], points[upper]
+    part = (height - low) / (high - low)
+    return (1 - part) * below + part * above
+
+
+def _hint(word: object, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else f"; one of: {', '.join(known)}"
+
+
+def _row(where: str, joints: Sequence[str], source: Any) -> F64:
+    """Weights (J,) of one [map] entry: a name, a list of names (their mean) or a table name -> weight."""
+    if isinstance(source, str):
+        source = [source]
+    if isinstance(source, list) and source:
+        source = [(name, 1.0 / len(source)) for name in source]
+    elif isinstance(source, Mapping) and source:
+        source = list(source.items())
+    else:
+        raise LayoutError(f"{where}: give a joint name, a list of names or a table of name = weight, not {source!r}")
+    row = np.zeros(len(joints))
+    for name, weight in source:
+        if name not in joints:
+            raise LayoutError(f"{where}: {name!r} is not in joints{_hint(name, joints)}")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise LayoutError(f"{where}: the weight of {name!r} must be a number, not {weight!r}")
+        row[joints.index(name)] += weight
+    if abs(row.sum() - 1.0) > 1e-6:
+        raise LayoutError(f"{where}: the weights sum to {row.sum():g}; make them sum to 1")
+    return row
+
+
+def _build(
+    name: str, joints: Sequence[str], mapping: Mapping[str, Any], world_from_source: F64 | None = None
+) -> Layout:
+    rows = {joint: _mean(joints, [joint]) for joint in joints if joint in INDEX}
+    taken = [source for source in mapping.values() if isinstance(source, str)]
+    for joint in set(taken) & set(rows):  # "spine" of VRM is not the canonical joint of the same name
+        rows.pop(joint)
+    for joint, source in mapping.items():
+        if joint not in INDEX:
+            raise LayoutError(f"{name}, [map] {joint}: not a canonical joint{_hint(joint, JOINTS)}")
+        rows[joint] = _row(f"{name}, [map] {joint}", joints, source)
+    return Layout(name, joints, _derive(joints, rows), world_from_source)
+
+
+_KEYS = ("joints", "map", "up_axis", "units")
+
+
+def read_layout(path: str | Path) -> Layout:
+    """A user's layout from a TOML file.
+
+    Keys: ``joints``, the names in the order of the arrays; ``[map]`` canonical = "theirs" | ["a", "b"] (mean) |
+    { a = .7, b = .3 }, for joints whose name is not the canonical one; ``up_axis`` = "y" (default) or "z"; ``units`` =
+    "m" (default), "cm" or "mm". Pelvis, spine, neck, collars, head and hands are derived where they can be.
+
+    Raises:
+        LayoutError: naming the file, the key and what to do.
+    """
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LayoutError(f"{path}: cannot read the layout ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LayoutError(f"{path}: not a TOML file ({error})") from error
+    for key in table:
+        if key not in _KEYS:
+            raise LayoutError(f"{path}, {key}: not a key of a layout{_hint(key, _KEYS)}")
+    joints = table.get("joints")
+    if not isinstance(joints, list) or not joints or not all(isinstance(name, str) for name in joints):
+        raise LayoutError(f'{path}, joints: list the joint names in the order of the arrays: joints = ["hips", ...]')
+    twice = sorted({name for name in joints if joints.count(name) > 1})
+    if twice:
+        raise LayoutError(f"{path}, joints: {', '.join(twice)} given twice")
+    mapping = table.get("map", {})
+    if not isinstance(mapping, dict):
+        raise LayoutError(f'{path}, map: must be a table: [map] with lines such as pelvis = "hips"')
+    turn = _choice(path, table, "up_axis", _Y_UP_FROM, "y") * _choice(path, table, "units", _UNITS, "m")
+    layout = _build(str(path), joints, mapping, turn)
+    if not layout.measured.any():
+        raise LayoutError(f"{path}, map: no canonical joint comes from these; map some of: {', '.join(JOINTS)}")
+    return layout
+
+
+def _choice(path: str | Path, table: dict[str, Any], key: str, known: Mapping[str, Any], default: str) -> Any:
+    value = table.get(key, default)
+    if not isinstance(value, str) or value not in known:
+        raise LayoutError(f"{path}, {key}: {value!r} is not one of {', '.join(map(repr, known))}")
+    return known[value]
+
+
+@lru_cache(maxsize=32)
+def _built_in(name: str) -> Layout:
+    return _build(name, *_BUILT_IN[name])
+
+
+def get_layout(name_or_path: str | Path) -> Layout:
+    """The layout of that name, or read from that ``.toml`` file.
+
+    Raises:
+        LayoutError: no such name or file, or a file that cannot be used.
+    """
+    name = str(name_or_path)
+    if name in _BUILT_IN:
+        return _built_in(name)
+    if name.endswith(".toml") or "/" in name:
+        return read_layout(name)
+    raise LayoutError(f"unknown layout {name!r}{_hint(name, LAYOUTS)} (or give the path of a .toml file)")
+
+
+def canonical_derivation(name_or_path: str | Path) -> tuple[F32, Bools, Bools]:
+    """What a source of this layout gives, told in true canonical joints: for training on its imitation.
+
+    Returns:
+        matrix (24, 24): what arrives for a joint = matrix @ true joints, zero rows for what does not; measured (24,)
+        and derived (24,) as in Layout. The error that derivation makes (a pelvis at the middle of the hips) is in it.
+    """
+    layout = get_layout(name_or_path)
+    source_from_true = np.full((len(layout.joints), J), np.nan)
+    for joint in np.flatnonzero(layout.measured):
+        source_from_true[layout.weights[joint] != 0] = np.eye(J)[joint]
+    for i, name in enumerate(layout.joints):
+        if name in ("left_ear", "right_ear", "nose"):
+            source_from_true[i] = 0.0
+            source_from_true[i, INDEX["head"]] = 1.0 + _EARS_BEYOND_HEAD
+            source_from_true[i, INDEX["neck"]] = -_EARS_BEYOND_HEAD
+        elif name.rpartition("_")[2] in ("index", "pinky") and "foot" not in name:
+            source_from_true[i] = np.eye(J)[INDEX[name.split("_")[0] + "_hand"]]
+    matrix = np.zeros((J, J))
+    for joint in np.flatnonzero(layout.measured | layout.derived):
+        used = layout.weights[joint] != 0
+        known = layout.weights[joint][used].astype(np.float64) @ source_from_true[used]
+        # Landmarks that no canonical joint stands for: taken to average to the joint itself.
+        matrix[joint] = known if np.isfinite(known).all() else np.eye(J)[joint]
+    return matrix.astype(np.float32), layout.measured, layout.derived

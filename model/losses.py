@@ -1,0 +1,72 @@
+"""What training minimises, in metres and radians, so that the weights compare like with like."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.head import Pose
+
+
+class Target(NamedTuple):
+    """The truth for the times asked for."""
+
+    positions: Tensor  # (B, T, J, 3) m
+    world_rot: Tensor  # (B, T, J, 3, 3)
+    offsets_m: Tensor  # (B, J, 3)
+    contact: Tensor  # (B, T, 2) 0/1
+
+
+WEIGHTS = {
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.5, "rotation": 0.05, "own": 0.5,
+    "skeleton": 0.5, "likelihood": 0.003, "contact": 0.005,
+}  # fmt: skip
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.sqrt(x.square().sum(-1) + 1e-8)
+
+
+def losses(
+    pose: Pose, target: Target, dt_s: Tensor, observed_m: Tensor, running_m: Tensor, own_target_m: Tensor, raw_m: Tensor
+) -> dict[str, Tensor]:
+    """Every term by name, unweighted; positions of ``pose`` are flat (B * T, ...).
+
+    Sequences count by how much of their input error is left, so that lightly noisy input is not drowned by heavy.
+
+    Args:
+        dt_s: (B, T) step to each frame [s]: velocity and acceleration errors count alike at every frame rate.
+        observed_m, running_m: (B, T, J, 3) each frame's skeleton and its running mean [m].
+        own_target_m: (B, T, J, 3) true bone vectors, entry 0 the root from the anchor [m].
+        raw_m: (B, T, J, 3) the input [m].
+    """
+    shape = dt_s.shape
+    error = pose.positions.unflatten(0, shape) - target.positions
+    relative = error - error[:, :, :1]
+    raw = raw_m - target.positions
+    share = 1 / (_norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.03)  # (B,)
+    share = (share / share.mean())[:, None, None]
+    rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
+    first = error[:, 1:] - error[:, :-1]
+    second = first[:, 1:] - first[:, :-1]
+    turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
+    detached = error.detach().flatten(0, 1)
+    whitened = torch.linalg.solve_triangular(pose.cholesky, detached[..., None], upper=False)[..., 0]
+    spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
+    # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.
+    likelihood = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)
+    return {
+        "pose": (_norm(relative) * share).mean(),
+        "world": (_norm(error) * share).mean(),
+        "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
+        "acceleration": (_norm(second) * (rate[:, 2:] * share)).mean(),
+        "rotation": torch.sqrt(turn + 1e-6).mean(),
+        "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
+        "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3
+        + _norm(running_m - target.offsets_m[:, None]).mean(),
+        "likelihood": likelihood.mean(),
+        "contact": F.binary_cross_entropy_with_logits(pose.contact.unflatten(0, shape), target.contact),
+    }

@@ -1,0 +1,217 @@
+"""Training: resumable, with progress, validation on subjects left out of training, and one log file a run.
+
+``hpstm train --data train.npz --out runs/NAME --minutes 60`` continues a run that is there.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from model.calibration import skeleton_in_use
+from model.causal import CausalFilter, Config
+from model.corruption import NoiseConfig
+from model.dataset import Batch, Motion, Sampler, Stream, validation_clips
+from model.front import positions_of
+from model.head import Pose
+from model.losses import WEIGHTS, losses
+
+VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training run. Its budget is time on the machine at hand; the schedule follows the part of it that is spent,
+    over all resumes."""
+
+    data: Path
+    out: Path
+    minutes: float = 60.0
+    batch: int = 24
+    length: int = 96
+    rate: float = 1.5e-3
+    warmup: int = 100
+    average: float = 0.998  # of the weights that are kept
+    seed: int = 0
+    threads: int = 1
+    save_every: int = 100
+    check_every: int = 200
+
+
+def run_batch(model: CausalFilter, batch: Batch) -> tuple[Pose, Tensor, Tensor]:
+    """Poses on the skeleton that calibration would have in use at each frame (or the given one), the skeleton that each
+    frame shows (B, T, J, 3) and its running mean [m]."""
+    encoded = model.from_front(batch.seen, batch.times_s)
+    observed = encoded.offsets_m[:, :, 0].transpose(2, 3)
+    in_use, running = skeleton_in_use(observed, encoded.weight[:, :, 0, 0], batch.dt_s)
+    truth = batch.target.offsets_m[:, None].expand_as(in_use)
+    offsets = torch.where(batch.given[:, None, None, None], truth, in_use.detach())
+    return model.poses(encoded.latent, batch.seen, batch.tau_s, offsets.transpose(2, 3)[:, :, None]), observed, running
+
+
+def raw_positions(batch: Batch) -> Tensor:
+    """(B, T, J, 3) the input at the time asked for, gaps filled [m]."""
+    evidence = batch.seen.evidence
+    return positions_of(evidence.bones_m[:, :, :1], evidence.anchor_m)[:, :, 0].transpose(2, 3)
+
+
+def batch_losses(model: CausalFilter, batch: Batch) -> dict[str, Tensor]:
+    pose, observed, running = run_batch(model, batch)
+    return losses(pose, batch.target, batch.dt_s, observed, running, batch.own_target_m, raw_positions(batch))
+
+
+def rate_at(step: int, minutes: float, plan: Plan) -> float:
+    """Linear warm-up over steps, then a half cosine over the budget, to 2 % of the rate."""
+    part = min(1.0, minutes / plan.minutes)
+    cosine = 0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * part)))
+    return plan.rate * cosine * min(1.0, (step + 1) / plan.warmup)
+
+
+def train(plan: Plan, config: Config | None = None) -> Path:
+    """Train or resume; returns the file of the averaged weights (safetensors)."""
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    model = CausalFilter(config)
+    kept = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    step, spent = _resume(plan, model, kept, optimizer)
+    checks = validation_batches(plan.data)
+    stream = Stream(plan.data, plan.batch, plan.length, plan.seed * 100_003 + step, VALIDATION)
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3, multiprocessing_context="fork"))
+    started, recent = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
+    minutes = spent
+    while minutes < plan.minutes:
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, minutes, plan)
+        terms = _train_step(model, optimizer, next(loader))
+        step += 1
+        minutes = spent + (time.monotonic() - started) / 60
+        _average(kept, model, min(plan.average, step / (step + 10)))
+        recent = {name: recent[name] + 0.05 * (float(term) - recent[name]) for name, term in terms.items()}
+        if step % 20 == 0:
+            shown = " ".join(f"{name} {1e3 * value:.1f}" for name, value in recent.items())
+            print(f"step {step} {minutes:.1f}/{plan.minutes:.0f} min  {shown}", flush=True)
+        if step % plan.check_every == 0:
+            _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
+        if step % plan.save_every == 0:
+            _save(plan, step, minutes, model, kept, optimizer)
+    _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
+    _save(plan, step, minutes, model, kept, optimizer)
+    return plan.out / "averaged.safetensors"
+
+
+def _train_step(model: CausalFilter, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, Tensor]:
+    """One update; a batch whose gradient is not finite is passed over."""
+    terms = batch_losses(model, batch)
+    total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    optimizer.zero_grad(set_to_none=True)
+    (10 * total).backward()
+    if bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))):
+        optimizer.step()
+    return {name: term.detach() for name, term in terms.items()}
+
+
+@torch.no_grad()
+def _average(kept: CausalFilter, model: CausalFilter, share: float) -> None:
+    for old, new in zip(kept.parameters(), model.parameters(), strict=True):
+        old.lerp_(new, 1 - share)
+
+
+def _save(
+    plan: Plan, step: int, minutes: float, model: CausalFilter, kept: CausalFilter, optimizer: torch.optim.Optimizer
+) -> None:
+    """Everything a resume needs, written beside and renamed, so that a cut never leaves half a file."""
+    config = {"config": json.dumps(model.config.to_dict()), "step": str(step)}
+    save_file(kept.state_dict(), plan.out / "averaged.tmp", metadata=config)
+    (plan.out / "averaged.tmp").replace(plan.out / "averaged.safetensors")
+    parts = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        parts |= {f"optimizer.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
+    save_file(parts, plan.out / "resume.tmp", metadata={"step": str(step), "minutes": str(minutes)})
+    (plan.out / "resume.tmp").replace(plan.out / "resume.safetensors")
+
+
+def _resume(plan: Plan, model: CausalFilter, kept: CausalFilter, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    path = plan.out / "resume.safetensors"
+    if not path.exists():
+        return 0, 0.0
+    parts = load_file(path)
+    model.load_state_dict({k[6:]: v for k, v in parts.items() if k.startswith("model.")})
+    kept.load_state_dict(load_file(plan.out / "averaged.safetensors"))
+    whole = optimizer.state_dict()
+    whole["state"] = {}
+    for name, value in parts.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            whole["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(whole)
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"]), float(file.metadata()["minutes"])
+
+
+def _log(plan: Plan, row: dict[str, float]) -> None:
+    with (plan.out / "log.jsonl").open("a") as file:
+        file.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + "\n")
+    print("check", row, flush=True)
+
+
+def validation_batches(data: Path) -> dict[str, Batch]:
+    """Fixed batches from the held-out subjects: training noise at three times, and clean."""
+    motion = Motion.from_clips(validation_clips(data, VALIDATION))
+    quiet = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, dropout=0, flicker=0, stuck=0, confidence=0)
+    cases = {"now": (None, 0.0), "late": (None, -0.1), "ahead": (None, 0.1), "clean": (quiet, 0.0)}
+    return {name: Sampler(motion, 7, noise, augment=False).batch(24, 160, tau) for name, (noise, tau) in cases.items()}
+
+
+@torch.no_grad()
+def validate(model: CausalFilter, batches: dict[str, Batch]) -> dict[str, float]:
+    """Root-relative error [mm] of input and output, and their jitter, by case; frames after the first second."""
+    row: dict[str, float] = {}
+    for name, batch in batches.items():
+        pose, _, running = run_batch(model, batch)
+        truth = batch.target.positions
+        out = pose.positions.unflatten(0, batch.dt_s.shape)
+        raw = raw_positions(batch)
+        late = (batch.times_s > 1.0).float()
+        for kind, x in (("raw", raw), ("out", out)):
+            error = x - truth
+            relative = (error - error[:, :, :1]).norm(dim=-1).mean(-1)
+            second = (error[:, 2:] - 2 * error[:, 1:-1] + error[:, :-2]).norm(dim=-1).mean(-1)
+            row[f"{name}_{kind}_mm"] = float(1e3 * (relative * late).sum() / late.sum())
+            row[f"{name}_{kind}_accel"] = float(1e3 * (second * late[:, 2:]).sum() / late[:, 2:].sum())
+        z = torch.linalg.solve_triangular(pose.cholesky, (out - truth).flatten(0, 1)[..., None], upper=False)
+        row[f"{name}_in_1_sigma"] = float((z.abs() < 1).float().mean())
+        row[f"{name}_bones_mm"] = float(1e3 * (running - batch.target.offsets_m[:, None])[:, -1].norm(dim=-1).mean())
+    return row
+
+
+def load_model(path: Path) -> CausalFilter:
+    """The model of a weights file, with the sizes its metadata states."""
+    with safe_open(path, "pt") as file:
+        raw = json.loads(file.metadata()["config"])
+    model = CausalFilter(Config(**(raw | {"period_s": tuple(raw["period_s"])})))
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, default=1)
+    a = parser.parse_args()
+    train(Plan(data=a.data, out=a.out, minutes=a.minutes, threads=a.threads))

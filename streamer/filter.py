@@ -1,0 +1,190 @@
+"""PoseFilter: frames in, refined poses out, in this process; no socket, no thread, no torch.
+
+The whole data path: check the frame -> layout to canonical joints -> actor (ring, encoder step) -> pose head + FK.
+The server is this plus sockets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.layouts import Layout, LayoutError, get_layout
+from streamer.actor import BODY_M, FARTHEST_M, Actor
+from streamer.clock import SECOND_NS, now_ns
+from streamer.errors import ConfigError, FrameError
+from streamer.frames import Array, Frame, Pose
+from streamer.runtimes import F32, Runtime, load_runtime
+
+
+class PoseFilter:
+    """Refines the pose streams of any number of actors; each actor's answer depends on its own frames alone."""
+
+    def __init__(self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64) -> None:
+        low, high = runtime.contract.tau_s
+        if delay_s < 0 or -delay_s < low:
+            raise ConfigError(f"delay_s must lie in 0..{-low:g} s, not {delay_s:g}")
+        if predict_s < 0 or predict_s > high:
+            raise ConfigError(f"predict_s must lie in 0..{high:g} s, not {predict_s:g}")
+        if delay_s and predict_s:
+            raise ConfigError("give delay_s or predict_s, not both: a pose is for one time")
+        if max_actors < 1:
+            raise ConfigError(f"max_actors must be at least 1, not {max_actors}")
+        self.runtime = runtime
+        self._shift_ns = round((predict_s - delay_s) * SECOND_NS)
+        self._max_actors = max_actors
+        self._actors: dict[str, Actor] = {}
+        self._profiles: dict[str, F32] = {}
+        self._layouts: dict[str, Layout] = {}
+        self.rejected: Counter[str] = Counter()
+
+    @classmethod
+    def load(
+        cls, path: str | Path | None = None, runtime: str = "onnx", threads: int = 1, delay_s: float = 0.0,
+        predict_s: float = 0.0, max_actors: int = 64, **options: Any,
+    ) -> PoseFilter:  # fmt: skip
+        """A filter on the bundled model, or on the model folder ``path``.
+
+        Args:
+            runtime: "onnx" (CPU, default) or "torch" (the reference; needs the train extra).
+            threads: threads of one step; one is best for one actor.
+            delay_s: answer for this long ago, 0..0.2 s: smoother, because what came after is known.
+            predict_s: answer for this far ahead, 0..0.15 s: hides the latency of what comes after.
+            max_actors: actors beyond this are rejected.
+        Raises:
+            ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
+        """
+        where = Path(path) if path is not None else None
+        return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors)
+
+    @property
+    def actors(self) -> Mapping[str, Actor]:
+        return self._actors
+
+    def push(self, frame: Frame) -> Pose:
+        """The refined pose for this frame's time (less delay_s, plus predict_s).
+
+        Raises:
+            FrameError: the frame is unusable; ``reason`` says why, it is counted in ``rejected`` and changes nothing.
+        """
+        try:
+            pose = self._take(frame)
+        except FrameError as error:
+            self.rejected[error.reason] += 1
+            raise
+        pose.inferred_ns = now_ns()
+        return pose
+
+    def push_many(self, frames: Iterable[Frame]) -> list[Pose | None]:
+        """One pose for each frame, in order; None for a rejected one, counted in ``rejected``."""
+        answers: list[Pose | None] = []
+        for frame in frames:
+            try:
+                answers.append(self.push(frame))
+            except FrameError:
+                answers.append(None)
+        return answers
+
+    def pose_at(self, t_ns: int, actor: str) -> Pose:
+        """The pose of an actor for a time on its own clock, within 0.2 s before and 0.15 s after its newest frame.
+
+        Outside that reach the pose is for the reach's end (see its ``t_ns``) and its covariance grows.
+
+        Raises:
+            KeyError: nobody of that name was seen, or not since its reset.
+        """
+        pose = self._actors[actor].pose_at(t_ns)
+        pose.inferred_ns = now_ns()
+        return pose
+
+    def reset(self, actor: str) -> None:
+        """Forget everything about an actor but its name, as if it had just appeared."""
+        self._actors[actor].reset()
+        self._apply_profile(actor)
+
+    def calibrate(self, actor: str) -> None:
+        """Measure the actor's bones anew, without interrupting its stream."""
+        self._profiles.pop(actor, None)
+        self._actors[actor].calibrator.reset()
+
+    def remove(self, actor: str) -> None:
+        """Drop an actor and its state."""
+        self._actors.pop(actor, None)
+
+    def set_skeleton(self, actor: str, offsets_m: F32) -> None:
+        """Use a known skeleton for an actor: (24, 3) rest-pose vector from the parent to each joint [m]."""
+        offsets = np.asarray(offsets_m, np.float32)
+        if offsets.shape != (24, 3) or not np.isfinite(offsets).all():
+            raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape}")
+        self._profiles[actor] = offsets
+        if actor in self._actors:
+            self._apply_profile(actor)
+
+    def _apply_profile(self, actor: str) -> None:
+        if actor in self._profiles:
+            self._actors[actor].calibrator.give(self._profiles[actor])
+
+    def _take(self, frame: Frame) -> Pose:
+        layout = self._layout(frame.layout)
+        positions, confidence = _checked(frame, layout)
+        xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
+        visible = measured | derived
+        seen = xyz[visible]
+        if len(seen) and float(np.ptp(seen, 0).max()) > BODY_M:
+            _mask_absurd(xyz, visible)
+            measured, derived = measured & visible, derived & visible
+        actor = self._actors.get(frame.actor)
+        if actor is None:
+            actor = self._new_actor(frame, visible)
+        xyz = np.where(visible[:, None], xyz, 0.0).astype(np.float32)
+        given, made = measured.astype(np.float32), derived.astype(np.float32)
+        return actor.push(frame, xyz, trust, given, made, self._shift_ns)
+
+    def _new_actor(self, frame: Frame, visible: np.ndarray[Any, Any]) -> Actor:
+        if not visible.any():
+            raise FrameError("empty", "positions: the actor's first frame has no usable joint")
+        if len(self._actors) >= self._max_actors:
+            raise FrameError("too_many_actors", f"actor {frame.actor!r}: {self._max_actors} actors are there already")
+        actor = self._actors[frame.actor] = Actor(self.runtime)
+        self._apply_profile(frame.actor)
+        return actor
+
+    def _layout(self, name: str) -> Layout:
+        layout = self._layouts.get(name)
+        if layout is None:
+            try:
+                layout = get_layout(name)
+            except (LayoutError, OSError) as error:
+                raise FrameError("layout", f"layout: {error}") from error
+            self._layouts[name] = layout
+        return layout
+
+
+def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
+    """Positions and confidence of a frame that has the layout's shape and lies on this planet."""
+    if isinstance(frame.t_ns, bool) or not isinstance(frame.t_ns, (int, np.integer)):
+        raise FrameError("time", f"t_ns must be integer nanoseconds, not {type(frame.t_ns).__name__}")
+    positions = np.asarray(frame.positions, np.float64)
+    if positions.shape != (len(layout.joints), 3):
+        raise FrameError("joint_count", f"positions: {layout.name} has {len(layout.joints)} x 3, not {positions.shape}")
+    if np.nanmax(np.abs(positions), initial=0.0) > FARTHEST_M:  # infinity included
+        raise FrameError("absurd", f"positions: a coordinate lies beyond {FARTHEST_M:g} m; positions are in metres")
+    if frame.confidence is None:
+        return positions, None
+    confidence = np.asarray(frame.confidence, np.float32)
+    if confidence.shape != (len(layout.joints),):
+        raise FrameError("confidence", f"confidence: {len(layout.joints)} numbers, one a joint, not {confidence.shape}")
+    return positions, np.clip(np.nan_to_num(confidence, nan=0.0), 0.0, 1.0)
+
+
+def _mask_absurd(xyz: np.ndarray[Any, Any], visible: np.ndarray[Any, Any]) -> None:
+    """Hide joints that lie metres off the body, in place; a frame that is mostly so is rejected."""
+    away = np.linalg.norm(xyz - np.median(xyz[visible], 0), axis=-1)
+    far = visible & (away > BODY_M)
+    if 2 * far.sum() > visible.sum():
+        raise FrameError("absurd", "positions: most joints lie metres apart; positions are in metres, not mm or cm")
+    visible &= ~far

@@ -1,0 +1,78 @@
+"""What goes into the filter (Frame) and what comes out of it (Pose).
+
+Plain numpy, no behaviour: protocol.py puts them on the wire, filter.py turns the one into the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+Status = Literal["calibrating", "tracking", "coasting", "lost"]
+
+
+@dataclass(slots=True)
+class Frame:
+    """One observation of one actor.
+
+    Args:
+        actor: name of the actor, one filter state each.
+        seq: the source's frame counter.
+        t_ns: capture time on the source's clock, integer nanoseconds (any epoch; 0 is a time).
+        positions: (J, 3) joint positions in ``layout``'s order [m], right-handed, Y up; NaN = missing.
+        confidence: (J,) in 0..1, or None for all ones; 0 = missing.
+        layout: name of the input layout, see model.layouts.
+        received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.
+    """
+
+    actor: str
+    seq: int
+    t_ns: int
+    positions: Array
+    confidence: Array | None = None
+    layout: str = "smpl_24"
+    received_ns: int = 0
+
+
+@dataclass(slots=True)
+class Pose:
+    """The refined pose of one actor at time ``t_ns``, on a skeleton with constant bone lengths.
+
+    Args:
+        actor, seq: copied from the newest frame it rests on.
+        t_ns: the time the pose is for, on the source's clock (frame time - delay, or + predict).
+        status: "calibrating" | "tracking" | "coasting" (no fresh data) | "lost".
+        positions: (24, 3) float32 joint positions [m], world, Y up.
+        rotations: (24, 4) float32 quaternions xyzw, parent_from_joint relative to the rest pose; the root's: world.
+        root: (3,) float32 pelvis in the world [m].
+        lengths_m: (24,) float32 bone lengths from the parent [m]; the root's is 0.
+        offsets_m: (24, 3) float32 rest-pose vector from the parent to each joint [m].
+        covariance: (24, 3, 3) float32 covariance of each joint's position [m^2], world axes.
+        contact: (2,) float32 probability that the left, right foot stands.
+        captured_ns: the newest frame's ``t_ns`` (source clock); the other stamps are on this process's clock.
+        received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
+        skipped: frames of this actor skipped under overload since it appeared.
+        skeleton_version: grows when lengths or offsets change.
+    """
+
+    actor: str
+    seq: int
+    t_ns: int
+    status: Status
+    positions: Array
+    rotations: Array
+    root: Array
+    lengths_m: Array
+    offsets_m: Array
+    covariance: Array
+    contact: Array
+    captured_ns: int = 0
+    received_ns: int = 0
+    inferred_ns: int = 0
+    published_ns: int = 0
+    skipped: int = 0
+    skeleton_version: int = 0

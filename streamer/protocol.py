@@ -1,0 +1,296 @@
+"""Wire protocol v1: one ZeroMQ frame = topic, NUL, msgpack map; arrays are raw little-endian float32 ``bin``.
+
+PROTOCOL.md is the table this file implements, with sample bytes that tests/test_protocol.py checks against both
+directions. Decoding validates here, at the edge, and names what is wrong; unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, cast, get_args
+
+import msgpack  # type: ignore[import-untyped]
+import numpy as np
+
+from streamer.errors import ProtocolError
+from streamer.frames import Array, Frame, Pose, Status
+
+VERSION = 1
+J_OUT = 24  # joints of a pose: smpl_24
+MAX_JOINTS = 256  # of any input layout
+MAX_MESSAGE_BYTES = 64 * 1024  # a pose takes 2.2 kB; the rest is room for later keys
+MAX_ACTOR_BYTES = 64
+MAX_NAME_BYTES = 64
+_INT_MAX = 2**63 - 1
+_STATUSES = frozenset(get_args(Status))
+_F4 = np.dtype("<f4")
+_NUL = b"\0"
+
+
+@dataclass(slots=True)
+class Skeleton:
+    """The skeleton a pose's rotations turn: ``offsets_m`` (24, 3) are the rest-pose vectors parent to joint [m]."""
+
+    actor: str
+    version: int
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    offsets_m: Array
+    lengths_m: Array
+
+
+def topic(kind: str, actor: str) -> bytes:
+    """What a message of ``kind`` ("frame", "pose", "skeleton") about ``actor`` starts with, NUL included."""
+    return f"{kind}.{actor}".encode() + _NUL
+
+
+def is_actor_name(name: str) -> bool:
+    """True for 1 to 64 bytes of utf-8 without NUL, space or control characters."""
+    if not 0 < len(name) <= MAX_ACTOR_BYTES or " " in name or not name.isprintable():
+        return False
+    return name.isascii() or len(name.encode()) <= MAX_ACTOR_BYTES
+
+
+class Encoder:
+    """Messages to bytes. One msgpack packer, kept; not thread-safe, like the sockets it feeds."""
+
+    def __init__(self) -> None:
+        self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
+
+    def map(self, fields: dict[str, Any]) -> bytes:
+        """A bare msgpack map with ``v`` (control requests and replies)."""
+        return self._pack({"v": VERSION, **fields})
+
+    def frame(self, frame: Frame) -> bytes:
+        """Topic ``frame.<actor>``. Encodes what it is given; the receiver judges it."""
+        fields = {
+            "v": VERSION,
+            "actor": frame.actor,
+            "seq": frame.seq,
+            "t_ns": frame.t_ns,
+            "layout": frame.layout,
+            "positions": _bytes(frame.positions),
+        }
+        if frame.confidence is not None:
+            fields["confidence"] = _bytes(frame.confidence)
+        return topic("frame", frame.actor) + self._pack(fields)
+
+    def pose(self, pose: Pose) -> bytes:
+        """Topic ``pose.<actor>``."""
+        return topic("pose", pose.actor) + self._pack(
+            {
+                "v": VERSION,
+                "actor": pose.actor,
+                "seq": pose.seq,
+                "t_ns": pose.t_ns,
+                "status": pose.status,
+                "positions": _bytes(pose.positions),
+                "rotations": _bytes(pose.rotations),
+                "root": _bytes(pose.root),
+                "lengths": _bytes(pose.lengths_m),
+                "offsets": _bytes(pose.offsets_m),
+                "covariance": _bytes(pose.covariance),
+                "contact": _bytes(pose.contact),
+                "captured_ns": pose.captured_ns,
+                "received_ns": pose.received_ns,
+                "inferred_ns": pose.inferred_ns,
+                "published_ns": pose.published_ns,
+                "skipped": pose.skipped,
+                "skeleton_version": pose.skeleton_version,
+            }
+        )
+
+    def skeleton(self, skeleton: Skeleton) -> bytes:
+        """Topic ``skeleton.<actor>``; carries the conventions in words, for whoever looks at raw messages."""
+        return topic("skeleton", skeleton.actor) + self._pack(
+            {
+                "v": VERSION,
+                "actor": skeleton.actor,
+                "skeleton_version": skeleton.version,
+                "joints": skeleton.joints,
+                "parents": skeleton.parents,
+                "offsets": _bytes(skeleton.offsets_m),
+                "lengths": _bytes(skeleton.lengths_m),
+                "units": "m",
+                "axes": "right-handed, Y up; rest pose: T-pose facing +Z, left = +X",
+                "rotations": "parent_from_joint, quaternion xyzw; the root's world_from_joint",
+            }
+        )
+
+
+def decode(data: bytes) -> Frame | Pose | Skeleton:
+    """The Frame, Pose or Skeleton in one message; arrays are read-only views of ``data``'s copy.
+
+    Raises:
+        ProtocolError: with ``reason`` and ``field`` set; nothing else, whatever the bytes.
+    """
+    name, fields = _split(data)
+    kind = name.partition(b".")[0]
+    if kind == b"frame":
+        return _frame(name, fields)
+    if kind == b"pose":
+        return _pose(name, fields)
+    if kind == b"skeleton":
+        return _skeleton(name, fields)
+    raise ProtocolError("topic", "", f"unknown topic {name[:80]!r}")
+
+
+def decode_frame(data: bytes) -> Frame:
+    """The Frame in one message. Raises ProtocolError for anything else."""
+    name, fields = _split(data)
+    if not name.startswith(b"frame."):
+        raise ProtocolError("topic", "", f"expected frame.<actor>, got {name[:80]!r}")
+    return _frame(name, fields)
+
+
+def decode_map(data: bytes) -> dict[str, Any]:
+    """A bare msgpack map of our version (control requests and replies). Raises ProtocolError."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError("too_large", "", f"{len(data)} bytes, limit {MAX_MESSAGE_BYTES}")
+    return _unpack(data)
+
+
+def _split(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError("too_large", "", f"{len(data)} bytes, limit {MAX_MESSAGE_BYTES}")
+    name, nul, body = data.partition(_NUL)
+    if not nul:
+        raise ProtocolError("topic", "", "no NUL between topic and map")
+    return name, _unpack(body)
+
+
+def _unpack(body: bytes) -> dict[str, Any]:
+    try:
+        fields = msgpack.unpackb(
+            body, raw=False, strict_map_key=True, max_map_len=64, max_array_len=MAX_JOINTS, max_ext_len=0
+        )
+    except RecursionError as error:  # pragma: no cover - the C unpacker raises StackError, a ValueError
+        raise ProtocolError("not_msgpack", "", "nested too deep") from error
+    except (ValueError, TypeError, OverflowError, MemoryError, msgpack.exceptions.UnpackException) as error:
+        raise ProtocolError("not_msgpack", "", str(error) or type(error).__name__) from error
+    if type(fields) is not dict:
+        raise ProtocolError("not_map", "", f"expected a map, got {type(fields).__name__}")
+    if "v" not in fields:
+        raise ProtocolError("missing:v", "v")
+    if fields["v"] != VERSION or type(fields["v"]) is not int:
+        raise ProtocolError("version", "v", f"this is version {VERSION}, the message says {fields['v']!r:.40}")
+    return fields
+
+
+def _frame(name: bytes, fields: dict[str, Any]) -> Frame:
+    joints = _joint_count(fields)
+    has_confidence = fields.get("confidence") is not None
+    return Frame(
+        actor=_actor(name, b"frame.", fields),
+        seq=_int(fields, "seq"),
+        t_ns=_int(fields, "t_ns"),
+        positions=_floats(fields, "positions", (joints, 3)),
+        confidence=_floats(fields, "confidence", (joints,)) if has_confidence else None,
+        layout=_layout(fields),
+    )
+
+
+def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
+    status = _str(fields, "status")
+    if status not in _STATUSES:
+        raise ProtocolError("value:status", "status", f"unknown status {status!r}")
+    return Pose(
+        actor=_actor(name, b"pose.", fields),
+        seq=_int(fields, "seq"),
+        t_ns=_int(fields, "t_ns"),
+        status=cast(Status, status),
+        positions=_floats(fields, "positions", (J_OUT, 3)),
+        rotations=_floats(fields, "rotations", (J_OUT, 4)),
+        root=_floats(fields, "root", (3,)),
+        lengths_m=_floats(fields, "lengths", (J_OUT,)),
+        offsets_m=_floats(fields, "offsets", (J_OUT, 3)),
+        covariance=_floats(fields, "covariance", (J_OUT, 3, 3)),
+        contact=_floats(fields, "contact", (2,)),
+        captured_ns=_int(fields, "captured_ns"),
+        received_ns=_int(fields, "received_ns"),
+        inferred_ns=_int(fields, "inferred_ns"),
+        published_ns=_int(fields, "published_ns"),
+        skipped=_int(fields, "skipped"),
+        skeleton_version=_int(fields, "skeleton_version"),
+    )
+
+
+def _skeleton(name: bytes, fields: dict[str, Any]) -> Skeleton:
+    joints, parents = _get(fields, "joints"), _get(fields, "parents")
+    if type(joints) is not list or any(type(j) is not str for j in joints):
+        raise ProtocolError("type:joints", "joints", "expected a list of names")
+    if type(parents) is not list or len(parents) != len(joints) or any(type(p) is not int for p in parents):
+        raise ProtocolError("type:parents", "parents", "expected one integer for each joint")
+    return Skeleton(
+        actor=_actor(name, b"skeleton.", fields),
+        version=_int(fields, "skeleton_version"),
+        joints=tuple(joints),
+        parents=tuple(parents),
+        offsets_m=_floats(fields, "offsets", (len(joints), 3)),
+        lengths_m=_floats(fields, "lengths", (len(joints),)),
+    )
+
+
+def _bytes(array: Array) -> bytes:
+    # `is` first: comparing dtypes costs more than the copy.
+    return array.tobytes() if array.dtype is _F4 else array.astype(_F4).tobytes()
+
+
+def _get(fields: dict[str, Any], key: str) -> Any:
+    try:
+        return fields[key]
+    except KeyError:
+        raise ProtocolError(f"missing:{key}", key) from None
+
+
+def _int(fields: dict[str, Any], key: str) -> int:
+    value = _get(fields, key)
+    if type(value) is not int:
+        raise ProtocolError(f"type:{key}", key, f"{key}: expected an integer, got {type(value).__name__}")
+    if not -_INT_MAX <= value <= _INT_MAX:
+        raise ProtocolError(f"value:{key}", key, f"{key}: does not fit 64 bits with a sign")
+    return value
+
+
+def _str(fields: dict[str, Any], key: str) -> str:
+    value = _get(fields, key)
+    if type(value) is not str or len(value) > MAX_NAME_BYTES:
+        raise ProtocolError(f"type:{key}", key, f"{key}: expected a string of at most {MAX_NAME_BYTES} characters")
+    return value
+
+
+def _layout(fields: dict[str, Any]) -> str:
+    # A name, never a path: what comes from a socket must not make the server open files.
+    name = _str(fields, "layout")
+    if not name.replace("-", "_").isidentifier():
+        raise ProtocolError("layout", "layout", f"not a layout name: {name!r}")
+    return name
+
+
+def _actor(name: bytes, prefix: bytes, fields: dict[str, Any]) -> str:
+    actor = _get(fields, "actor")
+    if type(actor) is not str or not is_actor_name(actor):
+        raise ProtocolError("actor_name", "actor", f"not an actor name: {actor!r:.80}")
+    if name != prefix + actor.encode():
+        raise ProtocolError("topic", "actor", f"topic {name[:80]!r} is not about actor {actor!r}")
+    return actor
+
+
+def _joint_count(fields: dict[str, Any]) -> int:
+    value = _get(fields, "positions")
+    size = len(value) if type(value) is bytes else 12  # another type is _floats' to name
+    joints, rest = divmod(size, 12)
+    if rest or not 0 < joints <= MAX_JOINTS:
+        raise ProtocolError("joint_count", "positions", f"{size} bytes are not float32 (J, 3), J <= {MAX_JOINTS}")
+    return joints
+
+
+def _floats(fields: dict[str, Any], key: str, shape: tuple[int, ...]) -> Array:
+    value = _get(fields, key)
+    if type(value) is not bytes:
+        raise ProtocolError(f"type:{key}", key, f"{key}: expected bin (float32 bytes), got {type(value).__name__}")
+    if len(value) != 4 * prod(shape):
+        raise ProtocolError("joint_count", key, f"{key}: {len(value)} bytes are not float32 {shape}")
+    return np.ndarray(shape, _F4, value)

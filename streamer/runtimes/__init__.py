@@ -1,0 +1,72 @@
+"""Runtimes: the exported graphs on some engine. A runtime opens one lane, state and all, for each actor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from model.contract import WEIGHTS, Contract
+from streamer.errors import ConfigError
+
+F32 = npt.NDArray[np.float32]
+RUNTIMES = ("onnx", "torch")
+
+
+class Lane(Protocol):
+    """One actor's state on a runtime. ``frame`` and ``time`` are written by the caller, then ``step`` takes them in.
+
+    frame (1, 6, 24): x, y, z relative to the actor's origin [m], present, confidence, derived.
+    time (1, 1 + 2 D): seconds since the previous frame, cosines and sines of the rotary phase.
+    """
+
+    frame: F32
+    time: F32
+
+    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
+        """Take in the frame and answer as ``pose`` does."""
+        ...
+
+    def skeleton(self) -> F32:
+        """What the last frame shows of the actor's skeleton: (24, 4) bone in the rest pose [m], and its weight."""
+        ...
+
+    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
+        """Positions (24, 3), rotations (24, 4), covariance (24, 3, 3) and contact (2,) for the last frame + tau.
+
+        On the skeleton offsets_m (24, 3), quaternion signs as in previous (24, 4). They stand until the next call.
+        """
+        ...
+
+    def reset(self) -> None:
+        """As new."""
+
+
+class Runtime(Protocol):
+    name: str
+    contract: Contract
+
+    def open(self) -> Lane: ...
+
+
+def load_runtime(name: str, path: Path | None = None, threads: int = 1, **options: Any) -> Runtime:
+    """The runtime called ``name`` on the model folder ``path`` (default: the bundled one).
+
+    Raises:
+        ConfigError: no such runtime, or a bad thread count. ContractError: another model. RuntimeUnavailable: a
+        library is missing.
+    """
+    folder = path or WEIGHTS
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1, not {threads}")
+    if name == "onnx":
+        from streamer.runtimes.onnx_cpu import OnnxRuntime
+
+        return OnnxRuntime(folder, threads)
+    if name == "torch":
+        from streamer.runtimes.torch_reference import TorchRuntime
+
+        return TorchRuntime(folder, threads, **options)
+    raise ConfigError(f"runtime {name!r} does not exist; choose one of {', '.join(RUNTIMES)}")

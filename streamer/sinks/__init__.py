@@ -1,0 +1,1 @@
+"""Where poses go: a latest-only ZeroMQ subscriber (subscriber), files (recording)."""

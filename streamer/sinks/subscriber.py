@@ -1,0 +1,130 @@
+"""Read poses from a server, latest only: however long the reader was away, the next pose it gets is fresh.
+
+How: one SUB socket per actor with CONFLATE, whose queue is one message that ZeroMQ's own I/O thread keeps replacing.
+A high-water mark would do the opposite, keeping the oldest messages and dropping the newest. What is left is a process
+that was stopped altogether: its kernel buffers hold old poses, which are recognised by their age and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from streamer.clock import SECOND_NS, ClockMap, now_ns
+from streamer.errors import ProtocolError
+from streamer.frames import Pose
+from streamer.protocol import Skeleton, decode, topic
+from streamer.security import is_local
+
+MAX_ACTORS = 256  # one connection each
+RESYNC_NS = SECOND_NS  # a remote clock that makes everything stale for this long has jumped
+
+
+class PoseSubscriber:
+    """Poses of one actor, or of all; ``skeletons`` maps an actor to its newest Skeleton. Not thread-safe.
+
+    Args:
+        endpoint: the server's output, for example tcp://127.0.0.1:5751.
+        actor: only this one; None: all, found by their skeleton messages.
+        every: True: every pose in order (to record or to score), bounded by ZeroMQ's queue, age not bounded.
+        stale_s: in latest-only mode, poses published longer ago than this are dropped, and counted in ``stale``.
+    """
+
+    def __init__(self, endpoint: str, actor: str | None = None, every: bool = False, stale_s: float = 0.1) -> None:
+        self._endpoint = endpoint
+        self._every = every
+        self._stale_ns = int(stale_s * SECOND_NS)
+        # One machine, one clock: published stamps can be compared as they are. Else the offset is estimated.
+        self._clock = None if is_local(endpoint) else ClockMap()
+        self._resync_ns: int | None = None
+        self.skeletons: dict[str, Skeleton] = {}
+        self.stale = 0
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._pose_sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._ready: list[zmq.Socket[bytes]] = []
+        prefixes = [b"skeleton."] if actor is None else [topic("skeleton", actor)]
+        if every:
+            prefixes.append(b"pose." if actor is None else topic("pose", actor))
+        self._news = self._open(prefixes)
+        if actor is not None and not every:
+            self._follow(actor)
+
+    def receive(self, timeout_s: float | None = None) -> Pose | None:
+        """The next pose; None when none came within ``timeout_s`` (None: wait for ever)."""
+        deadline = None if timeout_s is None else now_ns() + int(timeout_s * SECOND_NS)
+        while True:
+            while self._ready:
+                pose = self._read(self._ready.pop())
+                if pose is not None:
+                    return pose
+            left_ms = None if deadline is None else max(0, -(-(deadline - now_ns()) // 1_000_000))
+            self._ready = [socket for socket, _ in self._poller.poll(left_ms)]
+            if not self._ready and deadline is not None and now_ns() >= deadline:
+                return None
+
+    def __iter__(self) -> Iterator[Pose]:
+        while True:
+            pose = self.receive()
+            if pose is not None:
+                yield pose
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> PoseSubscriber:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _read(self, socket: Any) -> Pose | None:
+        try:
+            message = decode(socket.recv(zmq.NOBLOCK))
+        except (zmq.Again, ProtocolError):
+            return None
+        if isinstance(message, Skeleton):
+            self.skeletons[message.actor] = message
+            if not self._every:
+                self._follow(message.actor)
+            return None
+        if not isinstance(message, Pose) or (not self._every and self._is_stale(message)):
+            return None
+        return message
+
+    def _is_stale(self, pose: Pose) -> bool:
+        now = now_ns()
+        if self._clock is None:
+            age_ns = now - pose.published_ns
+        else:
+            age_ns = self._clock.update(pose.published_ns, now)
+        if age_ns <= self._stale_ns:
+            self._resync_ns = None
+            return False
+        self.stale += 1
+        if self._clock is not None:
+            self._resync_ns = now if self._resync_ns is None else self._resync_ns
+            if now - self._resync_ns > RESYNC_NS:
+                self._clock.reset()
+        return True
+
+    def _follow(self, actor: str) -> None:
+        if actor not in self._pose_sockets and len(self._pose_sockets) < MAX_ACTORS:
+            self._pose_sockets[actor] = self._open([topic("pose", actor)], conflate=True)
+
+    def _open(self, prefixes: list[bytes], conflate: bool = False) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        if conflate:
+            socket.setsockopt(zmq.CONFLATE, 1)
+        elif self._every:
+            socket.setsockopt(zmq.RCVHWM, 100_000)
+        for prefix in prefixes:
+            socket.subscribe(prefix)
+        socket.connect(self._endpoint)
+        self._poller.register(socket, zmq.POLLIN)
+        return socket

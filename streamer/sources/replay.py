@@ -1,0 +1,115 @@
+"""Frames from files: MediaPipe npz, motion clips (BVH, AMC, AMASS npz; also .gz), and our own recordings.
+
+A Take is what one file holds, its times counted from 0; streamer.replay plays it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from streamer.clock import SECOND_NS
+from streamer.errors import ConfigError
+from streamer.frames import Array, Frame
+from streamer.sinks.recording import is_recording, read_recording
+
+DEFAULT_ACTOR = "actor"
+
+
+@dataclass(slots=True)
+class Take:
+    """The frames of one file in time order, ``t_ns`` from 0; ``fps`` is the median rate of one actor."""
+
+    name: str
+    frames: list[Frame]
+    fps: float
+
+    def first(self, seconds: float) -> Take:
+        """The part before ``seconds``."""
+        return replace(self, frames=[f for f in self.frames if f.t_ns < seconds * SECOND_NS])
+
+    def noisy(self, noise_m: float, seed: int = 0) -> Take:
+        """With a normal error of ``noise_m`` [m] on each coordinate; the same seed, the same noise."""
+        if not noise_m:
+            return self
+        rng = np.random.default_rng(seed)
+        errors = [(noise_m * rng.standard_normal(f.positions.shape)).astype(np.float32) for f in self.frames]
+        return replace(self, frames=[replace(f, positions=f.positions + e) for f, e in zip(self.frames, errors)])
+
+
+def read_take(path: str | Path, actor: str | None = None) -> Take:
+    """The frames in ``path``.
+
+    Args:
+        path: .npz (MediaPipe: world_m, visibility, time_s; or AMASS), .bvh, .amc (each also .gz), or a recording.
+        actor: name to give the actor; None: "actor", or as recorded.
+    Raises:
+        ConfigError: the file is missing, of no known format, or empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    if is_recording(path):
+        frames = _recorded(path, actor)
+    elif path.suffix == ".npz" and (found := _mediapipe(path, actor or DEFAULT_ACTOR)) is not None:
+        frames = found
+    else:
+        frames = _clip(path, actor or DEFAULT_ACTOR)
+    if not frames:
+        raise ConfigError(f"{path}: no frames in it")
+    return Take(path.name, frames, median_fps(frames))
+
+
+def median_fps(frames: list[Frame]) -> float:
+    """Frames per second of the first frame's actor, from the median step; 0 when there is only one."""
+    t_ns = np.array([f.t_ns for f in frames if f.actor == frames[0].actor], dtype=np.int64)
+    steps = np.diff(t_ns)
+    steps = steps[steps > 0]
+    return float(SECOND_NS / np.median(steps)) if steps.size else 0.0
+
+
+def _recorded(path: Path, actor: str | None) -> list[Frame]:
+    frames = read_recording(path).frames
+    if not frames:
+        raise ConfigError(f"{path}: a recording of poses only; record with --frames to replay it")
+    origin = min(frame.t_ns for frame in frames)
+    # In the order they came, not sorted: what arrived late then arrives late again.
+    return [replace(f, t_ns=f.t_ns - origin, actor=actor or f.actor, received_ns=0) for f in frames]
+
+
+def _mediapipe(path: Path, actor: str) -> list[Frame] | None:
+    with np.load(path, allow_pickle=False) as data:
+        if "world_m" not in data:
+            return None
+        missing = {"world_m", "visibility", "time_s"} - set(data)
+        if missing:
+            raise ConfigError(f"{path}: a MediaPipe npz without {', '.join(sorted(missing))}")
+        world_m, visibility, time_s = data["world_m"], data["visibility"], data["time_s"]
+    if world_m.shape[1:] != (33, 3) or visibility.shape != world_m.shape[:2] or len(time_s) != len(world_m):
+        raise ConfigError(f"{path}: expected world_m (T, 33, 3), visibility (T, 33), time_s (T,)")
+    positions = canonical_axes(world_m)
+    t_ns = np.round((time_s - time_s[0]) * SECOND_NS).astype(np.int64)
+    return [
+        Frame(actor, n, int(t_ns[n]), positions[n], visibility[n].astype(np.float32), "mediapipe_33")
+        for n in range(len(positions))
+    ]
+
+
+def canonical_axes(world_m: Array) -> Array:
+    """MediaPipe world landmarks (x image-right, y down, z away from the camera) as ours: Y up, right-handed [m]."""
+    canonical: Array = (world_m * np.array([1.0, -1.0, -1.0])).astype(np.float32)
+    return canonical
+
+
+def _clip(path: Path, actor: str) -> list[Frame]:
+    from model.prepare import ClipError, read_clip
+
+    try:
+        clip = read_clip(path)
+    except ClipError as error:
+        raise ConfigError(str(error)) from error
+    positions = np.asarray(clip.positions, dtype=np.float32)
+    t_ns = [round(n * SECOND_NS / clip.fps) for n in range(len(positions))]
+    return [Frame(actor, n, t, xyz) for n, (t, xyz) in enumerate(zip(t_ns, positions, strict=True))]

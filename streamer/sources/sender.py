@@ -1,0 +1,49 @@
+"""Send frames to a server: what a capture program uses.
+
+Example:
+    with FrameSender("tcp://127.0.0.1:5750") as sender:
+        sender.send(Frame(actor="a", seq=n, t_ns=now_ns(), positions=xyz))
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import zmq
+
+from streamer.frames import Frame
+from streamer.protocol import Encoder
+
+SEND_HWM = 64  # frames kept for a server that is away for a moment; beyond that the newest are dropped
+
+
+class FrameSender:
+    """A publisher connected to the server's input. Not thread-safe."""
+
+    def __init__(self, endpoint: str, wait_s: float = 2.0) -> None:
+        """Connect, and wait up to ``wait_s`` for a server (frames sent before that would be lost); see ``joined``."""
+        self._encoder = Encoder()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
+        self._socket.setsockopt(zmq.SNDHWM, SEND_HWM)
+        self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        self._socket.connect(endpoint)
+        self.joined = bool(self._socket.poll(int(wait_s * 1000)))
+
+    def send(self, frame: Frame) -> None:
+        """Send one frame; never blocks, drops when no server listens."""
+        self.send_bytes(self._encoder.frame(frame))
+
+    def send_bytes(self, message: bytes) -> None:
+        """Send one encoded message as it is."""
+        self._socket.send(message)
+
+    def close(self) -> None:
+        self._context.destroy(linger=200)
+
+    def __enter__(self) -> FrameSender:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

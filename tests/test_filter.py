@@ -1,0 +1,527 @@
+"""PoseFilter: the ladder through the public surface, time, status, control, and what bad frames may not do.
+
+The network is tiny, random and in float64: equality is bit for bit. Accuracy is in test_equivariance.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.layouts import get_layout
+from model.skeleton import INDEX, J, rest_offsets
+from streamer.errors import ConfigError, FrameError
+from streamer.filter import PoseFilter
+from streamer.frames import Frame, Pose
+from tests.model_helpers import (
+    SECOND_NS,
+    TINY,
+    DoubleRuntime,
+    assert_finite,
+    assert_pose_holds,
+    assert_poses_equal,
+    clean_stream,
+    noisy_stream,
+    stream,
+    tiny_model,
+)
+
+W = TINY.window
+YEAR_NS = 365 * 86_400 * SECOND_NS
+LAYOUTS = ("smpl_24", "smpl_22", "h36m_17", "coco_17", "mediapipe_33", "vrm")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> DoubleRuntime:
+    return DoubleRuntime(tiny_model(), tmp_path_factory.mktemp("tiny") / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def new(runtime: DoubleRuntime) -> Callable[..., PoseFilter]:
+    return lambda **settings: PoseFilter(runtime, **settings)
+
+
+def poses_of(filter_: PoseFilter, frames: list[Frame]) -> list[Pose]:
+    return [filter_.push(frame) for frame in frames]
+
+
+# ---- the ladder
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return noisy_stream(1, 5 * W + 2)
+
+
+@pytest.fixture(scope="module")
+def reference(new: Callable[..., PoseFilter], frames: list[Frame]) -> list[Pose]:
+    return poses_of(new(), frames)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, W - 1, W, W + 1])
+def test_chunks_of_any_size_give_the_same_poses(
+    size: int, new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]
+) -> None:
+    filter_ = new()
+    got: list[Pose | None] = []
+    for start in range(0, len(frames), size):
+        got += filter_.push_many(frames[start : start + size])
+    assert_poses_equal(got, reference)
+
+
+def test_the_future_changes_nothing(new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]) -> None:
+    known = 2 * W + 3
+    other = noisy_stream(8, len(frames))
+    for frame, like in zip(other, frames, strict=True):
+        frame.t_ns = like.t_ns
+    got = poses_of(new(), frames[:known] + other[known:])
+    assert_poses_equal(got[:known], reference[:known])
+    assert not np.array_equal(got[known].positions, reference[known].positions)
+
+
+def test_reset_equals_new(new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]) -> None:
+    filter_ = new()
+    poses_of(filter_, noisy_stream(2, 3 * W))
+    filter_.reset("a")
+    assert_poses_equal(poses_of(filter_, frames), reference)
+
+
+def test_remove_equals_new(new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]) -> None:
+    filter_ = new()
+    poses_of(filter_, noisy_stream(2, W))
+    filter_.remove("a")
+    assert "a" not in filter_.actors
+    assert_poses_equal(poses_of(filter_, frames), reference)
+    filter_.remove("nobody")
+
+
+@pytest.mark.parametrize("start_ns", [YEAR_NS, -YEAR_NS, 1_700_000_000 * SECOND_NS, 7, -3 * SECOND_NS // 7])
+def test_another_start_of_the_clock(
+    start_ns: int, new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]
+) -> None:
+    later = noisy_stream(1, len(frames), start_ns=start_ns)
+    assert_poses_equal(poses_of(new(), later), reference, clock_ns=start_ns)
+
+
+def test_actors_in_turn_are_each_as_alone(
+    new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]
+) -> None:
+    others = {"b": noisy_stream(3, len(frames), "b", fps=30.0, start_ns=YEAR_NS), "c": noisy_stream(4, W, "c")}
+    mixed = sorted([*frames, *others["b"], *others["c"]], key=lambda f: (f.seq, f.actor))
+    filter_ = new()
+    answers = list(zip(mixed, filter_.push_many(mixed), strict=True))
+    alone = {"a": reference} | {name: poses_of(new(), own) for name, own in others.items()}
+    for name, want in alone.items():
+        assert_poses_equal([pose for frame, pose in answers if frame.actor == name], want)
+    assert set(filter_.actors) == {"a", "b", "c"}
+
+
+def test_asking_for_other_times_changes_nothing_of_the_stream(
+    new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]
+) -> None:
+    filter_ = new()
+    got = []
+    for frame in frames:
+        got.append(filter_.push(frame))
+        for tau_ms in (-180, 40, 900):
+            filter_.pose_at(frame.t_ns + tau_ms * 1_000_000, "a")
+    for a, b in zip(got, reference, strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+        np.testing.assert_array_equal(a.covariance, b.covariance)
+
+
+def test_the_callers_arrays_are_left_alone_and_not_kept(
+    new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]
+) -> None:
+    filter_, got = new(), []
+    for frame in frames:
+        mine = copy.deepcopy(frame)
+        got.append(filter_.push(mine))
+        np.testing.assert_array_equal(mine.positions, frame.positions)
+        mine.positions[:] = 1e9
+    assert_poses_equal(got, reference)
+
+
+def test_every_pose_holds_its_promises(reference: list[Pose]) -> None:
+    for before, pose in zip([None, *reference[:-1]], reference, strict=True):
+        assert_pose_holds(pose, before)
+
+
+def test_plain_integers_come_out_whatever_integers_go_in(new: Callable[..., PoseFilter], frames: list[Frame]) -> None:
+    """numpy's integers overflow, and msgpack refuses them."""
+    for kind in (np.int64, np.uint64):
+        filter_ = new(delay_s=0.1)
+        for frame in frames[:3]:
+            mine = copy.deepcopy(frame)
+            mine.t_ns = kind(frame.t_ns)  # type: ignore[assignment]
+            pose = filter_.push(mine)
+            assert type(pose.t_ns) is int
+            assert type(pose.captured_ns) is int
+            assert pose.t_ns == frame.t_ns - SECOND_NS // 10
+
+
+# ---- time: delay, prediction, any time
+
+
+@pytest.mark.parametrize(("setting", "shift_ms"), [({"delay_s": 0.1}, -100), ({"predict_s": 0.05}, 50), ({}, 0)])
+def test_a_pose_is_for_the_frames_time_shifted(
+    setting: dict[str, float], shift_ms: int, new: Callable[..., PoseFilter], frames: list[Frame]
+) -> None:
+    filter_, plain = new(**setting), new()
+    for frame in frames:
+        pose = filter_.push(frame)
+        plain.push(frame)
+        assert pose.t_ns == frame.t_ns + shift_ms * 1_000_000
+        assert pose.captured_ns == frame.t_ns
+        assert_poses_equal([pose], [plain.pose_at(frame.t_ns + shift_ms * 1_000_000, "a")])
+
+
+def test_pose_at_stays_within_reach_and_doubts_beyond(new: Callable[..., PoseFilter], frames: list[Frame]) -> None:
+    filter_ = new()
+    last = poses_of(filter_, frames)[-1].t_ns
+    low, high = filter_.runtime.contract.tau_s
+    assert filter_.pose_at(last - 60 * SECOND_NS, "a").t_ns == last + round(low * SECOND_NS)
+    inside, end = (filter_.pose_at(last + round(s * SECOND_NS), "a") for s in (0.08, high))
+    assert (inside.t_ns, end.t_ns) == (last + 80_000_000, last + round(high * SECOND_NS))
+    doubt = [filter_.pose_at(last + round(s * SECOND_NS), "a") for s in (0.2, 0.5, 2.0)]
+    for before, after in zip([end, *doubt[:-1]], doubt, strict=True):
+        assert after.t_ns == end.t_ns
+        np.testing.assert_array_equal(after.positions, end.positions)
+        assert (np.trace(after.covariance, axis1=1, axis2=2) > np.trace(before.covariance, axis1=1, axis2=2)).all()
+
+
+def test_pose_at_answers_after_any_history(new: Callable[..., PoseFilter], frames: list[Frame]) -> None:
+    """Once an actor is there: a rejected frame or a reset may say "nobody", not fail by accident."""
+    filter_ = new()
+    with pytest.raises(KeyError):
+        filter_.pose_at(0, "a")
+    poses_of(filter_, frames)
+    with pytest.raises(FrameError):  # nobody there, long after the ring's time
+        filter_.push(stream(np.full((1, J, 3), np.nan), np.array([60.0]))[0])
+    assert_finite(filter_.pose_at(frames[-1].t_ns, "a"))
+    filter_.reset("a")
+    with pytest.raises(KeyError):
+        filter_.pose_at(frames[-1].t_ns, "a")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"delay_s": 0.3}, {"delay_s": -0.1}, {"predict_s": 0.2}, {"predict_s": -0.01}, {"delay_s": 0.1, "predict_s": 0.1},
+     {"max_actors": 0}, {"delay_s": float("nan")}, {"predict_s": float("nan")}],
+)  # fmt: skip
+def test_bad_settings_are_refused(setting: dict[str, float], new: Callable[..., PoseFilter]) -> None:
+    with pytest.raises(ConfigError, match=r"delay_s|predict_s|max_actors"):
+        new(**setting)
+
+
+# ---- status
+
+
+def test_status_from_the_first_frame_to_lost_and_back(new: Callable[..., PoseFilter]) -> None:
+    frames, _ = clean_stream(0, 7.0, 60.0)
+    for frame in frames[300:380]:
+        frame.positions = np.full((J, 3), np.nan)
+    status = [pose.status for pose in poses_of(new(), frames)]
+    assert status[0] == status[239] == "calibrating"
+    assert status[241:300] == ["tracking"] * 59
+    assert status[300:359] == ["coasting"] * 59
+    assert status[360:380] == ["lost"] * 20
+    assert status[380:] == ["tracking"] * 40
+
+
+def test_poses_while_everything_is_gone_hold_and_doubt(new: Callable[..., PoseFilter]) -> None:
+    frames, _ = clean_stream(0, 3.0, 60.0)
+    gone = slice(100, 150)
+    for frame in frames[gone]:
+        frame.positions = np.full((J, 3), np.nan)
+    poses = poses_of(new(), frames)
+    for before, pose in itertools.pairwise(poses):
+        assert_pose_holds(pose, before)
+    doubt = [np.trace(p.covariance, axis1=1, axis2=2).mean() for p in poses]
+    assert doubt[149] > 2 * doubt[99]
+
+
+def test_pose_at_long_after_the_last_frame_says_so(new: Callable[..., PoseFilter], frames: list[Frame]) -> None:
+    filter_ = new()
+    last = poses_of(filter_, frames)[-1].t_ns
+    assert filter_.pose_at(last + SECOND_NS // 2, "a").status == "coasting"
+    assert filter_.pose_at(last + 2 * SECOND_NS, "a").status == "lost"
+
+
+def test_a_gap_longer_than_the_ring_starts_anew_on_the_same_skeleton(new: Callable[..., PoseFilter]) -> None:
+    frames, _ = clean_stream(0, 6.0, 60.0)
+    filter_, fresh = new(), new()
+    before = poses_of(filter_, frames[:300])[-1]
+    after = poses_of(filter_, frames[330:340])
+    assert after[0].status == "tracking"
+    fresh.set_skeleton("a", before.offsets_m)
+    for a, b in zip(after, poses_of(fresh, frames[330:340]), strict=True):
+        np.testing.assert_array_equal(a.offsets_m, before.offsets_m)
+        np.testing.assert_array_equal(a.positions, b.positions)
+
+
+def test_a_gap_shorter_than_the_ring_does_not_start_anew(new: Callable[..., PoseFilter]) -> None:
+    frames, _ = clean_stream(0, 2.0, 60.0)
+    filter_, fresh = new(), new()
+    poses_of(filter_, frames[:60])
+    pose = filter_.push(frames[60 + W - 2])
+    assert not np.array_equal(pose.positions, fresh.push(frames[60 + W - 2]).positions)
+
+
+def test_quaternion_signs_go_on_over_a_gap(new: Callable[..., PoseFilter]) -> None:
+    """The same actor comes back: an avatar that blends to the new pose must not turn the long way round."""
+    frames, _ = clean_stream(0, 4.0, 30.0)
+    turned = [_turned(frame, angle) for frame, angle in zip(frames, np.linspace(0, 1.1 * 2 * np.pi, 90))]
+    filter_ = new()
+    before = poses_of(filter_, turned)[-1]
+    last = copy.deepcopy(turned[-1])
+    last.t_ns += 20 * SECOND_NS
+    after = filter_.push(last)
+    same = np.abs((before.rotations * after.rotations).sum(-1)) > 0.5
+    assert ((before.rotations * after.rotations).sum(-1)[same] > 0).all()
+
+
+def _turned(frame: Frame, angle: float) -> Frame:
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    return Frame(frame.actor, frame.seq, frame.t_ns, frame.positions @ turn.T)
+
+
+# ---- control
+
+
+def test_a_given_skeleton_is_used_at_once_and_kept(new: Callable[..., PoseFilter], frames: list[Frame]) -> None:
+    own = (1.1 * rest_offsets()).astype(np.float32)
+    before, during = new(), new()
+    before.set_skeleton("a", own)
+    during.push(frames[0])
+    during.set_skeleton("a", own)
+    for filter_ in (before, during):
+        for frame in frames[1:20]:
+            pose = filter_.push(frame)
+            np.testing.assert_array_equal(pose.offsets_m, own)
+            assert pose.status != "calibrating"
+        filter_.reset("a")
+        np.testing.assert_array_equal(filter_.push(frames[0]).offsets_m, own)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((23, 3)), np.full((J, 3), np.nan), np.zeros((J, 3)).tolist()[:5]])
+def test_a_skeleton_that_is_none_is_refused(bad: np.ndarray, new: Callable[..., PoseFilter]) -> None:
+    with pytest.raises(ConfigError, match="offsets_m"):
+        new().set_skeleton("a", bad)
+
+
+def test_calibrate_measures_anew_and_says_so(new: Callable[..., PoseFilter]) -> None:
+    frames, _ = clean_stream(0, 5.0, 30.0)
+    filter_ = new()
+    filter_.set_skeleton("a", (1.3 * rest_offsets()).astype(np.float32))
+    given_pose = poses_of(filter_, frames[:60])[-1]
+    filter_.calibrate("a")
+    pose = filter_.push(frames[60])
+    assert pose.status == "calibrating"
+    assert not np.array_equal(pose.offsets_m, given_pose.offsets_m)
+    assert pose.skeleton_version > given_pose.skeleton_version, "subscribers would keep the old skeleton"
+
+
+def test_the_version_tells_of_every_change_of_the_skeleton(new: Callable[..., PoseFilter]) -> None:
+    frames, _ = clean_stream(0, 5.0, 60.0)
+    poses = poses_of(new(), frames)
+    for a, b in itertools.pairwise(poses):
+        assert b.skeleton_version >= a.skeleton_version
+        assert np.array_equal(a.offsets_m, b.offsets_m) == (a.skeleton_version == b.skeleton_version)
+    for a, b in itertools.pairwise(poses[242:]):  # 4 s: frozen for good
+        np.testing.assert_array_equal(a.lengths_m, b.lengths_m)
+
+
+# ---- bad input
+
+
+def good(t_ns: int = 100 * SECOND_NS) -> Frame:
+    return stream(clean_stream(0, 0.1, 60.0)[1][:1], np.zeros(1), start_ns=t_ns)[0]
+
+
+def bad_frames() -> dict[str, tuple[str, Frame]]:
+    """Name -> (reason, frame), against an actor whose last frame is good()'s."""
+    xyz = good().positions
+
+    def later(**changes: object) -> Frame:
+        frame = good(100 * SECOND_NS + 20_000_000)
+        for name, value in changes.items():
+            setattr(frame, name, value)
+        return frame
+
+    far, infinite = xyz.copy(), xyz.copy()
+    far[3, 1], infinite[5, 0] = 1e9, np.inf
+    torn = xyz + 50.0 * np.random.default_rng(0).standard_normal(xyz.shape)
+    return {
+        "before the last": ("late", good(99 * SECOND_NS)),
+        "the last again": ("duplicate", good()),
+        "a joint too few": ("joint_count", later(positions=xyz[:23])),
+        "flat": ("joint_count", later(positions=xyz.ravel())),
+        "two coordinates": ("joint_count", later(positions=xyz[:, :2])),
+        "no such layout": ("layout", later(layout="smpl_25")),
+        "no such layout file": ("layout", later(layout="/nowhere/mine.toml")),
+        "a number as layout": ("layout", later(layout=17)),
+        "1e9 m": ("absurd", later(positions=far)),
+        "infinity": ("absurd", later(positions=infinite)),
+        "all infinite": ("absurd", later(positions=np.full((J, 3), -np.inf))),
+        "millimetres": ("absurd", later(positions=1000.0 * xyz)),
+        "centimetres": ("absurd", later(positions=100.0 * xyz)),
+        "torn apart": ("absurd", later(positions=torn)),
+        "float time": ("time", later(t_ns=100.02e9)),
+        "NaN time": ("time", later(t_ns=float("nan"))),
+        "no time": ("time", later(t_ns=None)),
+        "True as time": ("time", later(t_ns=True)),
+        "text as positions": ("joint_count", later(positions="abc")),
+        "ragged positions": ("joint_count", later(positions=[[1.0, 2.0, 3.0], [1.0]])),
+        "no positions": ("joint_count", later(positions=None)),
+        "confidence of another number": ("confidence", later(confidence=np.ones(17))),
+        "confidence a joint and axis": ("confidence", later(confidence=np.ones((J, 3)))),
+        "text as confidence": ("confidence", later(confidence="high")),
+        "a new actor without a joint": ("empty", later(actor="ghost", positions=np.full((J, 3), np.nan))),
+        "a new actor without confidence": ("empty", later(actor="ghost", confidence=np.zeros(J))),
+        "one actor too many": ("too_many_actors", later(actor="crowd")),
+    }
+
+
+@pytest.mark.parametrize("name", list(bad_frames()))
+def test_a_bad_frame_is_named_counted_and_without_effect(name: str, new: Callable[..., PoseFilter]) -> None:
+    reason, bad = bad_frames()[name]
+    filter_, untouched = new(max_actors=1), new()
+    if reason == "empty":
+        filter_ = new()
+    poses_of(filter_, [good()])
+    poses_of(untouched, [good()])
+    with pytest.raises(FrameError) as caught:
+        filter_.push(bad)
+    assert caught.value.reason == reason
+    assert len(str(caught.value)) > len(reason)
+    assert "\n" not in str(caught.value)
+    assert filter_.rejected == {reason: 1}
+    assert filter_.push_many([bad]) == [None]
+    assert filter_.rejected == {reason: 2}
+    assert set(filter_.actors) == {"a"}
+    following = noisy_stream(2, 5, start_ns=100 * SECOND_NS + 30_000_000)
+    assert_poses_equal(poses_of(filter_, following), poses_of(untouched, following))
+
+
+def test_nan_is_missing_not_bad(new: Callable[..., PoseFilter]) -> None:
+    filter_ = new()
+    frames, _ = clean_stream(0, 1.0, 60.0)
+    frames[10].positions[4] = np.nan
+    frames[11].positions[5, 1] = np.nan  # one coordinate: the joint
+    frames[12].positions[:] = np.nan
+    frames[13].confidence = np.zeros(J)
+    frames[14].confidence = np.full(J, np.nan)
+    poses = poses_of(filter_, frames)
+    assert [p.status for p in poses[12:16]] == ["coasting"] * 3 + ["calibrating"]
+    assert not filter_.rejected
+    for pose in poses:
+        assert_finite(pose)
+
+
+@pytest.mark.parametrize("junk", [1e30, -7.0, np.inf, -np.inf])
+def test_confidence_beyond_its_range_is_clipped(
+    junk: float, new: Callable[..., PoseFilter], frames: list[Frame]
+) -> None:
+    got, want = (copy.deepcopy(frames[:12]) for _ in range(2))
+    for a, b in zip(got, want, strict=True):
+        a.confidence, b.confidence = np.ones(J), np.ones(J)
+        a.confidence[7], b.confidence[7] = junk, np.clip(junk, 0.0, 1.0)
+    assert_poses_equal(poses_of(new(), got), poses_of(new(), want))
+
+
+def test_a_joint_far_from_the_body_is_missing(new: Callable[..., PoseFilter]) -> None:
+    far, gone = clean_stream(0, 0.5, 60.0)[0], clean_stream(0, 0.5, 60.0)[0]
+    for t in (8, 9, 20):
+        far[t].positions[INDEX["left_hand"]] += 30.0
+        gone[t].positions[INDEX["left_hand"]] = np.nan
+    assert_poses_equal(poses_of(new(), far), poses_of(new(), gone))
+
+
+def test_the_streams_of_others_do_not_see_bad_frames(
+    new: Callable[..., PoseFilter], frames: list[Frame], reference: list[Pose]
+) -> None:
+    filter_, got, sent = new(max_actors=2), [], list(bad_frames().values())
+    filter_.push(Frame("b", 0, 100 * SECOND_NS, good().positions))
+    for i, frame in enumerate(frames):
+        reason, bad = copy.deepcopy(sent[i % len(sent)])
+        bad.actor = "b" if bad.actor == "a" else bad.actor
+        assert filter_.push_many([bad]) == [None], reason
+        got.append(filter_.push(frame))
+    assert_poses_equal(got, reference)
+    assert sum(filter_.rejected.values()) == len(frames)
+
+
+def test_ten_thousand_names_stay_at_the_cap(new: Callable[..., PoseFilter]) -> None:
+    filter_ = new(max_actors=3)
+    frame = good()
+    crowd = [Frame(f"actor {i}", 0, 0, frame.positions) for i in range(10_000)]
+    answers = filter_.push_many(crowd)
+    assert sum(a is not None for a in answers) == len(filter_.actors) == 3
+    assert filter_.rejected == {"too_many_actors": 9997}
+
+
+# ---- fuzz
+
+junk = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1e5, -1e5, 3e38, 1e-300, 1e9])
+
+STEPS_NS = [1_000_000, 4_166_667, 16_666_667, 33_333_333, 250_000_000, 3 * SECOND_NS, 1, 0, -5]
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Frame]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    t_ns = draw(st.integers(-(2**60), 2**60))
+    frames = []
+    for seq in range(draw(st.integers(1, 12))):
+        t_ns += draw(st.sampled_from(STEPS_NS))
+        layout = draw(st.sampled_from(LAYOUTS))
+        joints = len(get_layout(layout).joints)
+        size = draw(st.sampled_from([0.0, 1e-9, 0.3, 0.3, 0.3, 5.0]))
+        xyz = rng.normal(0, 1, (joints, 3)) * size + rng.normal(0, 100, 3)
+        xyz[rng.random(joints) < draw(st.sampled_from([0.0, 0.2, 0.9, 1.0]))] = np.nan
+        if draw(st.booleans()):
+            xyz[rng.integers(joints), rng.integers(3)] = draw(junk)
+        confidence = draw(st.sampled_from([None, rng.random(joints), rng.normal(0, 2, joints), np.zeros(joints)]))
+        frames.append(Frame(draw(st.sampled_from("ab")), seq, t_ns, xyz, confidence, layout))
+    return frames
+
+
+@given(frames=streams())
+@settings(max_examples=60, deadline=None)
+def test_no_stream_breaks_it(runtime: DoubleRuntime, frames: list[Frame]) -> None:
+    filter_ = PoseFilter(runtime)
+    for frame in frames:
+        try:
+            pose = filter_.push(frame)
+        except FrameError:
+            continue
+        assert_finite(pose)
+        np.testing.assert_allclose(np.linalg.norm(pose.rotations, axis=-1), 1.0, atol=1e-5)
+        assert_finite(filter_.pose_at(frame.t_ns - 50_000_000, frame.actor))
+
+
+@pytest.mark.parametrize("point", [[0.0, 0.0, 0.0], [3.0, 1.0, -200.0]])
+def test_a_body_in_one_point_gives_a_body(point: list[float], new: Callable[..., PoseFilter]) -> None:
+    """Sources that send zeros for "nobody": no bone direction is known, bones keep their length all the same."""
+    xyz = np.tile(np.array(point), (30, J, 1))
+    filter_ = new()
+    filter_.set_skeleton("a", rest_offsets().astype(np.float32))
+    for pose in poses_of(filter_, stream(xyz, np.arange(30) / 30)):
+        assert_finite(pose)
+        assert_pose_holds(pose)
+
+
+def test_load_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="onnx"):
+        PoseFilter.load(runtime="coreml")
+    with pytest.raises(ConfigError, match="threads"):
+        PoseFilter.load(threads=0)

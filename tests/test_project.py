@@ -1,0 +1,152 @@
+"""The house rules that a machine can check: who imports whom, what the base install pulls in, what the wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("streamer", "model", "bench")
+
+# One arrow, bench -> streamer -> the torch-free half of model; never back.
+TORCH_FREE = {f"model.{name}" for name in ("skeleton", "contract", "kinematics", "layouts", "prepare", "synthetic")}
+TORCH_RUNTIME = ROOT / "streamer" / "runtimes" / "torch_reference.py"
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports_of(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Full dotted names that a file imports, `from a import b` as a.b and a; TYPE_CHECKING blocks left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found
+
+
+def heads(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def in_fresh_interpreter(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("path", modules("model"), ids=lambda p: p.stem)
+def test_model_imports_neither_streamer_nor_bench(path: Path) -> None:
+    assert not heads(imports_of(path)) & {"streamer", "bench", "zmq", "socket", "threading", "asyncio"}
+
+
+@pytest.mark.parametrize("path", [p for p in modules("streamer") if p != TORCH_RUNTIME], ids=lambda p: p.stem)
+def test_streamer_imports_only_the_torch_free_half_of_model(path: Path) -> None:
+    # The command line is where the commands meet, so it alone may reach the rest, from inside a function.
+    is_cli = path == ROOT / "streamer" / "cli.py"
+    names = imports_of(path, top_level_only=is_cli)
+    reached = {".".join(name.split(".")[:2]) for name in names if name.startswith("model.")}
+    assert reached <= TORCH_FREE
+    assert not heads(names) & {"bench", "torch"}
+
+
+def test_the_torch_free_half_of_model_is_torch_free() -> None:
+    names = sorted(TORCH_FREE)
+    code = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
+    assert in_fresh_interpreter(code) == "False"
+
+
+def test_importing_streamer_leaves_torch_unimported() -> None:
+    heavy = "{'torch', 'scipy', 'matplotlib', 'roma', 'onnx', 'onnxscript'}"
+    code = f"import sys, streamer, streamer.cli, streamer.server; print(sorted({heavy} & set(sys.modules)))"
+    assert in_fresh_interpreter(code) == "[]"
+
+
+def test_demo_runs_on_the_base_and_bench_extras_alone() -> None:
+    """`make demo` installs neither torch nor scipy: a module it needs must not import them."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'scipy', 'roma', 'safetensors', 'onnx', 'onnxscript'): sys.modules[name] = None\n"
+        "import bench.demo, bench.latency, model.synthetic, streamer.server, streamer.cli; print('ok')"
+    )
+    assert in_fresh_interpreter(code) == "ok"
+
+
+def test_no_pickle_anywhere() -> None:
+    for package in PACKAGES:
+        for path in modules(package):
+            assert not heads(imports_of(path)) & {"pickle", "cPickle", "dill", "joblib", "msgpack_numpy"}, path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    if find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed (pip install -e '.[dev]')")
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    for package in PACKAGES:
+        assert {path.relative_to(ROOT).as_posix() for path in modules(package)} <= names
+        assert f"{package}/py.typed" in names
+    assert "streamer/PROTOCOL.md" in names
+    assert any(name.startswith("model/weights/") and name.endswith(".onnx") for name in names)
+
+
+def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
+    allowed = {*PACKAGES, f"hpstm_live-{project()['version']}.dist-info"}
+    assert {name.split("/")[0] for name in wheel.namelist()} == allowed
+    assert not [name for name in wheel.namelist() if name.endswith((".pyc", ".pt", ".npz"))]
+    assert sum(info.compress_size for info in wheel.infolist()) < 50e6
+
+
+def project() -> dict[str, object]:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        table: dict[str, object] = tomllib.load(file)["project"]
+    return table
+
+
+def test_the_base_install_has_no_training_library() -> None:
+    base = " ".join(str(project()["dependencies"]).split())
+    for name in ("torch", "scipy", "matplotlib", "onnxscript"):
+        assert name not in base
+
+
+def test_the_command_line_starts_and_names_its_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("demo", "serve", "replay", "record", "listen", "doctor", "bench"):
+        assert command in done.stdout
