@@ -249,7 +249,7 @@ class CausalFilter(nn.Module):
         out = torch.tanh(self.skeleton(latent))
         scale = torch.exp(0.5 * out[..., None, None, :J])
         fork = 0.1 * out[..., None, J:].unflatten(-1, (3, -1))
-        learned = front.with_forks(measured_m * scale, front.constant("fork_rest", latent) + fork)
+        learned = measured_m * scale + fork @ front.constant("fork_spread", latent)
         return measured_m + front.refined_share(noise_m2) * (learned - measured_m)
 
     def step(

@@ -16,6 +16,9 @@ from model.skeleton import JOINTS, PARENTS
 
 VERSION = 1
 KEY = "hpstm_contract"  # name of the metadata entry
+UNITS = "m"
+AXES = "right-handed, Y up"
+ROTATIONS = "parent_from_joint xyzw relative to the T-pose; the root's is world_from_joint"
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -58,9 +61,9 @@ class Contract:
         try:
             raw = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ContractError(
-                f"{source}: the model's contract is not JSON ({error}); export the model again"
-            ) from error
+            raise ContractError(f"{source}: the model's contract is not JSON ({error}); export it again") from error
+        if not isinstance(raw, dict):
+            raise ContractError(f"{source}: the model's contract is not a JSON object; export the model again")
         if raw.get("version") != VERSION:
             raise ContractError(
                 f"{source}: contract version {raw.get('version')!r}, this program runs {VERSION}; export the model "
@@ -71,9 +74,14 @@ class Contract:
             raise ContractError(f"{source}: the contract lacks {', '.join(missing)}; export the model again")
         known: dict[str, Any] = {field.name: _tuples(raw[field.name]) for field in fields(cls)}
         contract = cls(**known)
-        for name, want in (("joints", JOINTS), ("parents", PARENTS)):
+        expected = {"joints": JOINTS, "parents": PARENTS, "units": UNITS, "axes": AXES, "rotations": ROTATIONS}
+        for name, want in expected.items():
             if getattr(contract, name) != want:
-                raise ContractError(f"{source}: the contract's {name} are not those of smpl_24; export the model again")
+                raise ContractError(f"{source}: the contract's {name} are not what this program runs; export it again")
+        for name, length in (("tau_s", 2), ("rest_offsets_m", len(JOINTS)), ("angular_hz", contract.head_width)):
+            value = getattr(contract, name)
+            if not isinstance(value, tuple) or len(value) != length:
+                raise ContractError(f"{source}: the contract's {name} must be {length} entries; export the model again")
         return contract
 
     def check_shapes(self, shapes: dict[str, tuple[int | str | None, ...]], source: str) -> None:

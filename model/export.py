@@ -13,7 +13,9 @@ The caller writes ``rows`` to slot frames % W of each ring and clears that slot 
 
 from __future__ import annotations
 
+import argparse
 import inspect
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 from model import calibration, front
 from model.causal import BLOCKED, CausalFilter, Phase, Ring
-from model.contract import KEY, VERSION, Contract, sha256
+from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, WEIGHTS, Contract, sha256
 from model.head import TAU_RANGE_S, covariance
 from model.rotations import local_from_world, quaternions_xyzw
 from model.skeleton import JOINTS, PARENTS, J, rest_offsets
@@ -111,8 +113,8 @@ GRAPHS = {"step": StepGraph, "head": HeadGraph, "skeleton": SkeletonGraph}
 def make_contract(model: CausalFilter, weights: Path, name: str) -> Contract:
     c = model.config
     return Contract(
-        version=VERSION, joints=JOINTS, parents=PARENTS, units="m", axes="right-handed, Y up",
-        rotations="parent_from_joint xyzw relative to the T-pose; the root's is world_from_joint",
+        version=VERSION, joints=JOINTS, parents=PARENTS, units=UNITS, axes=AXES,
+        rotations=ROTATIONS,
         window=c.window, layers=c.layers, heads=c.heads, head_width=c.head_width, latent=c.width,
         state=dict(front.group_shapes()),
         angular_hz=tuple(c.angular_hz()), blocked=BLOCKED, tau_s=TAU_RANGE_S,
@@ -178,3 +180,25 @@ def export_weights(weights: Path, out: Path, name: str = "hpstm-live") -> Contra
     if weights.resolve() != target.resolve():
         target.write_bytes(weights.read_bytes())
     return export(load_model(target), target, out, name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``hpstm export WEIGHTS``: writes the model folder that a runtime loads; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="hpstm export", description="Export trained weights to ONNX, with their contract inside."
+    )
+    parser.add_argument("weights", type=Path, help="averaged.safetensors of a training run")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR",
+                        help="model folder to write (default: the bundled one)")  # fmt: skip
+    parser.add_argument("--name", default="hpstm-live", help="what the contract calls the model")
+    options = parser.parse_args(argv)
+    if not options.weights.is_file():
+        parser.error(f"{options.weights}: no such file; hpstm train writes averaged.safetensors into its --out folder")
+    contract = export_weights(options.weights, options.out, options.name)
+    graphs = ", ".join(f"{name}.onnx" for name in GRAPHS)
+    print(f"{options.out}: {graphs} of {contract.name}, weights {contract.weights_sha256[:12]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,7 +25,7 @@ K = len(FILTER_TAU_S)
 HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
 MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters
-FEATURES = J * 29 + 19
+FEATURES = J * 30 + 19
 DOUBT_M = 0.002  # noise up to which a frame's bones count in full for the skeleton, then by inverse variance
 RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
 
@@ -57,6 +57,7 @@ class State(NamedTuple):
     jitter_var: Tensor  # (B, 1, 1, J) running variance of the input against its own neighbours in time [m^2]
     jitter_s: Tensor  # (B, 1, 1, J) time it has seen
     noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input now [m^2], with the doubt of what is not seen
+    slow_m2: Tensor  # (B, 1, 1, J) the part of it that is not white: what filters cannot take away, and the doubt
     point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
     velocity: Tensor  # (B, K, 3, N) m/s
     history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
@@ -68,7 +69,7 @@ GROUPS = {
     "tracks": ("seen", "age_s", "track_s"),
     "noise": ("bone_var", "jitter_var"),
     "watched": ("bone_s", "jitter_s"),
-    "joints": ("run", "bone_mean_m", "noise_m2"),
+    "joints": ("run", "bone_mean_m", "noise_m2", "slow_m2"),
     "points": ("point_m", "velocity"),
     "history": ("history_m",),
     "ages": ("history_s",),
@@ -111,8 +112,8 @@ def _feature_scaling() -> tuple[Tensor, Tensor]:
     """(FEATURES,) scale and shift that bring every feature to order one."""
     joints = [2.0] * 3 * J + [20.0] * 3 * K * J + [0.5] * 3 * K * J  # place, innovations, velocities
     plain = [1.0] * 5 * J  # present, confidence, derived, seen, age
-    scale = [*joints, *plain, *[0.25] * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0]
-    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * J, *[0.0] * (2 * J + 6 * K), 3.4]
+    scale = [*joints, *plain, *[0.25] * 2 * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0]
+    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * 2 * J, *[0.0] * (2 * J + 6 * K), 3.4]
     return torch.tensor(scale, dtype=torch.float64), torch.tensor(shift, dtype=torch.float64)
 
 
@@ -203,15 +204,16 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     var, watched = _variances(
         state, torch.cat([error * error, jitter], 1), torch.cat([valid, (run >= 5).to(dt)], 1), dt
     )
-    gain = (watched[:, :1] - state.bone_s) / watched[:, :1].clamp(min=1e-3)
+    gain = valid * dt.clamp(min=1e-3, max=0.1) / watched[:, :1].clamp(min=1e-3)
     mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
     seen = torch.maximum(state.seen, present)
     age = (state.age_s + dt) * (1 - present)
     doubt = frame.derived * 0.03**2 + (1 - seen[..., :J]) * 0.1**2 + (0.3 * age[..., :J].clamp(max=1.0)).square()
     bone_var, jitter_var = var.split(1, 1)
     bone_s, jitter_s = watched.split(1, 1)
+    noise, slow = _noise_m2(var, watched)
     new = State(
-        seen, age, track, run, mean, bone_var, bone_s, jitter_var, jitter_s, _noise_m2(var, watched) + doubt,
+        seen, age, track, run, mean, bone_var, bone_s, jitter_var, jitter_s, noise + doubt, slow + doubt,
         point, velocity, history, history_s,
     )  # fmt: skip
     return new, Observation(observed, innovation, error / mean.clamp(min=0.02))
@@ -223,7 +225,7 @@ def _variances(state: State, square: Tensor, valid: Tensor, dt: Tensor) -> tuple
     Rigid bones bring the first to zero: the sign of clean input that motion cannot imitate.
     """
     before = torch.cat([state.bone_s, state.jitter_s], 1)
-    step_s = valid * dt.clamp(min=1e-3)
+    step_s = valid * dt.clamp(min=1e-3, max=0.1)  # a pause says no more than a frame
     total = before + step_s
     var = torch.cat([state.bone_var, state.jitter_var], 1)
     var = torch.where(before > 0, var, constant("first_var", dt))  # the doubt before anything was seen
@@ -262,19 +264,24 @@ def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
     return error.square().mean(2, keepdim=True) / weight.square().sum(3, keepdim=True)
 
 
-def _noise_m2(var: Tensor, watched: Tensor) -> Tensor:
-    """(B, 1, 1, J) noise of the input: bones and jitter in time, half a joint's own and half the body's mean."""
+def _noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 1, 1, J) noise of the input, half a joint's own and half the body's mean, and the part that is not white.
+
+    White noise shows alike in bones and in time; slow errors show in bones alone.
+    """
     known = (watched > 0).to(var)
     var = var * known * constant("share", var)  # a bone's two ends share its variance
-    body = (var.sum(3, keepdim=True) / known.sum(3, keepdim=True).clamp(min=1.0)).sum(1, keepdim=True)
+    body = var.sum(3, keepdim=True) / known.sum(3, keepdim=True).clamp(min=1.0)  # (B, 2, 1, 1)
     bone, jitter = var.split(1, 1)
-    return 0.5 * (bone @ constant("adjacent", bone) + jitter + body)
+    level = 0.5 * (torch.cat([bone @ constant("adjacent", bone), jitter], 1) + body)
+    bone, jitter = level.split(1, 1)
+    return bone + jitter, (bone - jitter).clamp(min=0.0)
 
 
 def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     """(B, FEATURES) what the network sees; every entry of order one and bounded."""
     size = torch.where(state.bone_s > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
-    noise = torch.log(state.noise_m2.clamp(min=1e-7))
+    noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
     moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
     seen_age = torch.cat([state.seen, state.age_s], 1)[..., :J]
     scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
@@ -290,7 +297,7 @@ class Evidence(NamedTuple):
     bones_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
     velocity: Tensor  # (B, K, 3, J) of the filters' bones [m/s]
     anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
-    noise_m2: Tensor  # (B, 1, 1, J) with the doubt that prediction adds
+    noise_m2: Tensor  # (B, 2, 1, J) of the input, and its part that is not white, with the doubt that prediction adds
     seen: Tensor  # (B, 1, 1, J)
 
 
@@ -307,7 +314,8 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     points = constant("point_bones", tau_s)
     members = torch.cat([past @ constant("bones", tau_s), state.point_m @ points], 1) - anchor * constant("root", tau_s)
     ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
-    return Evidence(members, state.velocity @ points, anchor, state.noise_m2 + ahead, state.seen[..., :J])
+    noise = torch.cat([state.noise_m2, state.slow_m2], 1) + ahead
+    return Evidence(members, state.velocity @ points, anchor, noise, state.seen[..., :J])
 
 
 def positions_of(bones_m: Tensor, anchor_m: Tensor) -> Tensor:
@@ -329,7 +337,9 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     """
     children = torch.tensor(FORK_CHILDREN)
     length, valid = _measured_bones(frame)
-    length = torch.where(valid > 0, length, state.bone_mean_m)
+    # |d + noise| is longer than |d|: by the variance across the bone over its length, to first order.
+    excess = torch.minimum(state.bone_var / state.bone_mean_m.clamp(min=0.02), 0.3 * state.bone_mean_m)
+    length = torch.where(valid > 0, length, state.bone_mean_m) - excess
     length = torch.where(torch.maximum(state.bone_s, valid) > 0, length, constant("rest_length", length))
     known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
     bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
@@ -340,7 +350,7 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     fork = torch.where(known > 0, fork, rest).transpose(1, 2).reshape(-1, 1, 3, 6)
     skeleton = with_forks(constant("direction", length) * length, fork)
     whole = with_forks(valid, known.expand(-1, -1, -1, 3).reshape(-1, 1, 1, 6))
-    weight = frame.dt_s.clamp(min=1e-3) * (0.02 + whole) / (1 + state.noise_m2 / DOUBT_M**2)
+    weight = frame.dt_s.clamp(min=1e-3, max=0.1) * (0.02 + whole) / (1 + state.noise_m2 / DOUBT_M**2)
     return skeleton, weight
 
 

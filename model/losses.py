@@ -47,7 +47,7 @@ def losses(
     error = pose.positions.unflatten(0, shape) - target.positions
     relative = error - error[:, :, :1]
     raw = raw_m - target.positions
-    share = 1 / (_norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.03)  # (B,)
+    share = 1 / (_norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015)  # (B,)
     share = (share / share.mean())[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
     first = error[:, 1:] - error[:, :-1]

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,13 +208,22 @@ def load_model(path: Path) -> CausalFilter:
     return model.eval()
 
 
-if __name__ == "__main__":
-    import argparse
+def main(argv: Sequence[str] | None = None) -> int:
+    """``hpstm train``: trains or continues a run; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="hpstm train", description="Train the causal model, or continue the run that is in --out."
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="train.npz, from `hpstm prepare`")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="of the whole run (default 60)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the training process (default 1)")
+    options = parser.parse_args(argv)
+    if not options.data.is_file():
+        parser.error(f"{options.data}: no such file; `hpstm prepare` writes it")
+    weights = train(Plan(data=options.data, out=options.out, minutes=options.minutes, threads=options.threads))
+    print(f"{weights}: make a model of it with `hpstm export {weights}`")
+    return 0
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--threads", type=int, default=1)
-    a = parser.parse_args()
-    train(Plan(data=a.data, out=a.out, minutes=a.minutes, threads=a.threads))
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,16 +27,20 @@ class Calibrator:
         self._events = contract.calibration_events_s
         self._longest = contract.calibration_longest_step_s
         self._rest = np.asarray(contract.rest_offsets_m, np.float64)
+        self.version = 0  # of the skeleton in use; only grows
         self.reset()
 
     def reset(self) -> None:
         """As new."""
+        self.restart()
+        self._adopt(self._rest)
+
+    def restart(self) -> None:
+        """Measure anew, on the skeleton in use until there is another."""
         self._sum: F64 = np.zeros_like(self._rest)
         self._weight: F64 = np.zeros((len(self._rest), 1))
         self._elapsed_s = 0.0
         self._level = 0
-        self.version = 0
-        self._adopt(self._rest)
 
     @property
     def done(self) -> bool:
@@ -54,6 +58,8 @@ class Calibrator:
 
     def update(self, skeleton: F32, dt_s: float) -> bool:
         """Take in one frame's opinion (24, 4): bone in the rest pose [m], weight. True when one is adopted."""
+        if self.done:
+            return False
         self._sum += skeleton[:, 3:] * skeleton[:, :3]
         self._weight += skeleton[:, 3:]
         self._elapsed_s += min(dt_s, self._longest)
@@ -85,7 +91,8 @@ class Actor:
         self._seen_ns = 0  # last frame with any joint
         self._origin: F64 = np.zeros(3)
         self._intervals: deque[int] = deque(maxlen=16)
-        self._previous: F32 = np.zeros((len(self._contract.joints), 4), np.float32)
+        if not keep_skeleton:  # quaternion signs go on over a gap, too
+            self._previous: F32 = np.zeros((len(self._contract.joints), 4), np.float32)
         self.newest: Frame | None = None
 
     def ring_ns(self) -> int:
@@ -107,7 +114,8 @@ class Actor:
         if self.newest is not None and frame.t_ns <= self.last_ns:
             reason = "duplicate" if frame.t_ns == self.last_ns else "late"
             raise FrameError(reason, f"t_ns {frame.t_ns} is not after the actor's last frame {self.last_ns}")
-        if self.newest is None or frame.t_ns - self.last_ns > self.ring_ns():
+        gap_ns = frame.t_ns - self.last_ns
+        if self.newest is None or (gap_ns > SECOND_NS // 4 and gap_ns > self.ring_ns()):
             if not present.any():
                 raise FrameError("empty", "positions: the actor's first frame has no usable joint")
             self._start(frame.t_ns, xyz[present > 0])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import runpy
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from streamer.errors import ConfigError, HPSTMError
 MODULES = {
     "prepare": ("model.prepare", "train", "pack motion files for training"),
     "train": ("model.train", "train", "train the causal model"),
-    "evaluate": ("model.evaluate", "train", "score a trained model"),
+    "evaluate": ("bench.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
     "export": ("model.export", "train", "write the ONNX model and its contract"),
 }
-BENCHES = ("latency", "wire", "throughput", "accuracy", "soak")
+BENCHES = ("latency", "accuracy")
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench", "tensorrt_rtx": "tensorrt"}  # fmt: skip
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words and words[0] in MODULES:
-            return _run_module(MODULES[words[0]][0], words[0], words[1:])
+            return _run_module(MODULES[words[0]][0], words[1:])
         if words[:1] == ["bench"] and len(words) > 1 and words[1] in BENCHES:
-            return _run_module(f"bench.{words[1]}", f"bench {words[1]}", words[2:])
+            return _run_module(f"bench.{words[1]}", words[2:])
         arguments = _parser().parse_args(words)
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
@@ -52,13 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run_module(module: str, name: str, words: list[str]) -> int:
-    sys.argv = [f"hpstm {name}", *words]
+def _run_module(module: str, words: list[str]) -> int:
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
+        return int(import_module(module).main(words))
+    except SystemExit as end:  # argparse's help and errors
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ class PoseFilter:
 
     def __init__(self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64) -> None:
         low, high = runtime.contract.tau_s
-        if delay_s < 0 or -delay_s < low:
+        if not 0 <= delay_s <= -low:
             raise ConfigError(f"delay_s must lie in 0..{-low:g} s, not {delay_s:g}")
-        if predict_s < 0 or predict_s > high:
+        if not 0 <= predict_s <= high:
             raise ConfigError(f"predict_s must lie in 0..{high:g} s, not {predict_s:g}")
         if delay_s and predict_s:
             raise ConfigError("give delay_s or predict_s, not both: a pose is for one time")
@@ -92,7 +93,7 @@ class PoseFilter:
     def pose_at(self, t_ns: int, actor: str) -> Pose:
         """The pose of an actor for a time on its own clock, within 0.2 s before and 0.15 s after its newest frame.
 
-        Outside that reach the pose is for the reach's end (see its ``t_ns``) and its covariance grows.
+        Outside that reach the pose is for the reach's end (see its ``t_ns``); ahead of it the covariance grows.
 
         Raises:
             KeyError: nobody of that name was seen, or not since its reset.
@@ -109,7 +110,7 @@ class PoseFilter:
     def calibrate(self, actor: str) -> None:
         """Measure the actor's bones anew, without interrupting its stream."""
         self._profiles.pop(actor, None)
-        self._actors[actor].calibrator.reset()
+        self._actors[actor].calibrator.restart()
 
     def remove(self, actor: str) -> None:
         """Drop an actor and its state."""
@@ -131,10 +132,12 @@ class PoseFilter:
     def _take(self, frame: Frame) -> Pose:
         layout = self._layout(frame.layout)
         positions, confidence = _checked(frame, layout)
+        if type(frame.t_ns) is not int:  # numpy's integers overflow, and the wire does not know them
+            frame = replace(frame, t_ns=int(frame.t_ns))
         xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
         visible = measured | derived
         seen = xyz[visible]
-        if len(seen) and float(np.ptp(seen, 0).max()) > BODY_M:
+        if len(seen) and (seen.max(0) - seen.min(0)).max() > BODY_M:
             _mask_absurd(xyz, visible)
             measured, derived = measured & visible, derived & visible
         actor = self._actors.get(frame.actor)
@@ -168,17 +171,24 @@ def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
     """Positions and confidence of a frame that has the layout's shape and lies on this planet."""
     if isinstance(frame.t_ns, bool) or not isinstance(frame.t_ns, (int, np.integer)):
         raise FrameError("time", f"t_ns must be integer nanoseconds, not {type(frame.t_ns).__name__}")
-    positions = np.asarray(frame.positions, np.float64)
+    positions = _numbers(frame.positions, np.float64, "joint_count", "positions")
     if positions.shape != (len(layout.joints), 3):
         raise FrameError("joint_count", f"positions: {layout.name} has {len(layout.joints)} x 3, not {positions.shape}")
-    if np.nanmax(np.abs(positions), initial=0.0) > FARTHEST_M:  # infinity included
+    if np.fmax.reduce(np.abs(positions), axis=None) > FARTHEST_M:  # infinity included, NaN passed over
         raise FrameError("absurd", f"positions: a coordinate lies beyond {FARTHEST_M:g} m; positions are in metres")
     if frame.confidence is None:
         return positions, None
-    confidence = np.asarray(frame.confidence, np.float32)
+    confidence = _numbers(frame.confidence, np.float32, "confidence", "confidence")
     if confidence.shape != (len(layout.joints),):
         raise FrameError("confidence", f"confidence: {len(layout.joints)} numbers, one a joint, not {confidence.shape}")
     return positions, np.clip(np.nan_to_num(confidence, nan=0.0), 0.0, 1.0)
+
+
+def _numbers(value: Any, dtype: Any, reason: str, field: str) -> Array:
+    try:
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise FrameError(reason, f"{field}: not an array of numbers ({error})") from error
 
 
 def _mask_absurd(xyz: np.ndarray[Any, Any], visible: np.ndarray[Any, Any]) -> None:

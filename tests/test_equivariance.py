@@ -103,14 +103,14 @@ def test_rotations_and_offsets_give_the_positions_at_every_frame() -> None:
         assert_pose_holds(pose, before)
 
 
-@pytest.mark.parametrize("gap_s", [0.5, 1.0, 2.1, 3.0])
+@pytest.mark.parametrize("gap_s", [0.5, 1.0, 2.0, 3.0])
 def test_poses_hold_after_a_pause_of_the_source(gap_s: float) -> None:
     """No frames at all for a while, shorter and longer than the ring's time (2.1 s at 30 Hz)."""
-    for seed in range(4):
-        frames = noisy_stream(seed, 100, fps=30.0)
-        for frame in frames[80:]:
-            frame.t_ns += round(gap_s * SECOND_NS)
-        for pose in refined(frames)[78:]:
+    times = np.arange(80) / 30.0
+    for seed in range(5):
+        noise = 0.02 * np.random.default_rng(seed).standard_normal((80, J, 3))
+        frames = stream(SyntheticActor(seed).positions(times) + noise, times + gap_s * (times >= 2.0))
+        for pose in refined(frames)[58:]:
             assert_finite(pose)
             assert_pose_holds(pose)
 

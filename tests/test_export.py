@@ -221,7 +221,7 @@ OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "millimetres": (lambda raw: raw | {"units": "mm"}, r"units"),
     "another up": (lambda raw: raw | {"axes": "right-handed, Z up"}, r"axes"),
     "other quaternions": (lambda raw: raw | {"rotations": "wxyz"}, r"rotations"),
-    "another window": (lambda raw: raw | {"window": 2 * raw["window"]}, r"'keys_0'.*contract"),
+    "another window": (lambda raw: raw | {"window": 2 * raw["window"]}, r"'(keys_0|blocked)'.*contract"),
     "another width": (lambda raw: raw | {"latent": raw["latent"] + 1}, r"'latent'.*contract"),
     "fewer layers": (lambda raw: raw | {"layers": 1}, r"'keys_1'.*contract"),
     "no metadata": (lambda raw: None, r"no HPSTM contract"),

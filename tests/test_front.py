@@ -263,7 +263,9 @@ def test_a_clean_frame_shows_the_actors_own_skeleton() -> None:
     dt[0] = 0.0
     seen = run_front(frames_of(positions - positions[:1, :1], dt), torch.zeros(1, dtype=torch.float64))
     shown = seen.skeleton_m[0, :, 0].transpose(-1, -2).numpy()  # (T, J, 3)
-    np.testing.assert_allclose(shown[:, 1:], np.broadcast_to(offsets[1:], (60, J - 1, 3)), atol=1e-9)
+    truth = np.broadcast_to(offsets[1:], (60, J - 1, 3))
+    np.testing.assert_allclose(shown[:, 1:], truth, atol=1e-3)  # the doubt of the first frames shortens bones a little,
+    np.testing.assert_allclose(shown[-1, 1:], truth[-1], atol=2e-5)  # and fades
 
 
 def test_noisy_frames_count_less_for_the_skeleton() -> None:

@@ -31,6 +31,8 @@ class TorchRuntime:
     def __init__(self, folder: Path, threads: int = 1, double: bool = False) -> None:
         self.contract: Contract = OnnxRuntime(folder).contract
         weights = folder / "weights.safetensors"
+        if not weights.exists():
+            raise ContractError(f"{weights} does not exist; give a folder that `hpstm export` wrote")
         if sha256(weights) != self.contract.weights_sha256:
             raise ContractError(f"{weights} is not what the ONNX files were exported from; export the model again")
         torch.set_num_threads(threads)
