@@ -34,8 +34,7 @@ from streamer.frames import Frame
 from streamer.runtimes import Runtime, load_runtime
 
 FILTER = "HPSTM Live"
-# A joint that is missing holds its last sight in "input", or there would be nothing to score.
-BASELINES = {"input": "hold", "One-Euro, MediaPipe's": "one_euro_mediapipe", "Kalman": "kalman"}
+BASELINES = {"input": "raw", "One-Euro": "one_euro_mediapipe", "Kalman": "kalman"}
 METHODS = (*BASELINES, FILTER)
 Scores = dict[str, float]
 
@@ -80,9 +79,14 @@ def filtered(runtime: Runtime, take: Take, seen: Seen, at_s: float) -> Answers:
 
 
 def smoothed(method: str, take: Take, seen: Seen, at_s: float) -> Answers:
-    """A baseline's poses for the same times."""
-    baseline = baselines.BASELINES[BASELINES[method]](at_s)
-    positions = baselines.run(baseline, take.t_ns / SECOND_NS, seen.positions)
+    """A baseline's poses for the same times.
+
+    A missing joint holds its last sight in the input of all: a Kalman filter left alone would run on along its
+    velocity for the whole gap, which nobody would let it do.
+    """
+    times_s = take.t_ns / SECOND_NS
+    held = baselines.run(baselines.Hold(), times_s, seen.positions)
+    positions = baselines.run(baselines.BASELINES[BASELINES[method]](at_s), times_s, held)
     return Answers(take.t_ns + round(at_s * SECOND_NS), positions)
 
 
@@ -115,7 +119,9 @@ def score_take(runtime: Runtime, take: Take, noise: str, at_s: float) -> dict[st
     seen = corrupted(take, noise)
     known = np.logical_or.accumulate(np.isfinite(seen.positions[..., 0]), axis=0).all(1)  # (T,)
     first_ns = take.t_ns[known.argmax()]
-    settled = take.t_ns >= take.t_ns[0] + round(runtime.contract.calibration_events_s[-1] * SECOND_NS)
+    # The filter measures the bones from the first sight of any joint.
+    start_ns = take.t_ns[np.isfinite(seen.positions[..., 0]).any(1).argmax()]
+    settled = take.t_ns >= start_ns + round(runtime.contract.calibration_events_s[-1] * SECOND_NS)
     result = {}
     for method in METHODS:
         given = filtered(runtime, take, seen, at_s) if method == FILTER else smoothed(method, take, seen, at_s)
@@ -172,7 +178,8 @@ COLUMNS = {  # title: (part, score, digits)
 NOTE = """mm, Accel mm/frame². MPJPE: joints from their own pelvis, and its interval over clips; world: where they are;
 PA: after the best rotation, scale and shift; bones: standard deviation of a bone's length; 1 sigma: share of
 coordinates inside, .683 when honest. ': without each clip's first {calibration_s:g} s, when the bones are measured.
-input: a missing joint holds its last place. Kalman: fixed lag; neither it nor One-Euro is tuned to these clips."""
+All but HPSTM Live hold a missing joint in its last place. One-Euro: MediaPipe's setting; Kalman: constant velocity,
+fixed lag; neither is tuned to these clips."""
 
 
 def show(result: dict[str, Any], screen: Console) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from model import calibration, front
@@ -194,6 +195,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.weights.is_file():
         parser.error(f"{options.weights}: no such file; hpstm train writes averaged.safetensors into its --out folder")
+    from model.train import load_model
+
+    try:
+        load_model(options.weights)
+    except (RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        first = str(error).partition("\n")[0]
+        parser.error(f"{options.weights}: not weights of the model in this version; train it again ({first})")
     contract = export_weights(options.weights, options.out, options.name)
     graphs = ", ".join(f"{name}.onnx" for name in GRAPHS)
     print(f"{options.out}: {graphs} of {contract.name}, weights {contract.weights_sha256[:12]}")

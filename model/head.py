@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.front import MEMBERS, Evidence, K, refined_share
+from model.front import MEMBERS, Evidence, K, positions_of, refined_share
 from model.kinematics import fork_axis_weights, frame_from_axes, frames_of
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)
-_BASE = 2 + K // 2  # the middle filter: what the network's own pose is a correction of
 _PARENT = [max(p, 0) for p in PARENTS]
 _SINGLE = [j for j in range(J) if len(CHILDREN[j]) == 1]
 _ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
@@ -93,11 +92,14 @@ class PoseHead(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.fc3 = nn.Linear(hidden, sum(_SIZES))
+        self.shortcut = nn.Linear(width, 3 * J, bias=False)  # latent -> own bones: most of a pose is a linear copy
+        nn.init.zeros_(self.shortcut.weight)
         with torch.no_grad():  # start at the rest pose, gates on the evidence
             self.fc3.weight.mul_(0.1)
             leaf = torch.tensor([1.0, 0, 0]).repeat_interleave(len(LEAVES))
             parts = [torch.zeros(n) for n in _SIZES]
             parts[0][MEMBERS * J :] = -2.0  # the network's own pose has to earn its weight
+            parts[2] = torch.tensor(rest_directions(), dtype=torch.float32).T.flatten()
             parts[4] = torch.tensor(_second_axes(), dtype=torch.float32).T.flatten()
             parts[5] = leaf
             self.fc3.bias.copy_(torch.cat(parts))
@@ -118,10 +120,9 @@ class PoseHead(nn.Module):
         """Pose for now + tau of B actors: latent (B, width), tau (B, 1, 1, 1) s, skeleton offsets (B, 1, 3, J) m."""
         gates, shares, own, shift, second, leaf, spread, contact = self._network(latent, tau_s)
         length = torch.sqrt(offsets_m.square().sum(2, keepdim=True))  # (B, 1, 1, J)
-        known = evidence.seen * evidence.seen.index_select(3, self.parent_order)  # (B, 1, 1, J)
-        filtered = known * evidence.bones_m[:, _BASE : _BASE + 1]
-        own_bones = filtered + own.reshape(-1, 1, 3, J) * (length + self.root_unit)  # the root's own length is zero
-        vectors = self._mix(gates, shares, own_bones, shift, evidence, known, tau_s)  # (B, 1, 3, J) root, then bones
+        own = (own + self.shortcut(latent)).reshape(-1, 1, 3, J)
+        own_bones = own * (length + self.root_unit)  # the root's own length is zero
+        vectors = self._mix(gates, shares, own_bones, shift, evidence, tau_s)  # (B, 1, 3, J) root, then bones
         world_rot = self._rotations(
             vectors, offsets_m, second.reshape(-1, 1, 3, J), leaf.reshape(-1, 1, 3, len(LEAVES))
         )
@@ -129,19 +130,23 @@ class PoseHead(nn.Module):
         bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
         root = (evidence.anchor_m + vectors[..., :1]).reshape(-1, 1, 3)
         positions = root + self.ancestors @ bones
+        # Turning each bone by itself moves the ends of the chain: put the body where the mixed joints say it is.
+        wanted = positions_of(vectors, evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
+        seen = evidence.seen.reshape(-1, J, 1)
+        move = (seen * (wanted - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1.0)
+        positions = positions + move
         noise = torch.sqrt(evidence.noise_m2[:, :1].clamp(min=0.001**2)).reshape(-1, J, 1)
         factor = self._cholesky(spread.reshape(-1, J, 6), noise)
         return Pose(positions, world_rot, factor, contact, own_bones[:, 0])
 
     def _mix(
-        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, known: Tensor, tau_s: Tensor
+        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
     ) -> Tensor:
         """(B, 1, 3, J) refined bone vectors; entry 0 is the root relative to the anchor."""
+        known = evidence.seen * evidence.seen.index_select(3, self.parent_order)  # (B, 1, 1, J)
         level = 0.5 * (evidence.noise_m2 + evidence.noise_m2.index_select(3, self.parent_order))
         noise, slow = level.split(1, 1)
-        # The network's own pose counts by what filters cannot take away: even odds at 10 mm of slow error.
-        favour = 0.75 * torch.log((1e4 * slow).clamp(min=1e-3, max=1e2)) * (1 - self.is_input)
-        gate = gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (known - 1)) + favour
+        gate = gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (known - 1))
         gate = torch.softmax(gate, 1)
         mixed = (gate * torch.cat([evidence.bones_m, own], 1)).sum(1, keepdim=True)
         share = torch.sigmoid(shares.reshape(-1, K, 1, J))

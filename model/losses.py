@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.5, "rotation": 0.05, "own": 0.5,
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.5, "rotation": 0.05, "own": 1.0,
     "skeleton": 0.5, "likelihood": 0.003, "contact": 0.005,
 }  # fmt: skip
 

@@ -42,7 +42,7 @@ class Plan:
     minutes: float = 60.0
     batch: int = 24
     length: int = 96
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     warmup: int = 100
     average: float = 0.998  # of the weights that are kept
     seed: int = 0

@@ -126,6 +126,16 @@ def test_a_joint_seen_late_counts_for_no_method_before(
         assert {result[method]["all"]["frames"] for method in METHODS} == {frames}
 
 
+def test_bones_are_scored_from_their_last_change_on(runtime: Runtime, take: Take, monkeypatch: Any) -> None:
+    seen = corrupted(take, "hpstm")
+    blind = seen.positions.copy()
+    blind[:20] = np.nan  # the filter starts when it first sees somebody
+    monkeypatch.setattr(accuracy, "corrupted", lambda *_: Seen(blind, seen.confidence))
+    scores = accuracy.score_take(runtime, take, "hpstm", 0.0)[FILTER]["settled"]
+    assert scores["frames"] == 181 - 20 - 120
+    assert scores["bone_std_mm"] < 1e-3
+
+
 # -- scores
 
 
