@@ -66,8 +66,8 @@ class Contract:
             raise ContractError(f"{source}: the model's contract is not a JSON object; export the model again")
         if raw.get("version") != VERSION:
             raise ContractError(
-                f"{source}: contract version {raw.get('version')!r}, this program runs {VERSION}; export the model "
-                "again with `hpstm export`, or install the hpstm-live version that wrote it"
+                f"{source}: contract version {raw.get('version')!r}, this program runs version {VERSION}; "
+                "export the model again with `hpstm export`, or install the hpstm-live version that wrote it"
             )
         missing = [field.name for field in fields(cls) if field.name not in raw]
         if missing:
