@@ -260,6 +260,8 @@ def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str], monkeypatc
     from streamer.cli import main
 
     monkeypatch.setattr("sys.argv", ["hpstm"])
+    for name in [name for name in sys.modules if name.startswith("model.")]:  # earlier tests have imported them
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["train", "--help"]) == 2
     assert "hpstm-live[train]" in capsys.readouterr().err
