@@ -212,6 +212,7 @@ class Stream(torch.utils.data.IterableDataset[Batch]):
         sampler = Sampler(Motion.from_clips(training_clips(self.path, self.leave_out)), self.seed)
         while True:
             yield sampler.batch(self.size, self.length)
+            yield sampler.batch(max(1, self.size // 2), 2 * self.length)
 
 
 def training_clips(path: Path, leave_out: tuple[str, ...]) -> list[PackedClip]:

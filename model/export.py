@@ -55,7 +55,7 @@ def _pose(model: CausalFilter, latent: Tensor, state: front.State, wanted: Seque
     pose = model.head(latent, front.evidence(state, tau), tau, offsets_m.transpose(1, 2)[:, None])
     rotations = quaternions_xyzw(local_from_world(pose.world_rot))
     flip = torch.where((rotations * previous).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-    return pose.positions, rotations * flip, covariance(pose.cholesky), torch.sigmoid(pose.contact)
+    return pose.positions, rotations * flip, covariance(pose), torch.sigmoid(pose.contact)
 
 
 class Graph(nn.Module):

@@ -17,7 +17,16 @@ import torch
 from torch import Tensor
 
 from model.kinematics import fork_axis_weights, fork_frames, frames_of
-from model.skeleton import FORK_CHILDREN, PARENTS, J, ancestor_matrix, rest_directions, rest_lengths_m, rest_offsets
+from model.skeleton import (
+    FORK_CHILDREN,
+    INDEX,
+    PARENTS,
+    J,
+    ancestor_matrix,
+    rest_directions,
+    rest_lengths_m,
+    rest_offsets,
+)
 
 N = J + 1  # filtered points: the joints, relative to the anchor, and the anchor itself
 FILTER_TAU_S = (0.03, 0.08, 0.2)  # time constants of the causal filters, fast to slow
@@ -130,6 +139,11 @@ def _constants() -> dict[str, Tensor]:
     bones = torch.eye(J, dtype=f64) - parent  # positions -> bone vectors; entry 0 is the root's own position
     root = torch.zeros(1, J, dtype=f64)
     root[0, 0] = 1.0
+    left = torch.zeros(N, 1, dtype=f64)  # filtered points -> a vector to the left, across hips and shoulders
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        left[INDEX[f"{side}_hip"]] = left[INDEX[f"{side}_shoulder"]] = sign
+    turn = torch.zeros(9, 3, dtype=f64)  # unit left (x, 0, z) -> the rows of world_from_heading, but for the vertical
+    turn[[0, 8], 0], turn[6, 2], turn[2, 2] = 1.0, 1.0, -1.0
     points = torch.cat([bones, root], 0)  # filtered points -> the same: the root's place is its own plus the anchor's
     chain = torch.tensor(ancestor_matrix()).T.contiguous()
     chain[0] = 1.0  # (root, bones) -> positions
@@ -139,6 +153,9 @@ def _constants() -> dict[str, Tensor]:
     others[2] = False  # (other node, node) the factors of a Lagrange weight; the middle is the target
     return {
         "parent": parent, "adjacent": adjacent / adjacent.sum(0), "fork_spread": spread, "bones": bones,
+        "left": left, "turn": turn, "level": torch.tensor([1.0, 0, 1], dtype=f64)[:, None],
+        "ahead": torch.tensor([1e-6, 0, 0], dtype=f64)[:, None],
+        "upright": torch.tensor([0.0, 0, 0, 0, 1, 0, 0, 0, 0], dtype=f64)[:, None],
         "not_fork": 1 - spread.sum(0), "point_bones": points, "root": root, "chain": chain,
         "rest": torch.tensor(rest_offsets()).T.contiguous(),
         "direction": torch.tensor(rest_directions()).T.contiguous(),
@@ -278,11 +295,23 @@ def _noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
     return bone + jitter, (bone - jitter).clamp(min=0.0)
 
 
+def heading(state: State) -> Tensor:
+    """(B, 1, 3, 3) world_from_heading: turns about the vertical from the way the body faces, +Z, to the world.
+
+    The network sees and answers in heading axes: it learns each motion once, and turning the world changes nothing.
+    """
+    left = state.point_m[:, 1:2] @ constant("left", state.seen)  # (B, 1, 3, 1), of the middle filter
+    left = left * constant("level", left) + constant("ahead", left)  # faces +Z while nothing was seen
+    left = left / torch.sqrt(left.square().sum(2, keepdim=True))
+    return (constant("turn", left) @ left + constant("upright", left)).reshape(-1, 1, 3, 3)
+
+
 def features(frame: Frame, state: State, seen: Observation) -> Tensor:
-    """(B, FEATURES) what the network sees; every entry of order one and bounded."""
+    """(B, FEATURES) what the network sees, in heading axes; every entry of order one and bounded."""
     size = torch.where(state.bone_s > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
     noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
     moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
+    moves = heading(state).transpose(2, 3) @ moves
     seen_age = torch.cat([state.seen, state.age_s], 1)[..., :J]
     scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
     log_dt = torch.log(frame.dt_s.clamp(min=1e-3))
@@ -297,8 +326,9 @@ class Evidence(NamedTuple):
     bones_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
     velocity: Tensor  # (B, K, 3, J) of the filters' bones [m/s]
     anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
-    noise_m2: Tensor  # (B, 2, 1, J) of the input, and its part that is not white, with the doubt that prediction adds
+    noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input, with the doubt that prediction adds
     seen: Tensor  # (B, 1, 1, J)
+    heading: Tensor  # (B, 1, 3, 3) world_from_heading
 
 
 def evidence(state: State, tau_s: Tensor) -> Evidence:
@@ -314,8 +344,9 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     points = constant("point_bones", tau_s)
     members = torch.cat([past @ constant("bones", tau_s), state.point_m @ points], 1) - anchor * constant("root", tau_s)
     ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
-    noise = torch.cat([state.noise_m2, state.slow_m2], 1) + ahead
-    return Evidence(members, state.velocity @ points, anchor, noise, state.seen[..., :J])
+    return Evidence(
+        members, state.velocity @ points, anchor, state.noise_m2 + ahead, state.seen[..., :J], heading(state)
+    )
 
 
 def positions_of(bones_m: Tensor, anchor_m: Tensor) -> Tensor:

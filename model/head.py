@@ -21,8 +21,15 @@ TAU_RANGE_S = (-0.2, 0.15)
 _PARENT = [max(p, 0) for p in PARENTS]
 _SINGLE = [j for j in range(J) if len(CHILDREN[j]) == 1]
 _ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
-# Sizes of the head's outputs, in order: gates, velocity shares, own bones, offsets, second axes, leaf axes, covariance
-_SIZES = [J * (MEMBERS + 1), J * K, J * 3, J * 3, J * 3, len(LEAVES) * 3, J * 6, 2]
+# Vectors that the network gives, in heading axes: own bones, offsets, second axes, leaf axes.
+_VECTORS = [J, J, J, len(LEAVES)]
+# Sizes of the network's outputs, in order: gates, velocity shares, those vectors, covariance, contact
+_SIZES = [J * (MEMBERS + 1), J * K, 3 * sum(_VECTORS), J * 6, 2]
+# Bones, and the distances between the children of each fork: what never changes in a body.
+_TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
+    (a, b) for f in FORKS for a in CHILDREN[f] for b in CHILDREN[f] if a < b
+]
+_PULLS = 4  # steps of the projection
 
 
 class Pose(NamedTuple):
@@ -30,7 +37,8 @@ class Pose(NamedTuple):
 
     positions: Tensor  # (B, J, 3) m
     world_rot: Tensor  # (B, J, 3, 3) world_from_joint
-    cholesky: Tensor  # (B, J, 3, 3) lower triangle of the position covariance [m]
+    cholesky: Tensor  # (B, J, 3, 3) lower triangle of the position covariance in heading axes [m]
+    heading: Tensor  # (B, 1, 3, 3) world_from_heading
     contact: Tensor  # (B, 2) logits, left and right foot on the ground
     own: Tensor  # (B, 3, J) the network's own bones [m], entry 0 the root from the anchor: for its own loss
 
@@ -55,7 +63,11 @@ def _constants() -> dict[str, Tensor]:
     leaf = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()  # columns (x, z, -y) of a leaf frame -> x, y, z
     root_unit = np.zeros(J)
     root_unit[0] = 0.3  # metres from the anchor that an output of one means
+    spans = np.zeros((J, len(_TIES)))  # bones -> the vector of each tie
+    for i, (a, b) in enumerate(_TIES):
+        spans[:, i] = ancestor_matrix()[b] - ancestor_matrix()[a]
     return {
+        "spans": torch.tensor(spans),
         "main_axes": torch.tensor(np.concatenate([forks[:, 0], only_child]).T.copy()),
         "fork_main": torch.tensor(forks[:, 0].T.copy()),
         "fork_second": torch.tensor(forks[:, 1].T.copy()),
@@ -68,6 +80,19 @@ def _constants() -> dict[str, Tensor]:
         "root_unit": torch.tensor(root_unit),
         "is_input": torch.tensor([1.0] * MEMBERS + [0.0])[:, None, None],
     }
+
+
+def _first_pulls() -> Tensor:
+    """(_PULLS, ties, J) what a tie that is too long does to each bone vector: both its joints go halfway, shared by
+    the ties of a joint. The start of what is learned."""
+    ends = np.zeros((len(_TIES), J))
+    for i, (a, b) in enumerate(_TIES):
+        ends[i, a], ends[i, b] = -1.0, 1.0
+    moves = ends / np.abs(ends).sum(0)  # tie -> joint positions
+    bones = np.eye(J)
+    for j in range(1, J):
+        bones[PARENTS[j], j] = -1.0
+    return torch.tensor(moves @ bones, dtype=torch.float32).expand(_PULLS, -1, -1).clone()
 
 
 class PoseHead(nn.Module):
@@ -84,6 +109,7 @@ class PoseHead(nn.Module):
     ancestors: Tensor
     root_unit: Tensor
     is_input: Tensor
+    spans: Tensor
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -93,66 +119,83 @@ class PoseHead(nn.Module):
         self.fc2 = nn.Linear(hidden, hidden)
         self.fc3 = nn.Linear(hidden, sum(_SIZES))
         self.shortcut = nn.Linear(width, 3 * J, bias=False)  # latent -> own bones: most of a pose is a linear copy
+        self.pulls = nn.Parameter(_first_pulls())
         nn.init.zeros_(self.shortcut.weight)
         with torch.no_grad():  # start at the rest pose, gates on the evidence
             self.fc3.weight.mul_(0.1)
-            leaf = torch.tensor([1.0, 0, 0]).repeat_interleave(len(LEAVES))
-            parts = [torch.zeros(n) for n in _SIZES]
-            parts[0][MEMBERS * J :] = -2.0  # the network's own pose has to earn its weight
-            parts[2] = torch.tensor(rest_directions(), dtype=torch.float32).T.flatten()
-            parts[4] = torch.tensor(_second_axes(), dtype=torch.float32).T.flatten()
-            parts[5] = leaf
-            self.fc3.bias.copy_(torch.cat(parts))
+            gates = torch.zeros(MEMBERS + 1, J)
+            gates[MEMBERS] = -3.0  # the network's own pose has to earn its weight
+            leaf = torch.tensor([1.0, 0, 0])[:, None].expand(3, len(LEAVES))
+            vectors = [torch.tensor(rest_directions()).T, torch.zeros(3, J), torch.tensor(_second_axes()).T, leaf]
+            parts = [gates, torch.zeros(J * K), torch.cat(vectors, 1), torch.zeros(J * 6 + 2)]
+            self.fc3.bias.copy_(torch.cat([part.flatten() for part in parts]))
         for name, value in _constants().items():
             value = value.float() if value.is_floating_point() else value
             self.register_buffer(name, value, persistent=False)
 
-    def _network(self, latent: Tensor, tau_s: Tensor) -> list[Tensor]:
+    def network(self, latent: Tensor, tau_s: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, outputs) what the geometry below takes, and the part of the own bones that is linear (B, 3 J)."""
         t = 5 * tau_s.reshape(-1, 1)
         ahead, behind = t.clamp(min=0.0), t.clamp(max=0.0)
         basis = torch.cat([t, t.abs().sqrt(), ahead, torch.exp(6 * behind), torch.exp(-6 * ahead)], 1)
         scale1, shift1, scale2, shift2 = self.tau2(nn.functional.silu(self.tau1(basis))).chunk(4, 1)
         x = nn.functional.silu(self.fc1(latent) * (1 + scale1) + shift1)
         x = nn.functional.silu(self.fc2(x) * (1 + scale2) + shift2)
-        return list(self.fc3(x).split(_SIZES, 1))
+        return self.fc3(x), self.shortcut(latent)
 
     def forward(self, latent: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
         """Pose for now + tau of B actors: latent (B, width), tau (B, 1, 1, 1) s, skeleton offsets (B, 1, 3, J) m."""
-        gates, shares, own, shift, second, leaf, spread, contact = self._network(latent, tau_s)
+        return self.pose(*self.network(latent, tau_s), evidence, tau_s, offsets_m)
+
+    def pose(self, outputs: Tensor, copy: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
+        """The pose that the network's outputs say."""
+        gates, shares, vectors, spread, contact = outputs.split(_SIZES, 1)
+        vectors = evidence.heading @ vectors.reshape(-1, 1, 3, sum(_VECTORS))
+        own, shift, second, leaf = vectors.split(_VECTORS, 3)
         length = torch.sqrt(offsets_m.square().sum(2, keepdim=True))  # (B, 1, 1, J)
-        own = (own + self.shortcut(latent)).reshape(-1, 1, 3, J)
-        own_bones = own * (length + self.root_unit)  # the root's own length is zero
-        vectors = self._mix(gates, shares, own_bones, shift, evidence, tau_s)  # (B, 1, 3, J) root, then bones
-        world_rot = self._rotations(
-            vectors, offsets_m, second.reshape(-1, 1, 3, J), leaf.reshape(-1, 1, 3, len(LEAVES))
-        )
+        own = own + evidence.heading @ copy.reshape(-1, 1, 3, J)
+        unit = length + self.root_unit  # the root's own length is zero
+        own_bones = own * unit
+        mixed = self._mix(gates, shares, own_bones, shift * unit, evidence, tau_s)  # (B, 1, 3, J) root, then bones
+        world_rot = self._rotations(self._fit(mixed, offsets_m), offsets_m, second, leaf)
         parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
         bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
-        root = (evidence.anchor_m + vectors[..., :1]).reshape(-1, 1, 3)
-        positions = root + self.ancestors @ bones
-        # Turning each bone by itself moves the ends of the chain: put the body where the mixed joints say it is.
-        wanted = positions_of(vectors, evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
+        positions = self.ancestors @ bones
+        # Put the body where the mixed joints say it is.
+        wanted = positions_of(mixed, evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
         seen = evidence.seen.reshape(-1, J, 1)
         move = (seen * (wanted - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1.0)
         positions = positions + move
-        noise = torch.sqrt(evidence.noise_m2[:, :1].clamp(min=0.001**2)).reshape(-1, J, 1)
+        noise = torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
         factor = self._cholesky(spread.reshape(-1, J, 6), noise)
-        return Pose(positions, world_rot, factor, contact, own_bones[:, 0])
+        return Pose(positions, world_rot, factor, evidence.heading, contact, own_bones[:, 0])
+
+    def _fit(self, bones: Tensor, offsets_m: Tensor) -> Tensor:
+        """(B, 1, 3, J) bone vectors near ``bones`` whose lengths are nearly the skeleton's: a few steps towards the
+        nearest such pose.
+
+        Turning each bone by itself would add up errors along the chain. Here every tie (a bone, or two children of
+        a fork) that is too long or short moves joints all over the body, by learned shares. Bones that fit stay.
+        """
+        length = torch.sqrt((offsets_m @ self.spans).square().sum(2, keepdim=True))  # (B, 1, 1, ties)
+        for pull in self.pulls:
+            ties = bones @ self.spans
+            excess = 1 - length / torch.sqrt(ties.square().sum(2, keepdim=True).clamp(min=1e-6))
+            bones = bones - (ties * excess.clamp(min=-3.0)) @ pull
+        return bones
 
     def _mix(
         self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
     ) -> Tensor:
         """(B, 1, 3, J) refined bone vectors; entry 0 is the root relative to the anchor."""
         known = evidence.seen * evidence.seen.index_select(3, self.parent_order)  # (B, 1, 1, J)
-        level = 0.5 * (evidence.noise_m2 + evidence.noise_m2.index_select(3, self.parent_order))
-        noise, slow = level.split(1, 1)
+        noise = 0.5 * (evidence.noise_m2 + evidence.noise_m2.index_select(3, self.parent_order))
         gate = gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (known - 1))
         gate = torch.softmax(gate, 1)
         mixed = (gate * torch.cat([evidence.bones_m, own], 1)).sum(1, keepdim=True)
         share = torch.sigmoid(shares.reshape(-1, K, 1, J))
         lead = (share * evidence.velocity).mean(1, keepdim=True) * (2 * tau_s)
-        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead
-        mixed = mixed + torch.sqrt(slow) * (1.5 * torch.tanh(shift.reshape(-1, 1, 3, J)))
+        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead + shift
         given = evidence.bones_m[:, :1]
         return given + refined_share(noise) * (mixed - given)
 
@@ -176,6 +219,7 @@ class PoseHead(nn.Module):
         return (entries @ self.triangle).reshape(-1, J, 3, 3)
 
 
-def covariance(cholesky: Tensor) -> Tensor:
-    """(..., 3, 3) covariance [m^2] of a Cholesky factor."""
-    return cholesky @ cholesky.transpose(-1, -2)
+def covariance(pose: Pose) -> Tensor:
+    """(B, J, 3, 3) covariance of the positions in world axes [m^2]."""
+    factor = pose.heading @ pose.cholesky
+    return factor @ factor.transpose(-1, -2)

@@ -21,13 +21,19 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.5, "rotation": 0.05, "own": 1.0,
-    "skeleton": 0.5, "likelihood": 0.003, "contact": 0.005,
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.5, "rotation": 0.05, "own": 0.3,
+    "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
 }  # fmt: skip
 
 
 def _norm(x: Tensor) -> Tensor:
     return torch.sqrt(x.square().sum(-1) + 1e-8)
+
+
+def whiten(error_m: Tensor, pose: Pose) -> Tensor:
+    """(B, J, 3) position errors (B, J, 3) in world axes, in units of what the pose's covariance says of them."""
+    turned = pose.heading.transpose(-1, -2) @ error_m[..., None]
+    return torch.linalg.solve_triangular(pose.cholesky, turned, upper=False)[..., 0]
 
 
 def losses(
@@ -53,8 +59,7 @@ def losses(
     first = error[:, 1:] - error[:, :-1]
     second = first[:, 1:] - first[:, :-1]
     turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
-    detached = error.detach().flatten(0, 1)
-    whitened = torch.linalg.solve_triangular(pose.cholesky, detached[..., None], upper=False)[..., 0]
+    whitened = whiten(error.detach().flatten(0, 1), pose)
     spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
     # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.
     likelihood = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)

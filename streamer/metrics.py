@@ -5,6 +5,7 @@ The hot path calls ``count`` and ``observe`` (well under 1 us each); everything 
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,7 +156,7 @@ def _handler(metrics: Metrics) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, "text/plain; version=0.0.4", metrics.prometheus())
             elif self.path == "/healthz":
                 health = metrics.health()
-                self._answer(200 if health["alive"] else 503, "text/plain", f"{health}\n")
+                self._answer(200 if health["alive"] else 503, "application/json", json.dumps(health) + "\n")
             else:
                 self._answer(404, "text/plain", "try /metrics or /healthz\n")
 

@@ -161,14 +161,24 @@ def _split(data: bytes) -> tuple[bytes, dict[str, Any]]:
     return name, _unpack(body)
 
 
+_UNREADABLE = (
+    ValueError, TypeError, OverflowError, MemoryError, RecursionError, msgpack.exceptions.UnpackException,
+)  # fmt: skip
+
+
 def _unpack(body: bytes) -> dict[str, Any]:
     try:
         fields = msgpack.unpackb(
             body, raw=False, strict_map_key=True, max_map_len=64, max_array_len=MAX_JOINTS, max_ext_len=0
         )
-    except RecursionError as error:  # pragma: no cover - the C unpacker raises StackError, a ValueError
-        raise ProtocolError("not_msgpack", "", "nested too deep") from error
-    except (ValueError, TypeError, OverflowError, MemoryError, msgpack.exceptions.UnpackException) as error:
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        msgpack.exceptions.UnpackException,
+    ) as error:
         raise ProtocolError("not_msgpack", "", str(error) or type(error).__name__) from error
     if type(fields) is not dict:
         raise ProtocolError("not_map", "", f"expected a map, got {type(fields).__name__}")

@@ -32,6 +32,7 @@ from tests.model_helpers import (
 
 pytestmark = pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
 CALIBRATED_S = 4.0
+YAW_MM = 0.1  # the stated tolerance of a turn of the world, mean over joints and frames
 
 
 @functools.cache
@@ -209,11 +210,11 @@ def turned_deviation(frames: list[Frame], degrees: float) -> float:
 
 @pytest.mark.parametrize("degrees", [30.0, 90.0, 135.0, 180.0, -75.0])
 def test_a_turned_world_turns_the_poses(degrees: float) -> None:
-    """Yaw is learned, not built in. On clean input nothing is left to learn."""
+    """The network sees and answers in heading axes, so only rounding is left."""
     on_clean, on_noisy = turned_deviation(clean(60.0)[0], degrees), turned_deviation(list(noisy()), degrees)
     print(f"\nworld turned by {degrees:g} degrees: {on_clean:.3f} mm on clean input, {on_noisy:.2f} mm on noisy")
-    assert on_clean < 1.0
-    assert on_noisy < 60.0  # yaw is learned, and the first weights have learned it no better on heavy noise
+    assert on_clean < YAW_MM
+    assert on_noisy < YAW_MM
 
 
 # ---- noise comes out smaller

@@ -288,7 +288,8 @@ def test_metrics_and_health_over_http(free_port: Callable[[], int]) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
             text = reply.read().decode()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as reply:
-            assert reply.status == 200
+            assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+            assert json.load(reply)["alive"] is True
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
         caught.value.close()
