@@ -178,9 +178,9 @@ class Block(nn.Module):
         qk, v = self.qkv(self.norm1(x)).reshape(-1, 3 * c.heads, 1, c.head_width).split([2 * c.heads, c.heads], 1)
         q, k = self._turn(qk, phase).split(c.heads, 1)
         sink_k, sink_v = self.sink()
-        q = q / math.sqrt(c.head_width)
+        q = q * c.head_width**-0.5
         past = q @ keys.transpose(2, 3) + blocked  # (B, H, 1, W)
-        scores = torch.cat([past, (q * k).sum(3, keepdim=True), q @ sink_k[:, :, None]], 3)
+        scores = torch.cat([past, q @ k.transpose(2, 3), q @ sink_k[:, :, None]], 3)
         old, now, sink = torch.softmax(scores, 3).split([c.window, 1, 1], 3)
         attended = old @ values + now * v + sink * sink_v[:, None]
         x = x + self.out(attended.reshape(-1, c.width))

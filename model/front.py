@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from model.kinematics import fork_axis_weights, fork_frames, frames_of
 from model.skeleton import (
@@ -61,10 +62,8 @@ class State(NamedTuple):
     track_s: Tensor  # (B, 1, 1, N) time since its filters started
     run: Tensor  # (B, 1, 1, J) frames it has been present without a break
     bone_mean_m: Tensor  # (B, 1, 1, J) running mean of the observed bone length
-    bone_var: Tensor  # (B, 1, 1, J) its running variance [m^2]
-    bone_s: Tensor  # (B, 1, 1, J) time those two have seen
-    jitter_var: Tensor  # (B, 1, 1, J) running variance of the input against its own neighbours in time [m^2]
-    jitter_s: Tensor  # (B, 1, 1, J) time it has seen
+    spread_m2: Tensor  # (B, 2, 1, J) running variance of the bone length, and of the input against its own neighbours
+    watched_s: Tensor  # (B, 2, 1, J) time each of the two has seen, up to some seconds
     noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input now [m^2], with the doubt of what is not seen
     slow_m2: Tensor  # (B, 1, 1, J) the part of it that is not white: what filters cannot take away, and the doubt
     point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
@@ -76,15 +75,15 @@ class State(NamedTuple):
 # The state as the exported graph passes it: parts that share their last axes are joined along the channel.
 GROUPS = {
     "tracks": ("seen", "age_s", "track_s"),
-    "noise": ("bone_var", "jitter_var"),
-    "watched": ("bone_s", "jitter_s"),
+    "spread": ("spread_m2",),
+    "watched": ("watched_s",),
     "joints": ("run", "bone_mean_m", "noise_m2", "slow_m2"),
     "points": ("point_m", "velocity"),
     "history": ("history_m",),
     "ages": ("history_s",),
 }
 _SHAPES = {
-    "tracks": (1, 1, N), "noise": (1, 1, J), "watched": (1, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
+    "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
     "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
 }  # fmt: skip
 
@@ -111,6 +110,11 @@ def unpack(groups: Sequence[Tensor]) -> State:
 
 def initial_state(batch: int, dtype: torch.dtype = torch.float32) -> State:
     return unpack([torch.zeros(batch, *shape, dtype=dtype) for shape in group_shapes().values()])
+
+
+def norm(x: Tensor) -> Tensor:
+    """(B, C, 1, P) length of vectors (B, C, 3, P)."""
+    return torch.linalg.vector_norm(x, dim=2, keepdim=True)
 
 
 def pair(a: float, b: float) -> Tensor:
@@ -212,13 +216,13 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     filled = (observed[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
     first = state.seen[..., J:] <= 0  # the first frame fills the whole history
     history = torch.cat([torch.where(first, filled, state.history_m[:, :, 1:]), filled], 2)
-    history_s = torch.cat([torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), torch.zeros_like(dt)], 3)
+    history_s = pad(torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), (0, 1))
     run = frame.mask * (state.run + 1)
     length, valid = _measured_bones(frame)
-    known = state.bone_s > 0
+    known = state.watched_s[:, :1] > 0
     error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
     jitter = _jitter_m2(history[:, :, -5:], history_s[..., -5:])
-    var, watched = _variances(
+    spread, watched = _spread(
         state, torch.cat([error * error, jitter], 1), torch.cat([valid, (run >= 5).to(dt)], 1), dt
     )
     gain = valid * dt.clamp(min=1e-3, max=0.1) / watched[:, :1].clamp(min=1e-3)
@@ -226,26 +230,22 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     seen = torch.maximum(state.seen, present)
     age = (state.age_s + dt) * (1 - present)
     doubt = frame.derived * 0.03**2 + (1 - seen[..., :J]) * 0.1**2 + (0.3 * age[..., :J].clamp(max=1.0)).square()
-    bone_var, jitter_var = var.split(1, 1)
-    bone_s, jitter_s = watched.split(1, 1)
-    noise, slow = _noise_m2(var, watched)
+    noise, slow = _noise_m2(spread, watched)
     new = State(
-        seen, age, track, run, mean, bone_var, bone_s, jitter_var, jitter_s, noise + doubt, slow + doubt,
-        point, velocity, history, history_s,
-    )  # fmt: skip
+        seen, age, track, run, mean, spread, watched, noise + doubt, slow + doubt, point, velocity, history, history_s
+    )
     return new, Observation(observed, innovation, error / mean.clamp(min=0.02))
 
 
-def _variances(state: State, square: Tensor, valid: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+def _spread(state: State, square: Tensor, valid: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
     """Running variances (B, 2, 1, J) of bone length and of jitter in time, and the time they have seen.
 
     Rigid bones bring the first to zero: the sign of clean input that motion cannot imitate.
     """
-    before = torch.cat([state.bone_s, state.jitter_s], 1)
+    before = state.watched_s
     step_s = valid * dt.clamp(min=1e-3, max=0.1)  # a pause says no more than a frame
     total = before + step_s
-    var = torch.cat([state.bone_var, state.jitter_var], 1)
-    var = torch.where(before > 0, var, constant("first_var", dt))  # the doubt before anything was seen
+    var = torch.where(before > 0, state.spread_m2, constant("first_var", dt))  # the doubt before anything was seen
     gain = step_s / torch.minimum(total + constant("first_s", dt), constant("memory_s", dt)).clamp(min=1e-3)
     return var + gain * (square - var), torch.minimum(total, constant("watch_s", dt))
 
@@ -265,7 +265,7 @@ def _measured_bones(frame: Frame) -> tuple[Tensor, Tensor]:
     """Bone lengths (B, 1, 1, J), and 1 where both ends are present and measured."""
     bone = frame.positions @ constant("bones", frame.mask)
     measured = frame.mask * (1 - frame.derived)
-    return torch.sqrt(bone.square().sum(2, keepdim=True)), measured * (measured @ constant("parent", measured))
+    return norm(bone), measured * (measured @ constant("parent", measured))
 
 
 def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
@@ -302,13 +302,13 @@ def heading(state: State) -> Tensor:
     """
     left = state.point_m[:, 1:2] @ constant("left", state.seen)  # (B, 1, 3, 1), of the middle filter
     left = left * constant("level", left) + constant("ahead", left)  # faces +Z while nothing was seen
-    left = left / torch.sqrt(left.square().sum(2, keepdim=True))
+    left = left / norm(left)
     return (constant("turn", left) @ left + constant("upright", left)).reshape(-1, 1, 3, 3)
 
 
 def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     """(B, FEATURES) what the network sees, in heading axes; every entry of order one and bounded."""
-    size = torch.where(state.bone_s > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
+    size = torch.where(state.watched_s[:, :1] > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
     noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
     moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
     moves = heading(state).transpose(2, 3) @ moves
@@ -336,7 +336,7 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     age, target = state.history_s, (-tau_s).clamp(min=0.0)
     gap = (age[..., :-1] - age[..., 1:]).clamp(min=1e-5)
     passed = ((age[..., :-1] - target) / gap).clamp(0.0, 1.0)  # (B, 1, 1, HISTORY - 1) how far target lies past slot i
-    hat = torch.cat([torch.ones_like(target), passed], 3) - torch.cat([passed, torch.zeros_like(target)], 3)
+    hat = pad(passed, (1, 0), value=1.0) - pad(passed, (0, 1))
     kernel = (1 - (age - target).abs() / KERNEL_S).clamp(min=0.0) + 1e-6 * hat
     weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True)], 2)  # (B, 1, 2, HISTORY)
     past = (weights @ state.history_m).reshape(-1, 2, 3, J)
@@ -369,9 +369,9 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     children = torch.tensor(FORK_CHILDREN)
     length, valid = _measured_bones(frame)
     # |d + noise| is longer than |d|: by the variance across the bone over its length, to first order.
-    excess = torch.minimum(state.bone_var / state.bone_mean_m.clamp(min=0.02), 0.3 * state.bone_mean_m)
+    excess = torch.minimum(state.spread_m2[:, :1] / state.bone_mean_m.clamp(min=0.02), 0.3 * state.bone_mean_m)
     length = torch.where(valid > 0, length, state.bone_mean_m) - excess
-    length = torch.where(torch.maximum(state.bone_s, valid) > 0, length, constant("rest_length", length))
+    length = torch.where(torch.maximum(state.watched_s[:, :1], valid) > 0, length, constant("rest_length", length))
     known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
     bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
     frames = frames_of(bones @ constant("fork_main", bones), bones @ constant("fork_second", bones))  # (B, 2, 3, 3)

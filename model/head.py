@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.front import MEMBERS, Evidence, K, positions_of, refined_share
+from model.front import MEMBERS, Evidence, K, norm, positions_of, refined_share
 from model.kinematics import fork_axis_weights, frame_from_axes, frames_of
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
@@ -152,12 +152,12 @@ class PoseHead(nn.Module):
         gates, shares, vectors, spread, contact = outputs.split(_SIZES, 1)
         vectors = evidence.heading @ vectors.reshape(-1, 1, 3, sum(_VECTORS))
         own, shift, second, leaf = vectors.split(_VECTORS, 3)
-        length = torch.sqrt(offsets_m.square().sum(2, keepdim=True))  # (B, 1, 1, J)
+        length = norm(offsets_m)  # (B, 1, 1, J)
         own = own + evidence.heading @ copy.reshape(-1, 1, 3, J)
         unit = length + self.root_unit  # the root's own length is zero
         own_bones = own * unit
         mixed = self._mix(gates, shares, own_bones, shift * unit, evidence, tau_s)  # (B, 1, 3, J) root, then bones
-        world_rot = self._rotations(self._fit(mixed, offsets_m), offsets_m, second, leaf)
+        world_rot = self._rotations(self.fit(mixed, offsets_m), offsets_m, second, leaf)
         parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
         bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
         positions = self.ancestors @ bones
@@ -170,19 +170,20 @@ class PoseHead(nn.Module):
         factor = self._cholesky(spread.reshape(-1, J, 6), noise)
         return Pose(positions, world_rot, factor, evidence.heading, contact, own_bones[:, 0])
 
-    def _fit(self, bones: Tensor, offsets_m: Tensor) -> Tensor:
+    def fit(self, bones: Tensor, offsets_m: Tensor) -> Tensor:
         """(B, 1, 3, J) bone vectors near ``bones`` whose lengths are nearly the skeleton's: a few steps towards the
         nearest such pose.
 
         Turning each bone by itself would add up errors along the chain. Here every tie (a bone, or two children of
         a fork) that is too long or short moves joints all over the body, by learned shares. Bones that fit stay.
         """
-        length = torch.sqrt((offsets_m @ self.spans).square().sum(2, keepdim=True))  # (B, 1, 1, ties)
+        length = norm(offsets_m @ self.spans)  # (B, 1, 1, ties)
+        ties, moves = bones @ self.spans, []
         for pull in self.pulls:
-            ties = bones @ self.spans
-            excess = 1 - length / torch.sqrt(ties.square().sum(2, keepdim=True).clamp(min=1e-6))
-            bones = bones - (ties * excess.clamp(min=-3.0)) @ pull
-        return bones
+            excess = ties * (1 - length / norm(ties).clamp(min=1e-3))
+            moves.append(excess)
+            ties = ties - excess @ (pull @ self.spans)
+        return bones - torch.cat(moves, 3) @ self.pulls.flatten(0, 1)
 
     def _mix(
         self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor

@@ -41,10 +41,12 @@ def quaternions_xyzw(matrices: Tensor) -> Tensor:
     diagonal = outer @ _DIAGONAL.to(matrices) + _PREFERENCE.to(matrices)
     pick = (diagonal == diagonal.amax(-1, keepdim=True)).to(matrices)
     row = (pick.reshape(*shape, 1, 4) @ outer.reshape(*shape, 4, 4)).reshape(*shape, 4)
-    return row / torch.sqrt(row.square().sum(-1, keepdim=True))
+    length: Tensor = torch.linalg.vector_norm(row, dim=-1, keepdim=True)
+    return row / length
 
 
 def local_from_world(world_rot: Tensor) -> Tensor:
     """(..., J, 3, 3) parent_from_joint rotations of world_from_joint ones; the root's stays in the world."""
-    local = world_rot[..., _PARENT, :, :].transpose(-1, -2) @ world_rot
+    parent = world_rot.index_select(-3, torch.tensor(_PARENT, device=world_rot.device))
+    local = parent.transpose(-1, -2) @ world_rot
     return torch.cat([world_rot[..., :1, :, :], local[..., 1:, :, :]], -3)
