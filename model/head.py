@@ -110,6 +110,7 @@ class PoseHead(nn.Module):
     root_unit: Tensor
     is_input: Tensor
     spans: Tensor
+    sigma: Tensor
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -132,6 +133,7 @@ class PoseHead(nn.Module):
         for name, value in _constants().items():
             value = value.float() if value.is_floating_point() else value
             self.register_buffer(name, value, persistent=False)
+        self.register_buffer("sigma", torch.ones(1))  # of all covariances: set after training, on held-out subjects
 
     def network(self, latent: Tensor, tau_s: Tensor) -> tuple[Tensor, Tensor]:
         """(B, outputs) what the geometry below takes, and the part of the own bones that is linear (B, 3 J)."""
@@ -166,7 +168,7 @@ class PoseHead(nn.Module):
         seen = evidence.seen.reshape(-1, J, 1)
         move = (seen * (wanted - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1.0)
         positions = positions + move
-        noise = torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
+        noise = self.sigma * torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
         factor = self._cholesky(spread.reshape(-1, J, 6), noise)
         return Pose(positions, world_rot, factor, evidence.heading, contact, own_bones[:, 0])
 

@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 
 from model.calibration import skeleton_in_use
 from model.causal import CausalFilter, Config
-from model.corruption import NoiseConfig
+from model.corruption import REALISTIC, NoiseConfig
 from model.dataset import Batch, Motion, Sampler, Stream, validation_clips
 from model.front import positions_of
-from model.head import Pose
+from model.head import Pose, covariance
 from model.losses import WEIGHTS, losses, whiten
 
 VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
@@ -112,6 +112,7 @@ def train(plan: Plan, config: Config | None = None) -> Path:
             _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
         if step % plan.save_every == 0:
             _save(plan, step, minutes, model, kept, optimizer)
+    calibrate_covariance(kept, held_out(plan.data))
     _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
     _save(plan, step, minutes, model, kept, optimizer)
     return plan.out / "averaged.safetensors"
@@ -174,9 +175,14 @@ def _log(plan: Plan, row: dict[str, float]) -> None:
     print("check", row, flush=True)
 
 
+def held_out(data: Path) -> Motion:
+    """The motion of the subjects that training leaves out."""
+    return Motion.from_clips(validation_clips(data, VALIDATION))
+
+
 def validation_batches(data: Path) -> dict[str, Batch]:
     """Fixed batches from the held-out subjects: training noise at three times, and clean."""
-    motion = Motion.from_clips(validation_clips(data, VALIDATION))
+    motion = held_out(data)
     quiet = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, dropout=0, flicker=0, stuck=0, confidence=0)
     cases = {"now": (None, 0.0), "late": (None, -0.1), "ahead": (None, 0.1), "clean": (quiet, 0.0)}
     return {name: Sampler(motion, 7, noise, augment=False).batch(24, 160, tau) for name, (noise, tau) in cases.items()}
@@ -202,6 +208,22 @@ def validate(model: CausalFilter, batches: dict[str, Batch]) -> dict[str, float]
         row[f"{name}_in_1_sigma"] = float((z.abs() < 1).float().mean())
         row[f"{name}_bones_mm"] = float(1e3 * (running - batch.target.offsets_m[:, None])[:, -1].norm(dim=-1).mean())
     return row
+
+
+@torch.no_grad()
+def calibrate_covariance(model: CausalFilter, motion: Motion) -> None:
+    """Scale all covariances so that 68.3 % of the coordinates lie within one standard deviation of the truth, with
+    the noise of an estimator, for now, 0.1 s before and 0.1 s after. The likelihood of training is heavy-tailed: its
+    scale is not a standard deviation."""
+    ratios = []
+    model.head.sigma.fill_(1.0)
+    for tau_s in (0.0, -0.1, 0.1):
+        batch = Sampler(motion, 8, REALISTIC, augment=False).batch(24, 192, tau_s)
+        pose, _, _ = run_batch(model, batch)
+        variance = covariance(pose).diagonal(dim1=-2, dim2=-1)
+        ratio = (pose.positions - batch.target.positions.flatten(0, 1)).abs() / torch.sqrt(variance)
+        ratios.append(ratio.unflatten(0, batch.dt_s.shape)[batch.times_s > 1.0].flatten())
+    model.head.sigma.fill_(float(torch.cat(ratios).kthvalue(round(0.683 * sum(map(len, ratios)))).values))
 
 
 def load_model(path: Path) -> CausalFilter:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from model import train as training
 from model.corruption import NoiseConfig
 from model.dataset import Batch, Motion, Sampler, foot_contact, regauge, training_clips, validation_clips
+from model.head import covariance
 from model.kinematics import fork_frames, forward_kinematics
 from model.losses import WEIGHTS
 from model.prepare import load_packed
@@ -231,6 +232,23 @@ def test_the_truth_costs_nothing(motion: Motion) -> None:
     pose, _, _ = training.run_batch(CausalFilter(TINY), clean)
     error = (pose.positions.unflatten(0, clean.dt_s.shape) - clean.target.positions).norm(dim=-1)
     assert error[:, 60:].mean() < 0.004
+
+
+def test_covariances_are_scaled_to_standard_deviations(motion: Motion) -> None:
+    from model.causal import CausalFilter
+
+    torch.manual_seed(0)
+    model = CausalFilter(TINY)
+    training.calibrate_covariance(model, motion)
+    inside = []
+    for tau_s in (0.0, -0.1, 0.1):
+        batch = Sampler(motion, 8, training.REALISTIC, augment=False).batch(24, 192, tau_s)
+        with torch.no_grad():
+            pose, _, _ = training.run_batch(model, batch)
+        sigma = torch.sqrt(covariance(pose).diagonal(dim1=-2, dim2=-1))
+        within = (pose.positions - batch.target.positions.flatten(0, 1)).abs() < sigma
+        inside.append(float(within.float().mean()))
+    assert 0.63 < np.mean(inside) < 0.73
 
 
 # ---- a run
