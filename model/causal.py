@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model import front
 from model.head import Pose, PoseHead
+from model.matrices import constant
 from model.skeleton import FORK_CHILDREN, J
 
 
@@ -257,7 +258,7 @@ class CausalFilter(nn.Module):
         out = torch.tanh(self.skeleton(latent))
         scale = torch.exp(0.5 * out[..., None, None, :J])
         fork = 0.1 * out[..., None, J:].unflatten(-1, (3, -1))
-        learned = measured_m * scale + fork @ front.constant("fork_spread", latent)
+        learned = measured_m * scale + fork @ constant("fork_spread", latent)
         return measured_m + front.refined_share(noise_m2) * (learned - measured_m)
 
     def step(
