@@ -51,6 +51,7 @@ class Config:
 
 
 BLOCKED = -1e9  # score of an empty slot
+DROPOUT = 0.1  # in training: the motions are few
 
 
 class Ring(NamedTuple):
@@ -153,7 +154,7 @@ class Block(nn.Module):
         return qk * phase.cos + (qk @ self.quarter) * phase.sin
 
     def _feed(self, x: Tensor) -> Tensor:
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), DROPOUT, self.training)
 
     def forward(self, x: Tensor, phase: Phase, mask: Tensor) -> Tensor:
         """x (B, T, width), phase (B, 1, T, D), mask (T, T + 1) True where row sees column; the last is the sink."""
@@ -167,7 +168,8 @@ class Block(nn.Module):
         # Written out: in bfloat16 on a CPU five times as fast as F.scaled_dot_product_attention and its gradient.
         scores = (q * c.head_width**-0.5) @ k.transpose(-1, -2)
         attended = torch.softmax(torch.where(mask, scores, BLOCKED), -1) @ v
-        return self._feed(x + self.out(attended.transpose(1, 2).flatten(2)))
+        attended = self.out(attended.transpose(1, 2).flatten(2))
+        return self._feed(x + F.dropout(attended, DROPOUT, self.training))
 
     def step(self, x: Tensor, phase: Phase, keys: Tensor, values: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, width), phase (B, 1, 1, D), ring (B, H, W, D) each, ``blocked`` (B, 1, 1, W) added to the scores.
