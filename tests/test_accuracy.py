@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import accuracy
 from bench.accuracy import FILTER, METHODS, Answers, Seen, averaged, corrupted, filtered, scores_of, smoothed
 from bench.takes import Take, load_takes, take_of
-from model.corruption import NOISES
+from model.corruption import LOSSES, NOISES
 from model.prepare import prepare
 from model.synthetic import SyntheticActor
 from streamer import cli
@@ -91,7 +91,7 @@ def test_noise_is_the_same_whatever_else_is_scored(take: Take, noise: str) -> No
     first, again = corrupted(take, noise), corrupted(take, noise)
     np.testing.assert_array_equal(first.positions, again.positions)
     hidden = np.isnan(first.positions).any(-1)
-    assert hidden.any() == (noise == "realistic")
+    assert hidden.any() == (noise in ("realistic", *LOSSES))
     assert (first.confidence[hidden] == 0).all()
 
 
