@@ -22,6 +22,8 @@ Bools = npt.NDArray[np.bool_]
 class Baseline(ABC):
     """One stream's filter: state is made by ``reset``, so a reset filter equals a new one."""
 
+    late_s = 0.0  # how late the output is known to be [s]
+
     def __init__(self, at_s: float = 0.0) -> None:
         self.at_s = at_s
         self.reset()
@@ -54,6 +56,8 @@ class Baseline(ABC):
     def _at(self, target_s: float, now: F64) -> F64:
         """The output at a time: between two past outputs, or beyond the newest."""
         assert self._t_s is not None
+        if target_s < self._t_s:
+            target_s = min(target_s + self.late_s, self._t_s)
         self._past.append((self._t_s, now))
         while len(self._past) > 1 and self._past[1][0] <= target_s:
             self._past.popleft()
@@ -106,6 +110,7 @@ class OneEuro(Baseline):
         beta: added cutoff per speed [Hz per m/s].
         derivative_hz: cutoff of the speed's own filter.
         in_frames: count time in frames, as SmoothNet's setting does: the settings are then per frame.
+        late_s: how late its output is known to be; a delayed answer is read that much later, up to the newest.
     """
 
     def __init__(
@@ -115,9 +120,10 @@ class OneEuro(Baseline):
         beta: float = 10.0,
         derivative_hz: float = 1.0,
         in_frames: bool = False,
+        late_s: float = 0.0,
     ) -> None:
         self.min_cutoff_hz, self.beta = min_cutoff_hz, beta
-        self.derivative_hz, self.in_frames = derivative_hz, in_frames
+        self.derivative_hz, self.in_frames, self.late_s = derivative_hz, in_frames, late_s
         super().__init__(at_s)
 
     def _start(self) -> None:
@@ -147,10 +153,22 @@ def _share(cutoff_hz: Any, dt: F64) -> F64:
 
 
 class Holt(Baseline):
-    """Double exponential smoothing: level and trend, with time constants in seconds; predicts along the trend."""
+    """Double exponential smoothing: level and trend, with time constants in seconds; predicts along the trend.
 
-    def __init__(self, at_s: float = 0.0, level_s: float = 0.03, trend_s: float = 0.15, damping: float = 1.0) -> None:
-        self.level_s, self.trend_s, self.damping = level_s, trend_s, damping
+    Args:
+        damping: part of the trend that a prediction uses.
+        late_s: as One-Euro's.
+    """
+
+    def __init__(
+        self,
+        at_s: float = 0.0,
+        level_s: float = 0.03,
+        trend_s: float = 0.15,
+        damping: float = 1.0,
+        late_s: float = 0.0,
+    ) -> None:
+        self.level_s, self.trend_s, self.damping, self.late_s = level_s, trend_s, damping, late_s
         super().__init__(at_s)
 
     def _start(self) -> None:
@@ -194,7 +212,8 @@ class SavitzkyGolay(Baseline):
         good = np.stack([frame[2] for frame in self._frames])  # (W, J)
         values = np.where(good[..., None], np.stack([frame[1] for frame in self._frames]), 0.0)
         powers = ((times - t_s) / span_s)[:, None] ** np.arange(self.order + 1)  # (W, P)
-        normal = np.einsum("wj,wp,wq->jpq", good.astype(float), powers, powers)
+        counted = good[:, :1] if good.all() else good  # nothing missing: one solution serves all joints
+        normal = np.einsum("wj,wp,wq->jpq", counted.astype(float), powers, powers)
         # Too few frames for the order: the smallest coefficients that fit.
         normal += 1e-8 * np.diag(np.arange(self.order + 1) > 0) + 1e-12 * np.eye(self.order + 1)
         fitted = np.linalg.solve(normal, np.einsum("wp,wjc->jpc", powers, values))  # (J, P, 3)
@@ -227,7 +246,7 @@ class Kalman(Baseline):
         super().__init__(at_s)
 
     def _start(self) -> None:
-        # (time, filtered mean (J, 2, 3), filtered covariance (J, 2, 2), predicted mean, predicted covariance)
+        # (time, filtered mean (J, 2, 3), filtered covariance (J, 2, 2), predicted mean, gain of the step before on it)
         self._steps: deque[tuple[float, F64, F64, F64, F64]] = deque()
 
     def _predict(self, mean: F64, cov: F64, dt_s: float) -> tuple[F64, F64]:
@@ -235,14 +254,20 @@ class Kalman(Baseline):
         q = self.acceleration * np.array([[dt_s**3 / 3, dt_s**2 / 2], [dt_s**2 / 2, dt_s]])
         return f @ mean, f @ cov @ f.T + q
 
+    @staticmethod
+    def _back(spread: F64, expected: F64, dt_s: float) -> F64:
+        """Smoothing gain (J, 2, 2) from a state ``dt_s`` later, whose covariance was expected to be ``expected``."""
+        return np.asarray(spread @ np.array([[1.0, 0.0], [dt_s, 1.0]]) @ np.linalg.inv(expected))
+
     def _step(self, t_s: float, dt_s: float, given: F64, seen: Bools) -> F64:
         fresh = np.zeros((len(given), 2, 3))
         fresh[:, 0] = given  # NaN where not seen yet
         spread = np.broadcast_to(np.diag([self.noise_m**2, 1.0]), (len(given), 2, 2))
         if not self._steps:
-            self._steps.append((t_s, fresh, spread.copy(), fresh, spread.copy()))
+            self._steps.append((t_s, fresh, spread.copy(), fresh, np.zeros_like(spread)))
             return given
         mean, cov = self._predict(self._steps[-1][1], self._steps[-1][2], dt_s)
+        back = self._back(self._steps[-1][2], cov, dt_s) if self.at_s < 0 else np.zeros_like(cov)
         gain = cov[:, :, :1] / (cov[:, :1, :1] + self.noise_m**2)  # (J, 2, 1)
         better = mean + gain * (given[:, None] - mean[:, :1])
         less = cov - gain * cov[:, :1]
@@ -250,7 +275,7 @@ class Kalman(Baseline):
         visible = seen[:, None, None]
         filtered = np.where(visible, np.where(new, fresh, better), mean)
         covariance = np.where(new, spread, np.where(visible, less, cov))
-        self._steps.append((t_s, filtered, covariance, mean, cov))
+        self._steps.append((t_s, filtered, covariance, mean, back))
         while len(self._steps) > 1 and self._steps[1][0] <= t_s + self.at_s:
             self._steps.popleft()
         return np.asarray(filtered[:, 0])
@@ -261,12 +286,11 @@ class Kalman(Baseline):
             return np.asarray(mean[:, 0] + self.damping * (target_s - last_s) * mean[:, 1])
         for k in range(len(self._steps) - 2, -1, -1):
             t_s, before, spread = self._steps[k][:3]
-            next_s, _, _, expected, expected_cov = self._steps[k + 1]
+            next_s, _, _, expected, gain = self._steps[k + 1]
             if t_s < target_s:  # between two frames: predict to there, then smooth from the later one
                 before, spread = self._predict(before, spread, target_s - t_s)
                 t_s = target_s
-            f = np.array([[1.0, next_s - t_s], [0.0, 1.0]])
-            gain = spread @ f.T @ np.linalg.inv(expected_cov)
+                gain = self._back(spread, self._predict(before, spread, next_s - t_s)[1], next_s - t_s)
             smoothed = before + gain @ (mean - expected)
             mean = np.where(np.isnan(expected), before, smoothed)  # nothing was known of the joint before that
             if t_s <= target_s:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -253,6 +254,12 @@ def _ar30(rng: np.random.Generator, positions: F32, times_s: F64) -> Corrupted:
     return _plain(positions + np.float32(0.030) * wander + normal(rng, *positions.shape) * np.float32(0.006))
 
 
+def _lost(rng: np.random.Generator, positions: F32, times_s: F64, groups: F32) -> Corrupted:
+    """The realistic mix with no losses of its own, and a gap of 0.1-1 s in every 3 s."""
+    drawn = corrupt(rng, positions, times_s, REALISTIC_SEEN)
+    return _finish(drawn.positions, ~noise_events.spaced_gaps(rng, times_s, groups), drawn.confidence)
+
+
 def _plain(noisy: F32) -> Corrupted:
     shape = noisy.shape[:3]
     return Corrupted(noisy.astype(np.float32), np.ones(shape, bool), np.ones(shape, np.float32))
@@ -262,6 +269,14 @@ def _plain(noisy: F32) -> Corrupted:
 REALISTIC = replace(
     NoiseConfig(), clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, scale=(0.6, 1.6), dropout=1.0, dropout_hz=(0.3, 1.5)
 )
+REALISTIC_SEEN = replace(REALISTIC, dropout=0.0, flicker=0.0, stuck=0.0)
+# What is lost in the dropout cases, one row at a time: a joint, an arm from the elbow, a leg from the knee, everything.
+LOSSES: dict[str, F32] = {
+    "lost_joint": np.eye(J, dtype=np.float32),
+    "lost_arm": noise_events.LIMBS[:2],
+    "lost_leg": noise_events.LIMBS[2:],
+    "lost_body": np.ones((1, J), np.float32),
+}
 NOISES: dict[str, Callable[[np.random.Generator, F32, F64], Corrupted]] = {
     "realistic": lambda rng, positions, times_s: corrupt(rng, positions, times_s, REALISTIC),
     "white10": lambda rng, positions, times_s: _only_white(rng, positions, times_s, 0.010),
@@ -270,6 +285,7 @@ NOISES: dict[str, Callable[[np.random.Generator, F32, F64], Corrupted]] = {
         positions + hpstm_error(rng, positions, np.ones(len(positions), np.float32))
     ),
     "clean": lambda rng, positions, times_s: _plain(positions.copy()),
+    **{name: partial(_lost, groups=groups) for name, groups in LOSSES.items()},
 }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from model import front
 from model.causal import Seen, run_front
 from model.corruption import NoiseConfig, corrupt, sample_times
+from model.evaluate import foot_contact
 from model.head import TAU_RANGE_S
 from model.kinematics import bone_vectors, fork_frames, forward_kinematics, frame_from_axes
 from model.layouts import canonical_derivation
@@ -65,14 +66,6 @@ class Motion:
             fps=np.array([c.fps for c in clips]),
             offsets_m=np.stack([c.offsets_m for c in clips]).astype(np.float32),
         )
-
-
-def foot_contact(positions: np.ndarray, fps: float) -> np.ndarray:
-    """(T, 2) 1 where the left/right foot joint is slow (< 0.25 m/s) and low (within 6 cm of the clip's lowest)."""
-    feet = positions[:, [INDEX["left_foot"], INDEX["right_foot"]]]
-    speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
-    floor = np.quantile(feet[..., 1], 0.02)
-    return ((speed < 0.25) & (feet[..., 1] < floor + 0.06)).astype(np.float32)
 
 
 class Sampler:

@@ -155,6 +155,14 @@ def _turned(matrices: F64, axes: F64) -> F64:
     return np.asarray((matrices @ axes[..., None])[..., 0])
 
 
+def foot_contact(positions: Array, fps: float) -> npt.NDArray[np.float32]:
+    """(T, 2) 1 where the left/right foot joint is slow (< 0.25 m/s) and low (within 6 cm of the clip's lowest)."""
+    feet = positions[:, list(FEET)]
+    speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
+    floor = np.quantile(feet[..., 1], 0.02)
+    return ((speed < 0.25) & (feet[..., 1] < floor + 0.06)).astype(np.float32)
+
+
 def foot_sliding_mm_s(positions: Array, contact: Bools, fps: float) -> float:
     """Mean horizontal speed of the feet while they are on the ground [mm/s]; NaN without contact.
 

@@ -126,6 +126,31 @@ def gaps(rng: np.random.Generator, times_s: F64, rate_hz: F32, longest_s: float 
     return inside.transpose(0, 2, 1).astype(np.float32) @ who > 0.5
 
 
+def spaced_gaps(
+    rng: np.random.Generator,
+    times_s: F64,
+    groups: F32,
+    every_s: float = 3.0,
+    shortest_s: float = 0.1,
+    longest_s: float = 1.0,
+) -> Bools:
+    """(B, T, J) True where joints are lost: a gap of log-uniform length in every ``every_s``, with sight around.
+
+    Args:
+        times_s: (B, T) rising times [s].
+        groups: (G, J) 0/1, of which each gap takes one row at random.
+        every_s: more than a second longer than ``longest_s``: every gap begins a second or more into its stretch.
+    """
+    since_s = times_s - times_s[:, :1]
+    k = int(since_s.max() // every_s) + 1
+    shape = (len(times_s), k)
+    length = np.exp(rng.uniform(np.log(shortest_s), np.log(longest_s), shape))
+    start = every_s * np.arange(k) + rng.uniform(1.0, every_s - longest_s, shape)
+    who = groups[rng.integers(0, len(groups), shape)]  # (B, K, J)
+    inside = (since_s[:, None] >= start[..., None]) & (since_s[:, None] < (start + length)[..., None])
+    return inside.transpose(0, 2, 1).astype(np.float32) @ who > 0.5
+
+
 def _frame_s(times_s: F64) -> F64:
     return np.maximum(np.median(np.diff(times_s, axis=1), axis=1), 1e-3)
 

@@ -10,15 +10,32 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.spatial.transform import Rotation
 
-from bench import accuracy
-from bench.accuracy import FILTER, METHODS, Answers, Seen, averaged, corrupted, filtered, scores_of, smoothed
+from bench import accuracy, recordings
+from bench.accuracy_report import markdown, show
+from bench.methods import (
+    DEFAULT_METHODS,
+    FILTER,
+    METHODS,
+    Answers,
+    Case,
+    Seen,
+    corrupted,
+    filtered,
+    smoothed,
+    world_from_local,
+)
+from bench.scoring import GAP_EDGES_S, Truth, averaged, scores_of
 from bench.takes import Take, load_takes, take_of
-from model.corruption import NOISES
+from model.corruption import LOSSES, NOISES
 from model.prepare import prepare
+from model.skeleton import PARENTS
 from model.synthetic import SyntheticActor
 from streamer import cli
 from streamer.errors import ConfigError
+from streamer.filter import PoseFilter
+from streamer.frames import Frame
 from streamer.runtimes import Runtime, load_runtime
 from tests.motion_files import amc_text, asf_text, random_angles
 
@@ -56,6 +73,18 @@ def test_truth_is_known_from_the_first_to_the_last_captured_frame() -> None:
     assert not take.holds(take.t_ns + 10**8)[-3:].any()
 
 
+def test_truth_of_a_time_is_that_of_the_nearest_captured_frame() -> None:
+    rotations = np.arange(121.0)[:, None, None, None] * np.ones((24, 3, 3))
+    positions = np.zeros((121, 24, 3))
+    positions[60:, 10, 1] = 1.0  # the left foot is up from the middle on
+    take = take_of("a", positions, 120.0, seconds=0.5, rotations=rotations)
+    assert take.rotations is not None
+    assert take.rotations[0, 0, 0, 0] == 30.0
+    assert take.nearest(np.array([0, 4_000_000, 5_000_000, 10**9])).tolist() == [0, 0, 1, 60]
+    assert take.contact[:29].all()
+    assert (take.contact[31:] == [False, True]).all()
+
+
 def test_a_folder_and_its_packed_file_give_the_same_takes(tmp_path: Path) -> None:
     (tmp_path / "07.asf").write_text(asf_text())
     listing = ["set,subject,file,fps,frames,split,description"]
@@ -91,16 +120,16 @@ def test_noise_is_the_same_whatever_else_is_scored(take: Take, noise: str) -> No
     first, again = corrupted(take, noise), corrupted(take, noise)
     np.testing.assert_array_equal(first.positions, again.positions)
     hidden = np.isnan(first.positions).any(-1)
-    assert hidden.any() == (noise == "realistic")
+    assert hidden.any() == (noise in ("realistic", *LOSSES))
     assert (first.confidence[hidden] == 0).all()
 
 
 @pytest.mark.parametrize("at_s", [0.0, -0.1, 0.1])
 def test_every_method_answers_for_the_same_times(runtime: Runtime, take: Take, at_s: float) -> None:
     seen = corrupted(take, "clean")
-    live = filtered(runtime, take, seen, at_s)
+    (live,) = filtered(runtime, take, seen, [at_s])
     np.testing.assert_array_equal(live.t_ns, take.t_ns + round(at_s * 1e9))
-    held = smoothed("input", take, seen, at_s)
+    held = smoothed("input", take, seen, Case("clean", 30.0, at_s))
     np.testing.assert_array_equal(held.t_ns, live.t_ns)
     if at_s <= 0:  # the clean input of that time is the truth of that time
         later = take.holds(held.t_ns)
@@ -111,7 +140,38 @@ def test_frames_before_the_first_sight_are_not_scored(runtime: Runtime, take: Ta
     seen = corrupted(take, "clean")
     blind = seen.positions.copy()
     blind[:7] = np.nan
-    assert np.isnan(filtered(runtime, take, Seen(blind, seen.confidence), 0.0).positions[:7]).all()
+    (live,) = filtered(runtime, take, Seen(blind, seen.confidence), [0.0])
+    assert np.isnan(live.positions[:7]).all()
+    assert np.isfinite(live.positions[7:]).all()
+
+
+def test_many_times_in_one_pass_are_the_filter_set_to_each(runtime: Runtime, take: Take) -> None:
+    seen, at_s = corrupted(take, "realistic"), (0.0, -0.1, 0.1, -0.2)
+    for at, live in zip(at_s, filtered(runtime, take, seen, at_s), strict=True):
+        alone = PoseFilter(runtime, delay_s=max(0.0, -at), predict_s=max(0.0, at))
+        for i, t_ns in enumerate(take.t_ns[:40]):
+            pose = alone.push(Frame("a", i, int(t_ns), seen.positions[i], seen.confidence[i]))
+            if take.t_ns[0] <= live.t_ns[i]:
+                np.testing.assert_allclose(live.positions[i], pose.positions, atol=1e-5)
+                np.testing.assert_allclose(live.covariance[i], pose.covariance, atol=1e-6)  # type: ignore[index]
+
+
+def test_a_delay_beyond_reach_is_the_pose_at_its_end_kept_back(runtime: Runtime, take: Take) -> None:
+    seen = corrupted(take, "white10")
+    longest, later = filtered(runtime, take, seen, [-0.2, -0.3])
+    np.testing.assert_array_equal(later.t_ns, take.t_ns - 300_000_000)
+    np.testing.assert_allclose(later.positions[9:], longest.positions[6:-3], atol=1e-6)
+
+
+def test_rotations_of_a_pose_are_the_world_s(take: Take) -> None:
+    rotations = take.rotations
+    assert rotations is not None
+    local = np.array([
+        [rotations[i, p].T @ rotations[i, j] if p >= 0 else rotations[i, j] for j, p in enumerate(PARENTS)]
+        for i in range(0, 100, 10)
+    ])  # fmt: skip
+    quaternions = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_quat().reshape(-1, 24, 4)
+    np.testing.assert_allclose(world_from_local(quaternions), rotations[:100:10], atol=1e-9)
 
 
 def test_a_joint_seen_late_counts_for_no_method_before(
@@ -122,7 +182,7 @@ def test_a_joint_seen_late_counts_for_no_method_before(
     late[:40, 20] = np.nan
     monkeypatch.setattr(accuracy, "corrupted", lambda *_: Seen(late, seen.confidence))
     for at_s, frames in ((0.0, 140), (-0.1, 137), (0.1, 138)):  # of 181; 0.1 s ahead: no truth for the last three
-        result = accuracy.score_take(runtime, take, "clean", at_s)
+        (result,) = accuracy.score_take(runtime, take, "clean", 30.0, [at_s], METHODS)
         assert {result[method]["all"]["frames"] for method in METHODS} == {frames}
 
 
@@ -131,7 +191,10 @@ def test_bones_are_scored_from_their_last_change_on(runtime: Runtime, take: Take
     blind = seen.positions.copy()
     blind[:20] = np.nan  # the filter starts when it first sees somebody
     monkeypatch.setattr(accuracy, "corrupted", lambda *_: Seen(blind, seen.confidence))
-    scores = accuracy.score_take(runtime, take, "hpstm", 0.0)[FILTER]["settled"]
+    now, kept_back = accuracy.score_take(runtime, take, "hpstm", 30.0, [0.0, -0.3], [FILTER])
+    assert kept_back[FILTER]["settled"]["frames"] == 181 - 20 - 123
+    assert kept_back[FILTER]["settled"]["bone_std_mm"] < 1e-3
+    scores = now[FILTER]["settled"]
     assert scores["frames"] == 181 - 20 - 120
     assert scores["bone_std_mm"] < 1e-3
 
@@ -139,18 +202,59 @@ def test_bones_are_scored_from_their_last_change_on(runtime: Runtime, take: Take
 # -- scores
 
 
+def truth_of(positions: np.ndarray, lost: np.ndarray | None = None) -> Truth:
+    seen = positions.copy()
+    if lost is not None:
+        seen[lost] = np.nan
+    take = take_of("a", positions, 30.0, rotations=np.tile(np.eye(3), (len(positions), 24, 1, 1)))
+    return Truth.of(take, Seen(seen, np.ones(seen.shape[:2])), take.t_ns)
+
+
+EVERY = np.ones(60, bool)
+
+
 def test_scores_of_a_known_error() -> None:
-    truth = SyntheticActor(1).positions(np.arange(60) / 30)
+    truth = truth_of(SyntheticActor(1).positions(np.arange(60) / 30))
+    turned = np.tile(Rotation.from_rotvec([0.0, 0.0, 0.1]).as_matrix(), (60, 24, 1, 1))
     moved = Answers(
-        np.zeros(60, np.int64), truth + np.array((0.003, 0.0, 0.004)), np.tile(np.eye(3) * 1e-4, (60, 24, 1, 1))
+        np.zeros(60, np.int64),
+        truth.positions + np.array((0.003, 0.0, 0.004)),
+        np.tile(np.eye(3) * 1e-4, (60, 24, 1, 1)),
+        turned,
     )
-    scores = scores_of(moved, truth, slice(None))
+    scores = scores_of(moved, truth, EVERY, 30.0)
     assert scores["frames"] == 60
     assert scores["mpjpe_world_mm"] == pytest.approx(5.0)
-    for name in ("mpjpe_root_mm", "pa_mpjpe_mm", "accel_mm"):
+    for name in ("mpjpe_root_mm", "pa_mpjpe_mm", "accel_mm", "lag_ms"):
         assert scores[name] == pytest.approx(0.0, abs=1e-6)
-    assert scores["in_1_sigma"] == 1.0
-    assert scores_of(moved, truth, np.arange(60) < 2) == {"frames": 0}
+    assert scores["jitter_m_s3"] == pytest.approx(scores["jitter_true_m_s3"])
+    assert scores["foot_sliding_mm_s"] == pytest.approx(scores["foot_sliding_true_mm_s"])
+    assert scores["in_1_sigma"] == scores["in_0.9"] == 1.0
+    assert scores["calibration"][:2] == [pytest.approx(1 / 3), pytest.approx(1.0)]  # 2.5 and 5 mm: the error is 3, 0, 4
+    assert np.hypot(scores["swing_deg"], scores["twist_deg"]) > 0.5 * np.degrees(0.1)
+    assert scores["leaf_deg"] == pytest.approx(np.degrees(0.1))
+    assert "gap_mm" not in scores
+    assert scores_of(moved, truth, np.arange(60) < 3, 30.0) == {"frames": 0}
+
+
+def test_the_error_in_a_gap_is_that_of_the_lost_joints_while_they_are_lost() -> None:
+    lost = np.zeros((60, 24), bool)
+    lost[20:35, 18] = True  # 0.5 s
+    lost[:5, 19] = True  # not seen yet: no gap
+    truth = truth_of(SyntheticActor(1).positions(np.arange(60) / 30), lost)
+    said = truth.positions.copy()
+    said[20:35, 18] += np.array((0.0, 0.04, 0.0)) * np.arange(1, 16)[:, None]
+    said[35:38, 18] += np.array((0.0, 0.0, 0.09))
+    said[:, 5] += 1.0  # no business of the gap
+    scores = scores_of(Answers(np.zeros(60, np.int64), said), truth, EVERY, 30.0)
+    assert scores["gap_samples"] == 15
+    assert scores["gap_mm"] == scores["gap_world_mm"] == pytest.approx(40 * 8)
+    through, after = scores["gap_curve_mm"][: len(GAP_EDGES_S) - 1], scores["gap_curve_mm"][len(GAP_EDGES_S) - 1 :]
+    assert through[:6] == [pytest.approx(40 * x) for x in (2, 5, 8, 11, 14)] + [0.0]
+    assert after == [pytest.approx(90.0), *[pytest.approx(0.0)] * 4]
+    counts = scores["gap_curve_samples"]
+    assert sum(counts[: len(through)]) == 15
+    assert counts[len(through) :] == [3] * 5
 
 
 def test_means_count_frames_and_the_interval_holds_them() -> None:
@@ -161,6 +265,14 @@ def test_means_count_frames_and_the_interval_holds_them() -> None:
     assert mean["mpjpe_root_mm"] == mean["accel_mm"] == 17.5
     assert (mean["frames"], mean["clips"]) == (400, 2)
     assert mean["mpjpe_root_mm_95"] == [10.0, 20.0]
+    gaps = [{"frames": 50, "mpjpe_root_mm": 1.0, "gap_mm": e, "gap_samples": n, "gap_curve_mm": [e, 0.0],
+             "gap_curve_samples": [n, 0], "calibration": [0.2, 0.8]} for e, n in ((10.0, 1), (20.0, 3))]  # fmt: skip
+    mean = averaged([*gaps, {"frames": 100, "mpjpe_root_mm": 3.0, "calibration": [0.4, 0.6]}])
+    assert mean["gap_mm"] == 17.5
+    assert mean["gap_curve_mm"] == [17.5, 0.0]
+    assert (mean["gap_samples"], mean["gap_curve_samples"]) == (4, [4, 0])
+    assert mean["calibration"] == [pytest.approx(0.3), pytest.approx(0.7)]
+    assert mean["mpjpe_root_mm"] == 2.0
     assert averaged([{"frames": 0}]) == {"frames": 0, "clips": 0}
 
 
@@ -168,17 +280,25 @@ def test_means_count_frames_and_the_interval_holds_them() -> None:
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("accuracy") / "result.json"
-    words = ["synthetic", "--clips", "2", "--seconds", "6", "--noise", "white10", "clean", "--json", str(path)]
-    assert accuracy.main(words) == 0
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("accuracy")
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    words = ["synthetic", "--clips", "2", "--seconds", "6", "--noise", "white10", "clean", "lost_arm"]
+    outputs = ["--json", str(path), "--markdown", str(folder / "new" / "a.md"), "--plots", str(folder / "plots")]
+    assert accuracy.main([*words, *outputs]) == 0
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
 def test_every_case_has_every_method(result: dict[str, Any]) -> None:
     cases = {(row["noise"], row["at_s"], row["method"]) for row in result["rows"]}
-    assert cases == {(n, at, m) for n in ("white10", "clean") for at in (0.0, -0.1) for m in METHODS}
+    assert cases == {
+        (n, at, m) for n in ("white10", "clean", "lost_arm") for at in (0.0, -0.1) for m in DEFAULT_METHODS
+    }
     for row in result["rows"]:
         assert row["all"]["frames"] == 2 * (
             180 if row["at_s"] == 0 else 177
@@ -201,16 +321,60 @@ def test_the_filter_keeps_bones_and_leaves_clean_input_alone(result: dict[str, A
     for row in (row for row in result["rows"] if row["method"] == FILTER):
         assert row["settled"]["bone_std_mm"] < 1e-3
         assert 0 <= row["settled"]["in_1_sigma"] <= 1
+        assert row["all"]["swing_deg"] < 45
         if row["noise"] == "clean":
             assert row["settled"]["mpjpe_root_mm"] < 2.0
 
 
-def test_the_table_says_what_it_rests_on(result: dict[str, Any]) -> None:
+def test_the_tables_say_what_they_rest_on(result: dict[str, Any], folder: Path) -> None:
     screen = Console(file=io.StringIO(), width=120)
-    accuracy.show(result, screen)
-    text = screen.file.getvalue()  # type: ignore[attr-defined]
-    for word in (*METHODS, "white10", "-100 ms", result["machine"]["cpu"], "2 clips of synthetic"):
-        assert word in text
+    show(result, screen)
+    printed: str = screen.file.getvalue()  # type: ignore[attr-defined]
+    written = (folder / "new" / "a.md").read_text()
+    assert written == markdown(result)
+    for text in (printed, written):
+        for word in (*DEFAULT_METHODS, "white10", "-100 ms", result["machine"]["cpu"], "2 clips of synthetic", "train"):
+            assert word in text
+        assert "…" not in text  # nothing is cut off
+    assert "swing" in written
+    gap = next(row for row in result["rows"] if row["noise"] == "lost_arm" and row["method"] == FILTER)
+    assert f"{gap['all']['gap_mm']:.1f}" in printed[printed.index("Through gaps") :]
+
+
+def test_the_gaps_are_of_the_arm_only(result: dict[str, Any]) -> None:
+    for row in result["rows"]:
+        assert ("gap_mm" in row["all"]) == (row["noise"] == "lost_arm")
+    samples = {row["all"]["gap_samples"] for row in result["rows"] if row["noise"] == "lost_arm"}
+    assert all(n > 0 and n % 3 == 0 for n in samples)
+
+
+def test_every_curve_is_drawn(result: dict[str, Any], folder: Path) -> None:
+    names = {"accuracy_against_delay", "accuracy_against_jitter", "error_through_a_gap", "calibration"}
+    assert {path.stem for path in (folder / "plots").glob("*.png")} == names
+    assert all(path.stat().st_size > 10_000 for path in (folder / "plots").iterdir())
+
+
+def test_delays_in_frames_are_of_each_rate(runtime: Runtime) -> None:
+    options = accuracy._arguments(["synthetic", "--delay-frames=-1..2", "--rate", "30", "60"])
+    assert accuracy.asked(options, 30.0) == pytest.approx([1 / 30, 0, -1 / 30, -2 / 30])
+    assert accuracy.asked(options, 60.0) == pytest.approx([1 / 60, 0, -1 / 60, -2 / 60])
+    takes = load_takes("synthetic", clips=1, seconds=5.0, rate_hz=60.0)
+    rows = accuracy.run(takes, runtime, ["clean"], [0.0, -1 / 60], ["input", "Holt"], 60.0)
+    assert [(row["rate_hz"], row["at_s"]) for row in rows] == [(60.0, 0.0)] * 2 + [(60.0, -1 / 60)] * 2
+    assert {row["all"]["frames"] for row in rows} == {300, 299}
+    assert rows[0]["all"]["mpjpe_world_mm"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_recordings_are_scored_by_every_method(runtime: Runtime, tmp_path: Path, shared_data: Path) -> None:
+    (tmp_path / "beam.npz").write_bytes((shared_data / "mediapipe" / "beam_60hz.npz").read_bytes())
+    rows = {row["method"]: row for row in recordings.run(tmp_path, runtime, METHODS)}
+    assert tuple(rows) == METHODS
+    assert rows["input"]["lag_ms"] == pytest.approx(0.0, abs=1e-6)
+    for method in ("Kalman", FILTER):
+        assert 0 < rows[method]["accel_mm"] < rows["input"]["accel_mm"]
+        assert rows[method]["bone_std_settled_mm"] is None  # 1.6 s
+    with pytest.raises(ConfigError, match=r"no \.npz"):
+        recordings.run(tmp_path / "nowhere", runtime, METHODS)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +382,11 @@ def test_the_table_says_what_it_rests_on(result: dict[str, Any]) -> None:
     [
         (["synthetic", "--noise", "loud"], "invalid choice"),
         (["synthetic", "--delay", "--predict"], "at least one"),
-        (["synthetic", "--delay", "0.5"], "delay_s must lie in"),
+        (["synthetic", "--predict", "0.5"], "predict_s must lie in"),
+        (["synthetic", "--delay-frames=-9"], "predict_s must lie in"),
+        (["synthetic", "--delay-frames", "8..3"], "give a range as"),
+        (["synthetic", "--rate", "0"], "--rate must be positive"),
+        (["synthetic", "--methods", "median"], "invalid choice"),
         (["synthetic", "--runtime", "abacus"], "does not exist"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model import noise, noise_events
-from model.corruption import NOISES, REALISTIC, Corrupted, NoiseConfig, corrupt, make_noise, sample_times
+from model.corruption import LOSSES, NOISES, REALISTIC, Corrupted, NoiseConfig, corrupt, make_noise, sample_times
 from model.noise_report import ESTIMATOR_ONLY, noise_report, statistics
 from model.skeleton import J
 from model.synthetic import SyntheticActor
@@ -195,3 +195,22 @@ def test_report_stands_beside_the_real_figures(motion: np.ndarray) -> None:
     text = noise_report(motion[:16, :120], FPS)
     assert "real, single-frame" in text
     assert all(name in text for name in NOISES)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_dropout_case_loses_one_group_at_a_time_for_a_tenth_to_a_second(name: str) -> None:
+    clip = SyntheticActor(3).clip(30.0, FPS)[None].repeat(4, 0).astype(np.float32)
+    drawn = make_noise(name, np.random.default_rng(2), clip, even_times(clip))
+    groups = {tuple(np.flatnonzero(row)) for row in LOSSES[name]}
+    lengths = []
+    for sequence in ~drawn.mask:  # (T, J)
+        changes = np.flatnonzero(np.diff(sequence.any(1).astype(int), prepend=0, append=0))
+        gaps = changes.reshape(-1, 2)
+        assert len(gaps) == 10  # in 30 s
+        lengths += [(b - a) / FPS for a, b in gaps]
+        assert {tuple(np.flatnonzero(row)) for a, b in gaps for row in sequence[a:b]} <= groups
+        assert gaps[0, 0] >= FPS  # a second of sight first
+    assert 0.1 - 1.1 / FPS < min(lengths) < 0.25
+    assert 0.6 < max(lengths) < 1.0 + 1.1 / FPS
+    assert (drawn.confidence[~drawn.mask] == 0).all()
+    assert 20 < statistics(drawn, clip, FPS).mpjpe_mm.mean() < 130
