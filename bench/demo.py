@@ -3,7 +3,7 @@
 A synthetic actor with an estimator's noise is sent to a real server (a child process, over loopback TCP); a subscriber
 takes the refined poses. A live table compares input and output, a summary and one picture end it.
 
-    SyntheticActor -> LiveNoise -> FrameSender  ==>  python -m streamer serve  ==>  PoseSubscriber -> Track
+    SyntheticActor -> noise -> FrameSender  ==>  python -m streamer serve  ==>  PoseSubscriber -> Track
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.live import Live
 
 from bench.child import ServerFailed, ServerProcess
 from bench.demo_view import live_table, plain_line, summary
-from bench.noise import LiveNoise, demo_events
+from bench.noise import demo_events, observed
 from bench.report import console as make_console
 from bench.track import Floats, Scores, Track
 from model.synthetic import SyntheticActor
@@ -146,8 +146,8 @@ def script(seconds: float, rate_hz: float, seed: int) -> list[Shot]:
     t_s = (np.arange(count) + np.clip(0.1 * rng.standard_normal(count), -0.3, 0.3) + 0.3) / rate_hz
     t_s = t_s[rng.random(count) >= 0.01]
     truth = SyntheticActor(seed=seed).positions(t_s)
-    noise = LiveNoise(seed, events=demo_events(seconds))
-    return [Shot(float(t), true, *noise.corrupt(float(t), true)) for t, true in zip(t_s, truth, strict=True)]
+    seen, confidence = observed(truth, t_s, seed, demo_events(seconds))
+    return [Shot(float(t), *shot) for t, *shot in zip(t_s, truth, seen, confidence, strict=True)]
 
 
 def _send(endpoint: str, track: Track, stop: Flag, shots: list[Shot]) -> None:

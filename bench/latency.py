@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from bench.noise import LiveNoise, demo_events
+from bench.noise import demo_events, observed
 from bench.report import (
     Percentiles,
     console,
@@ -45,12 +45,11 @@ RATE_HZ = 60.0
 def noisy_frames(count: int, rate_hz: float = RATE_HZ, seed: int = 1) -> list[Frame]:
     """Frames of a synthetic actor with an estimator's noise and gaps, evenly timed."""
     t_s = np.arange(count) / rate_hz
-    noise = LiveNoise(seed, events=demo_events(count / rate_hz))
-    frames = []
-    for seq, (t, truth) in enumerate(zip(t_s, SyntheticActor(seed).positions(t_s), strict=True)):
-        positions, confidence = noise.corrupt(float(t), truth)
-        frames.append(Frame("a", seq, round(float(t) * 1e9), positions.astype(np.float32), confidence))
-    return frames
+    seen, confidence = observed(SyntheticActor(seed).positions(t_s), t_s, seed, demo_events(count / rate_hz))
+    return [
+        Frame("a", seq, round(float(t) * 1e9), seen[seq].astype(np.float32), confidence[seq])
+        for seq, t in enumerate(t_s)
+    ]
 
 
 class Pushes(NamedTuple):

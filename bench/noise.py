@@ -1,20 +1,20 @@
-"""A live estimator's error, drawn frame by frame with numpy alone: what the demo adds to its synthetic actor.
-
-The components and their sizes are FIELD.md's (slow whole-body error, white part, one bad axis, bursts, gaps);
-model/corruption.py draws the full set for training, over whole clips.
-"""
+"""What the demo's synthetic estimator gets wrong: the realistic test noise, and some events that everybody can see."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from model.skeleton import INDEX, PARENTS, J
+from model.corruption import REALISTIC, corrupt
+from model.skeleton import INDEX
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
+
+SIZE = 0.8  # of the realistic noise, whose test draws .6 to 1.6
 
 LIMBS: dict[str, tuple[str, ...]] = {
     "left arm": ("left_elbow", "left_wrist", "left_hand"),
@@ -40,18 +40,6 @@ class Event:
         return float(np.clip(ramp, 0.0, 1.0))
 
 
-@dataclass(frozen=True)
-class NoiseLevel:
-    """Sizes of the components; standard deviations per axis [m], times [s]."""
-
-    slow_m: float = 0.015
-    slow_tau_s: float = 0.6
-    modes: int = 6
-    white_m: float = 0.004
-    depth_factor: float = 2.0
-    missing: float = 0.01  # chance that a joint is missing in a frame
-
-
 def demo_events(seconds: float) -> tuple[Event, ...]:
     """An arm lost, the same arm flipped through depth, a leg lost and a blackout, spread over ``seconds``."""
     at = seconds * np.array([0.30, 0.48, 0.66, 0.82])
@@ -64,74 +52,29 @@ def demo_events(seconds: float) -> tuple[Event, ...]:
     )
 
 
-def _slow_modes(rng: np.random.Generator, modes: int) -> Floats:
-    """(modes, J) how far each slow process moves each joint; 1 (root sum square) at the pelvis, more at the hands.
+def observed(truth_m: Floats, times_s: Floats, seed: int = 0, events: Sequence[Event] = ()) -> tuple[Floats, Floats]:
+    """What an estimator would say of a motion; the same seed gives the same error.
 
-    A random walk along the chains: neighbours err together, so that bones change by a few per cent while a hand may
-    be a hand's length off.
+    Args:
+        truth_m: (T, J, 3) true positions [m], world.
+        times_s: (T,) rising times [s].
+    Returns:
+        (T, J, 3) positions [m] with NaN where a joint is missing, and (T, J) confidence in [0, 1], 0 where missing.
     """
-    walk = np.empty((modes, J))
-    for j, parent in enumerate(PARENTS):
-        step = rng.standard_normal(modes)
-        step /= np.linalg.norm(step)
-        walk[:, j] = step if parent < 0 else walk[:, parent] + 0.35 * step
-    return walk
-
-
-@dataclass
-class LiveNoise:
-    """Adds an estimator's error to true positions, one frame at a time; the same seed gives the same error."""
-
-    seed: int = 0
-    level: NoiseLevel = field(default_factory=NoiseLevel)
-    events: Sequence[Event] = ()
-
-    def __post_init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """As new: the same frames give the same error again."""
-        self._rng = np.random.default_rng(self.seed)
-        self._modes = _slow_modes(self._rng, self.level.modes)
-        self._axes = np.array([1.0, 1.0, self.level.depth_factor])  # the camera looks along z
-        self._slow = self._rng.standard_normal((self.level.modes, 3))
-        self._last_s: float | None = None
-
-    def corrupt(self, t_s: float, truth_m: Floats) -> tuple[Floats, Floats]:
-        """What the estimator would say.
-
-        Args:
-            t_s: time of the frame [s], increasing; any steps.
-            truth_m: (J, 3) true positions [m], world.
-        Returns:
-            (J, 3) positions [m] with NaN rows where a joint is missing, and (J,) confidence in [0, 1], 0 where missing.
-        """
-        self._advance(t_s)
-        level, rng = self.level, self._rng
-        slow = level.slow_m * (self._modes.T @ self._slow)  # (J, 3)
-        # Student-t with 4 degrees of freedom has variance 2: heavy tails at the stated size.
-        white = level.white_m / np.sqrt(2.0) * rng.standard_t(4, (J, 3))
-        noisy = truth_m + (slow + white) * self._axes
-        missing = rng.random(J) < level.missing
-        for event in self.events:
-            weight = event.weight(t_s)
-            if weight == 0.0:
-                continue
-            joints = [INDEX[name] for name in LIMBS[event.limb]]
-            if event.offset_m is None:
-                missing[joints] = True
-            else:
-                reach = np.linspace(0.5, 1.0, len(joints))[:, None]  # the end of the limb is the furthest off
-                noisy[joints] += weight * reach * 2.0 * np.array(event.offset_m)
-        error_m = np.linalg.norm(noisy - truth_m, axis=-1)
-        confidence = np.clip(1.0 - error_m / 0.4 + 0.08 * rng.standard_normal(J), 0.05, 1.0)
-        noisy[missing] = np.nan
-        confidence[missing] = 0.0
-        return noisy, confidence
-
-    def _advance(self, t_s: float) -> None:
-        """One exact step of the Ornstein-Uhlenbeck processes, whatever the time since the last frame."""
-        if self._last_s is not None:
-            keep = np.exp(-(t_s - self._last_s) / self.level.slow_tau_s)
-            self._slow = keep * self._slow + np.sqrt(1 - keep**2) * self._rng.standard_normal(self._slow.shape)
-        self._last_s = t_s
+    drawn = corrupt(
+        np.random.default_rng(seed), truth_m[None].astype(np.float32), times_s[None].astype(np.float64),
+        replace(REALISTIC, scale=(SIZE, SIZE)),
+    )  # fmt: skip
+    positions, confidence = drawn.positions[0].astype(np.float64), drawn.confidence[0].astype(np.float64)
+    missing = ~drawn.mask[0]
+    for event in events:
+        joints = [INDEX[name] for name in LIMBS[event.limb]]
+        weight = np.array([event.weight(float(t)) for t in times_s])
+        if event.offset_m is None:
+            missing[:, joints] |= (weight > 0)[:, None]
+        else:
+            reach = np.linspace(0.5, 1.0, len(joints))[:, None]  # the end of the limb is the furthest off
+            positions[:, joints] += weight[:, None, None] * reach * 2.0 * np.array(event.offset_m)
+    positions[missing] = np.nan
+    confidence[missing] = 0.0
+    return positions, confidence

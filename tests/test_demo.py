@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import demo
 from bench.child import ServerFailed, ServerProcess, free_endpoints
 from bench.demo_view import live_table, plain_line, summary
-from bench.noise import Event, LiveNoise, NoiseLevel, demo_events
+from bench.noise import Event, demo_events, observed
 from bench.scores import bone_length_change_mm, jitter_mm, position_error_mm
 from bench.track import Scores, Track, at_time
 from model.skeleton import INDEX, PARENTS, J, ancestor_matrix, rest_offsets
@@ -45,12 +43,12 @@ def pose(seq: int, t_ns: int, positions: np.ndarray, status: str = "tracking") -
 
 def moving_track(frames: int = 240, delay_ns: int = 0, origin_ns: int = 10**18) -> Track:
     """An actor that walks along x at 1 m/s, seen with noise, refined perfectly at a fixed lag."""
-    track, noise = Track(origin_ns), LiveNoise(3, events=demo_events(frames / 60))
+    track, times = Track(origin_ns), np.arange(frames) / 60
+    truth = REST + np.array([1.0, 0.0, 0.0]) * times[:, None, None] + np.array([0.0, 1.0, 0.0])
+    seen, _ = observed(truth, times, 3, demo_events(frames / 60))
     for k in range(frames):
         t_ns = k * SECOND_NS // 60
-        truth = REST + np.array([t_ns * 1e-9, 1.0, 0.0])
-        positions, _ = noise.corrupt(t_ns * 1e-9, truth)
-        track.sent(origin_ns + t_ns, t_ns, truth, positions)
+        track.sent(origin_ns + t_ns, t_ns, truth[k], seen[k])
         late = REST + np.array([(t_ns - delay_ns) * 1e-9, 1.0, 0.0])
         status = "calibrating" if k < 30 else "tracking"
         track.got(pose(k, origin_ns + t_ns - delay_ns, late, status), t_ns + 700_000 + 1000 * k)
@@ -60,42 +58,35 @@ def moving_track(frames: int = 240, delay_ns: int = 0, origin_ns: int = 10**18) 
 # -- noise
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**31), steps=st.lists(st.floats(1e-3, 2.0), min_size=2, max_size=40))
-def test_noise_repeats_after_reset_at_any_times(seed: int, steps: list[float]) -> None:
-    times = np.cumsum(steps)
-    noise = LiveNoise(seed, events=demo_events(5.0))
-    first = [noise.corrupt(float(t), REST) for t in times]
-    noise.reset()
-    for t, (positions, confidence) in zip(times, first, strict=True):
-        again = noise.corrupt(float(t), REST)
-        np.testing.assert_array_equal(again[0], positions)
-        np.testing.assert_array_equal(again[1], confidence)
+def test_the_same_seed_gives_the_same_noise() -> None:
+    times, still = np.arange(90) / 30, np.tile(REST, (90, 1, 1))
+    one, same, other = (observed(still, times, seed, demo_events(3.0)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one[0], same[0])
+    np.testing.assert_array_equal(one[1], same[1])
+    assert not np.array_equal(one[0], other[0], equal_nan=True)
 
 
-def test_noise_is_of_the_kind_and_size_that_estimators_have() -> None:
-    """FIELD.md: Accel/MPJPE of estimators 0.06-0.36 at 30 fps, error correlation at 200 ms 0.6-0.7, bones 1-10 %."""
-    noise, t = LiveNoise(0), np.arange(6000) / 30
-    error = np.array([noise.corrupt(float(s), REST)[0] for s in t]) - REST
-    size = np.linalg.norm(error, axis=-1)
+def test_noise_is_of_the_size_that_estimators_have() -> None:
+    """FIELD.md: 40 to 110 mm; Accel/MPJPE at 30 fps .28 to .36 for single-frame estimators, .06 to .16 for temporal."""
+    times, still = np.arange(900) / 30, np.tile(REST, (900, 1, 1))
+    error = np.concatenate([observed(still, times, seed)[0] - REST for seed in range(4)])
+    size = np.linalg.norm(error - error[:, :1], axis=-1)
     accel = np.linalg.norm(np.diff(error, n=2, axis=0), axis=-1)
-    assert 0.025 < np.nanmean(size) < 0.060
-    assert 0.1 < np.nanmean(accel) / np.nanmean(size) < 0.7
-    pelvis = error[:, 0, 0]
-    both = np.isfinite(pelvis[6:]) & np.isfinite(pelvis[:-6])
-    assert 0.5 < np.corrcoef(pelvis[6:][both], pelvis[:-6][both])[0, 1] < 0.9
-    lengths = np.linalg.norm((REST + error)[:, 1:] - (REST + error)[:, list(PARENTS[1:])], axis=-1)
-    assert 0.002 < np.nanstd(lengths, axis=0).mean() < 0.020
+    assert 0.040 < np.nanmean(size) < 0.110
+    assert 0.06 < np.nanmean(accel) / np.nanmean(size) < 0.5
 
 
-def test_lost_limb_is_missing_and_has_no_confidence() -> None:
-    noise = LiveNoise(0, NoiseLevel(missing=0.0), [Event(1.0, 2.0, "left arm")])
-    positions, confidence = noise.corrupt(1.5, REST)
+def test_a_lost_limb_is_missing_and_has_no_confidence() -> None:
+    times, still = np.arange(90) / 30, np.tile(REST, (90, 1, 1))
     arm = [INDEX["left_elbow"], INDEX["left_wrist"], INDEX["left_hand"]]
-    assert sorted(np.flatnonzero(np.isnan(positions).all(-1))) == sorted(arm)
-    assert (confidence[arm] == 0).all()
-    assert (np.delete(confidence, arm) > 0).all()
-    assert np.isfinite(noise.corrupt(2.5, REST)[0]).all()
+    positions, confidence = observed(still, times, 0, [Event(1.0, 2.0, "left arm")])
+    inside = (times > 1.0) & (times < 2.0)
+    assert np.isnan(positions[inside][:, arm]).all()
+    assert (confidence[inside][:, arm] == 0).all()
+    before = observed(still, times, 0)
+    others = np.delete(np.arange(J), arm)
+    np.testing.assert_array_equal(positions[:, others], before[0][:, others])
+    np.testing.assert_array_equal(confidence[~inside], before[1][~inside])
 
 
 # -- scores
