@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model import front
 from model.head import Pose, PoseHead
+from model.matrices import constant
 from model.skeleton import FORK_CHILDREN, J
 
 
@@ -50,6 +51,7 @@ class Config:
 
 
 BLOCKED = -1e9  # score of an empty slot
+DROPOUT = 0.1  # in training: the motions are few
 
 
 class Ring(NamedTuple):
@@ -152,7 +154,7 @@ class Block(nn.Module):
         return qk * phase.cos + (qk @ self.quarter) * phase.sin
 
     def _feed(self, x: Tensor) -> Tensor:
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), DROPOUT, self.training)
 
     def forward(self, x: Tensor, phase: Phase, mask: Tensor) -> Tensor:
         """x (B, T, width), phase (B, 1, T, D), mask (T, T + 1) True where row sees column; the last is the sink."""
@@ -166,7 +168,8 @@ class Block(nn.Module):
         # Written out: in bfloat16 on a CPU five times as fast as F.scaled_dot_product_attention and its gradient.
         scores = (q * c.head_width**-0.5) @ k.transpose(-1, -2)
         attended = torch.softmax(torch.where(mask, scores, BLOCKED), -1) @ v
-        return self._feed(x + self.out(attended.transpose(1, 2).flatten(2)))
+        attended = self.out(attended.transpose(1, 2).flatten(2))
+        return self._feed(x + F.dropout(attended, DROPOUT, self.training))
 
     def step(self, x: Tensor, phase: Phase, keys: Tensor, values: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, width), phase (B, 1, 1, D), ring (B, H, W, D) each, ``blocked`` (B, 1, 1, W) added to the scores.
@@ -257,7 +260,7 @@ class CausalFilter(nn.Module):
         out = torch.tanh(self.skeleton(latent))
         scale = torch.exp(0.5 * out[..., None, None, :J])
         fork = 0.1 * out[..., None, J:].unflatten(-1, (3, -1))
-        learned = measured_m * scale + fork @ front.constant("fork_spread", latent)
+        learned = measured_m * scale + fork @ constant("fork_spread", latent)
         return measured_m + front.refined_share(noise_m2) * (learned - measured_m)
 
     def step(

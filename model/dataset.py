@@ -23,9 +23,10 @@ from model.kinematics import bone_vectors, fork_frames, forward_kinematics, fram
 from model.layouts import canonical_derivation
 from model.losses import Target
 from model.prepare import Clip, PackedClip, load_packed
-from model.skeleton import FORK_CHILDREN, FORKS, MIRROR, PARENTS, J, rest_offsets
+from model.skeleton import FORK_CHILDREN, FORKS, INDEX, JOINTS, MIRROR, PARENTS, J, rest_offsets
 
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
+_ARMS = [j for j, name in enumerate(JOINTS) if name.split("_")[-1] in ("collar", "shoulder", "elbow", "wrist", "hand")]
 _FLIP = np.array([-1.0, 1.0, 1.0], np.float32)
 
 
@@ -97,8 +98,13 @@ class Sampler:
         source = begin[:, None] + speed[:, None] * times
         offsets = self._bodies(clip)
         mirror, yaw = rng.random(size) < 0.5 * self.augment, rng.uniform(-np.pi, np.pi, size) * self.augment
-        now = self._motion(clip, source, mirror, yaw)
-        then = self._motion(clip, source + (speed * tau)[:, None], mirror, yaw)
+        ahead = (speed * tau)[:, None]
+        now, then = (self._motion(clip, source + late, mirror, yaw) for late in (0.0, ahead))
+        if self.augment:
+            other, there, rows = self._other_arms(speed, times)
+            for rotations, late in ((now[0], 0.0), (then[0], ahead[rows])):
+                arms = self._motion(other, there + late, mirror[rows], yaw[rows])[0]
+                rotations[rows] = with_arms_of(rotations[rows], arms)
         shift = rng.normal(0, 2, (size, 1, 3)) * [1.0, 0.2, 1.0] - now[1][:, :1]
         positions = forward_kinematics(now[0], offsets[:, None], (now[1] + shift).astype(np.float32))
         wanted = forward_kinematics(then[0], offsets[:, None], (then[1] + shift).astype(np.float32))
@@ -110,6 +116,17 @@ class Sampler:
         own[:, :, 0] = tensors[0][:, :, 0] - seen.evidence.anchor_m[:, :, 0, :, 0]
         given = torch.from_numpy(rng.random(size) < 0.3)
         return Batch(seen, torch.from_numpy(times), frames.dt_s.flatten(1), tau_t, given, Target(*tensors), own)
+
+    def _other_arms(self, speed: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Half of the sequences (rows) get the arms of another clip (N,) at source times (N, T): few motions are in
+        the data, and arms are free of the rest."""
+        rng = self.rng
+        clip = rng.choice(len(self.odds), len(speed), p=self.odds)
+        reach = (self.motion.length[clip] - 2) / self.motion.fps[clip] - speed * (TAU_RANGE_S[1] - TAU_RANGE_S[0])
+        free = reach - speed * times[:, -1]
+        rows = np.flatnonzero((free > 0) & (rng.random(len(speed)) < 0.5))
+        begin = free * rng.random(len(speed)) - speed * TAU_RANGE_S[0]
+        return clip[rows], (begin[:, None] + speed[:, None] * times)[rows], rows
 
     def _motion(
         self, clip: np.ndarray, source_s: np.ndarray, mirror: np.ndarray, yaw: np.ndarray
@@ -174,6 +191,15 @@ class Sampler:
         scalars = [part[:, :, None, None] for part in (mask, conf * mask, derived_all, dt[..., None])]
         parts = ((xyz * mask[..., None]).swapaxes(2, 3)[:, :, None], *scalars)
         return front.Frame(*(torch.from_numpy(np.ascontiguousarray(p, np.float32)) for p in parts))
+
+
+def with_arms_of(world_rot: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(B, T, J, 3, 3) world rotations with the arms of others, as they hang on the other's chest."""
+    out = world_rot.copy()
+    chest = INDEX["spine3"]
+    turn = world_rot[:, :, chest] @ np.swapaxes(other[:, :, chest], -1, -2)
+    out[:, :, _ARMS] = turn[:, :, None] @ other[:, :, _ARMS]
+    return out
 
 
 def regauge(offsets_m: np.ndarray) -> np.ndarray:

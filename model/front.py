@@ -17,21 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.kinematics import fork_axis_weights, fork_frames, frames_of
+from model.kinematics import frames_of
+from model.matrices import K, N, constant
 from model.skeleton import (
     FORK_CHILDREN,
-    INDEX,
-    PARENTS,
     J,
-    ancestor_matrix,
-    rest_directions,
-    rest_lengths_m,
-    rest_offsets,
 )
 
-N = J + 1  # filtered points: the joints, relative to the anchor, and the anchor itself
-FILTER_TAU_S = (0.03, 0.08, 0.2)  # time constants of the causal filters, fast to slow
-K = len(FILTER_TAU_S)
 HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
 MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters
@@ -115,73 +107,6 @@ def initial_state(batch: int, dtype: torch.dtype = torch.float32) -> State:
 def norm(x: Tensor) -> Tensor:
     """(B, C, 1, P) length of vectors (B, C, 3, P)."""
     return torch.linalg.vector_norm(x, dim=2, keepdim=True)
-
-
-def pair(a: float, b: float) -> Tensor:
-    return torch.tensor([a, b], dtype=torch.float64)[:, None, None]
-
-
-def _feature_scaling() -> tuple[Tensor, Tensor]:
-    """(FEATURES,) scale and shift that bring every feature to order one."""
-    joints = [2.0] * 3 * J + [20.0] * 3 * K * J + [0.5] * 3 * K * J  # place, innovations, velocities
-    plain = [1.0] * 5 * J  # present, confidence, derived, seen, age
-    scale = [*joints, *plain, *[0.25] * 2 * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0]
-    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * 2 * J, *[0.0] * (2 * J + 6 * K), 3.4]
-    return torch.tensor(scale, dtype=torch.float64), torch.tensor(shift, dtype=torch.float64)
-
-
-def _constants() -> dict[str, Tensor]:
-    """Matrices that act on the point axis from the right: x (..., J) @ matrix."""
-    f64 = torch.float64
-    parent = torch.zeros(J, J, dtype=f64)  # each joint's parent's value, zero for the root
-    adjacent = torch.zeros(J, J, dtype=f64)  # mean over the bones that touch a joint
-    for j in range(1, J):
-        parent[PARENTS[j], j] = adjacent[j, j] = adjacent[j, PARENTS[j]] = 1.0
-    spread = torch.zeros(len(FORK_CHILDREN), J, dtype=f64)  # children of the forks -> joints
-    for i, c in enumerate(FORK_CHILDREN):
-        spread[i, c] = 1.0
-    bones = torch.eye(J, dtype=f64) - parent  # positions -> bone vectors; entry 0 is the root's own position
-    root = torch.zeros(1, J, dtype=f64)
-    root[0, 0] = 1.0
-    left = torch.zeros(N, 1, dtype=f64)  # filtered points -> a vector to the left, across hips and shoulders
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        left[INDEX[f"{side}_hip"]] = left[INDEX[f"{side}_shoulder"]] = sign
-    turn = torch.zeros(9, 3, dtype=f64)  # unit left (x, 0, z) -> the rows of world_from_heading, but for the vertical
-    turn[[0, 8], 0], turn[6, 2], turn[2, 2] = 1.0, 1.0, -1.0
-    points = torch.cat([bones, root], 0)  # filtered points -> the same: the root's place is its own plus the anchor's
-    chain = torch.tensor(ancestor_matrix()).T.contiguous()
-    chain[0] = 1.0  # (root, bones) -> positions
-    forks = torch.tensor(fork_axis_weights())  # (2, 2, J)
-    scale, shift = _feature_scaling()
-    others = torch.ones(5, 5, dtype=torch.bool) ^ torch.eye(5, dtype=torch.bool)
-    others[2] = False  # (other node, node) the factors of a Lagrange weight; the middle is the target
-    return {
-        "parent": parent, "adjacent": adjacent / adjacent.sum(0), "fork_spread": spread, "bones": bones,
-        "left": left, "turn": turn, "level": torch.tensor([1.0, 0, 1], dtype=f64)[:, None],
-        "ahead": torch.tensor([1e-6, 0, 0], dtype=f64)[:, None],
-        "upright": torch.tensor([0.0, 0, 0, 0, 1, 0, 0, 0, 0], dtype=f64)[:, None],
-        "not_fork": 1 - spread.sum(0), "point_bones": points, "root": root, "chain": chain,
-        "rest": torch.tensor(rest_offsets()).T.contiguous(),
-        "direction": torch.tensor(rest_directions()).T.contiguous(),
-        "fork_rest": torch.tensor(rest_offsets())[list(FORK_CHILDREN)].T.contiguous(),
-        "rest_length": torch.tensor(rest_lengths_m()).clamp(min=0.02), "others": others.double(),
-        "fork_main": forks[:, 0].T.contiguous(), "fork_second": forks[:, 1].T.contiguous(),
-        "fork_rest_frames": fork_frames(torch.tensor(rest_offsets())),
-        "filter_tau": torch.tensor(FILTER_TAU_S, dtype=f64)[:, None, None],
-        "target": torch.tensor([0.0, 0, 1, 0, 0], dtype=f64),
-        # Of bone length and of jitter: variance before anything was seen, the time it counts for, memory, share.
-        "first_var": pair(1e-4, 0.0), "first_s": pair(0.01, 0.0), "memory_s": pair(1.5, 0.5), "watch_s": pair(4.0, 0.5),
-        "share": pair(0.5, 1.0), "feature_scale": scale, "feature_shift": shift,
-    }  # fmt: skip
-
-
-_CONSTANTS = {torch.float64: _constants()}
-_CONSTANTS[torch.float32] = {name: value.float() for name, value in _CONSTANTS[torch.float64].items()}
-
-
-def constant(name: str, like: Tensor) -> Tensor:
-    """A constant matrix of the skeleton in the dtype of ``like``."""
-    return _CONSTANTS[like.dtype][name]
 
 
 class Observation(NamedTuple):

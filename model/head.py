@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.front import MEMBERS, Evidence, K, norm, positions_of, refined_share
+from model.front import MEMBERS, Evidence, norm, positions_of, refined_share
 from model.kinematics import fork_axis_weights, frame_from_axes, frames_of
+from model.matrices import K
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)

@@ -43,7 +43,7 @@ class Plan:
     batch: int = 48
     length: int = 96  # or half of the batch and twice the length, by turns
     rate: float = 2e-3
-    fast: float = 0.85  # part of the budget with the network's products in bfloat16
+    fast: float = 0.92  # part of the budget with the network's products in bfloat16
     warmup: int = 100
     average: float = 0.999  # of the weights that are kept
     seed: int = 0
@@ -88,8 +88,8 @@ def train(plan: Plan, config: Config | None = None) -> Path:
     torch.manual_seed(plan.seed)
     plan.out.mkdir(parents=True, exist_ok=True)
     model = CausalFilter(config)
-    kept = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    kept = copy.deepcopy(model).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.05, betas=(0.9, 0.98))
     step, spent = _resume(plan, model, kept, optimizer)
     checks = validation_batches(plan.data)
     stream = Stream(plan.data, plan.batch, plan.length, plan.seed * 100_003 + step, VALIDATION)

@@ -7,8 +7,13 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from streamer.filter import PoseFilter
+    from tests.model_helpers import DoubleRuntime
 
 # Before numpy, onnxruntime or torch is imported, here and in child processes: their thread pools read these once.
 # Several pools on two cores make timings jump and sums differ in the last bit.
@@ -44,3 +49,19 @@ def free_port() -> Callable[[], int]:
             return port
 
     return pick
+
+
+@pytest.fixture(scope="session")
+def tiny_runtime(tmp_path_factory: pytest.TempPathFactory) -> DoubleRuntime:
+    """A tiny random network in float64: equality is bit for bit."""
+    from tests.model_helpers import DoubleRuntime, tiny_model
+
+    return DoubleRuntime(tiny_model(), tmp_path_factory.mktemp("tiny") / "weights.safetensors")
+
+
+@pytest.fixture(scope="session")
+def new(tiny_runtime: DoubleRuntime) -> Callable[..., PoseFilter]:
+    """A new filter on that network, with the settings given."""
+    from streamer.filter import PoseFilter
+
+    return lambda **settings: PoseFilter(tiny_runtime, **settings)

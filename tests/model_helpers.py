@@ -20,6 +20,7 @@ from model.export import make_contract
 from model.kinematics import forward_kinematics
 from model.skeleton import PARENTS, J, rest_offsets
 from model.synthetic import SyntheticActor
+from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.runtimes import Lane
 
@@ -38,8 +39,11 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float64) -> CausalFilte
         for name, parameter in model.named_parameters():
             if "sink" in name:
                 parameter.copy_(torch.randn_like(parameter))
-            elif parameter.ndim > 1:
-                parameter.add_(torch.randn_like(parameter) * 0.7 / parameter.shape[1] ** 0.5)
+            elif "pulls" in name:  # a projection that leads away from the skeleton would amplify rounding
+                parameter.add_(0.01 * torch.randn_like(parameter))
+            elif parameter.ndim > 1:  # the head's last layer gently: bones must not shrink to nothing
+                size = 0.2 if "fc3" in name or "shortcut" in name else 0.7
+                parameter.add_(torch.randn_like(parameter) * size / parameter.shape[1] ** 0.5)
             else:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return model.to(dtype).eval()
@@ -268,3 +272,7 @@ def mean_mm(a: np.ndarray, b: np.ndarray) -> float:
 
 def max_mm(a: np.ndarray, b: np.ndarray) -> float:
     return float(1e3 * np.linalg.norm(np.asarray(a, np.float64) - b, axis=-1).max())
+
+
+def poses_of(filter_: PoseFilter, frames: list[Frame]) -> list[Pose]:
+    return [filter_.push(frame) for frame in frames]

@@ -11,6 +11,7 @@ from model import front
 from model.causal import run_front
 from model.dataset import regauge
 from model.kinematics import forward_kinematics
+from model.matrices import K
 from model.skeleton import INDEX, PARENTS, J
 from model.synthetic import SyntheticActor
 from tests.model_helpers import at, network_frames, observed, shifted
@@ -85,9 +86,9 @@ def test_filters_do_not_lag_behind_steady_motion(jitter: float) -> None:
     body = walk(steps(60.0, 0.1))[:1]
     positions = body + np.cumsum(dt)[:, None, None] * velocity
     state = run(frames_of(positions, dt))
-    np.testing.assert_allclose(members(state, 0.0)[2:], np.broadcast_to(positions[-1], (front.K, J, 3)), atol=1e-6)
+    np.testing.assert_allclose(members(state, 0.0)[2:], np.broadcast_to(positions[-1], (K, J, 3)), atol=1e-6)
     speeds = front.evidence(state, tau(0.0)).velocity[0, :, :, 0]  # (K, 3) of the root
-    np.testing.assert_allclose(speeds.numpy(), np.broadcast_to(velocity, (front.K, 3)), atol=1e-5)
+    np.testing.assert_allclose(speeds.numpy(), np.broadcast_to(velocity, (K, 3)), atol=1e-5)
 
 
 def test_slow_filters_are_smoother() -> None:
@@ -107,7 +108,7 @@ def test_a_joint_that_comes_back_starts_anew() -> None:
     positions[45:, hand] += 0.3
     before, after = (run(frames_of(positions[:n], dt[:n], mask[:n])) for n in (45, 46))
     where, speed = after.point_m[0, ..., hand], after.velocity[0, ..., hand]  # (K, 3)
-    assert torch.equal(where, where[:1].expand(front.K, 3))
+    assert torch.equal(where, where[:1].expand(K, 3))
     assert (where - before.point_m[0, ..., hand]).norm(dim=-1).min() > 0.2
     assert torch.equal(speed, torch.zeros_like(speed))
 

@@ -14,12 +14,12 @@ from safetensors import safe_open
 
 from model import train as training
 from model.corruption import NoiseConfig
-from model.dataset import Batch, Motion, Sampler, foot_contact, regauge, training_clips, validation_clips
+from model.dataset import Batch, Motion, Sampler, foot_contact, regauge, training_clips, validation_clips, with_arms_of
 from model.head import covariance
 from model.kinematics import fork_frames, forward_kinematics
 from model.losses import WEIGHTS
 from model.prepare import load_packed
-from model.skeleton import INDEX, MIRROR, J, rest_offsets
+from model.skeleton import INDEX, JOINTS, MIRROR, J, rest_offsets
 from model.synthetic import SyntheticActor
 from model.train import VALIDATION, Plan, batch_losses, load_model, rate_at, train
 from tests.model_helpers import TINY, tiny_model
@@ -232,6 +232,19 @@ def test_the_truth_costs_nothing(motion: Motion) -> None:
     pose, _, _ = training.run_batch(CausalFilter(TINY), clean)
     error = (pose.positions.unflatten(0, clean.dt_s.shape) - clean.target.positions).norm(dim=-1)
     assert error[:, 60:].mean() < 0.004
+
+
+def test_the_arms_of_another_hang_on_the_chest_as_they_did() -> None:
+    world, other = (SyntheticActor(seed).poses(np.arange(6) / 3.0)[0][None] for seed in (0, 1))
+    mixed = with_arms_of(world, other)
+    arms = [j for j, name in enumerate(JOINTS) if any(part in name for part in ("collar", "shoulder", "elbow"))]
+    arms += [INDEX[name] for name in ("left_wrist", "right_wrist", "left_hand", "right_hand")]
+    rest = [j for j in range(J) if j not in arms]
+    np.testing.assert_array_equal(mixed[:, :, rest], world[:, :, rest])
+    chest = INDEX["spine3"]
+    on_chest = [np.swapaxes(x[:, :, chest], -1, -2)[:, :, None] @ x[:, :, arms] for x in (mixed, other)]
+    np.testing.assert_allclose(*on_chest, atol=1e-6)
+    assert np.abs(mixed - world).max() > 0.1
 
 
 def test_covariances_are_scaled_to_standard_deviations(motion: Motion) -> None:
