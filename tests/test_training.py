@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from model import train as training
 from model.corruption import NoiseConfig
-from model.dataset import Batch, Motion, Sampler, foot_contact, regauge, training_clips, validation_clips, with_arms_of
+from model.dataset import Batch, Motion, Sampler, regauge, training_clips, validation_clips, with_arms_of
+from model.evaluate import foot_contact
 from model.head import covariance
 from model.kinematics import fork_frames, forward_kinematics
 from model.losses import WEIGHTS
