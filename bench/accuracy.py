@@ -156,7 +156,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def asked(options: argparse.Namespace, rate_hz: float) -> list[float]:
     """The times asked for [s] at a frame rate, each once."""
     frames = (-n / rate_hz for n in options.delay_frames or [])
-    return list(dict.fromkeys([*(-s for s in options.delay), *options.predict, *frames]))
+    return list(dict.fromkeys([*(0.0 - s for s in options.delay), *options.predict, *frames]))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -113,9 +113,9 @@ def _against_jitter(rows: Sequence[Row]) -> Figure | None:
             ax.plot(x, y, **_style(method))
             if at[0]["at_s"] == 0:
                 ax.plot(x[:1], y[:1], "o", markersize=12, markerfacecolor="none", color=COLOURS[method])
-        ax.margins(0.12)  # room for the rings
+        ax.margins(x=0.12)  # room for the rings
         ax.set_xlim(left=0)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.08 * ax.get_ylim()[1])
     _legend(figure, axes[0])
     return figure
 

@@ -358,6 +358,7 @@ def test_delays_in_frames_are_of_each_rate(runtime: Runtime) -> None:
     options = accuracy._arguments(["synthetic", "--delay-frames=-1..2", "--rate", "30", "60"])
     assert accuracy.asked(options, 30.0) == pytest.approx([1 / 30, 0, -1 / 30, -2 / 30])
     assert accuracy.asked(options, 60.0) == pytest.approx([1 / 60, 0, -1 / 60, -2 / 60])
+    assert str(accuracy.asked(accuracy._arguments(["synthetic"]), 30.0)) == "[0.0, -0.1]"  # no -0.0
     takes = load_takes("synthetic", clips=1, seconds=5.0, rate_hz=60.0)
     rows = accuracy.run(takes, runtime, ["clean"], [0.0, -1 / 60], ["input", "Holt"], 60.0)
     assert [(row["rate_hz"], row["at_s"]) for row in rows] == [(60.0, 0.0)] * 2 + [(60.0, -1 / 60)] * 2
