@@ -2,7 +2,8 @@
 
 Per bone, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
 input by the share that its noise level says (front.refined_share), so that clean input passes through. The mixed bones
-only say how joints are turned: positions are FK of the turned skeleton. Look-ahead lives here, never in attention.
+are fitted to the skeleton's lengths and then only say how joints are turned: positions are FK of the turned skeleton.
+Vectors of the network are in heading axes (front.heading). Look-ahead lives here, never in attention.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class PoseHead(nn.Module):
         return self.pose(*self.network(latent, tau_s), evidence, tau_s, offsets_m)
 
     def pose(self, outputs: Tensor, copy: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
-        """The pose that the network's outputs say."""
+        """The pose that the outputs of ``network`` say; shapes as in ``forward``."""
         gates, shares, vectors, spread, contact = outputs.split(_SIZES, 1)
         vectors = evidence.heading @ vectors.reshape(-1, 1, 3, sum(_VECTORS))
         own, shift, second, leaf = vectors.split(_VECTORS, 3)
