@@ -14,7 +14,7 @@ from model.skeleton import INDEX
 
 Floats = npt.NDArray[np.floating[Any]]
 
-SIZE = 0.8  # of the realistic noise, whose test draws .6 to 1.6
+SIZE = 0.8  # of the realistic noise, whose test draws .6 to 1.6; smaller ones are the bench's "mild" and "drift"
 
 LIMBS: dict[str, tuple[str, ...]] = {
     "left arm": ("left_elbow", "left_wrist", "left_hand"),

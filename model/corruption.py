@@ -254,6 +254,13 @@ def _ar30(rng: np.random.Generator, positions: F32, times_s: F64) -> Corrupted:
     return _plain(positions + np.float32(0.030) * wander + normal(rng, *positions.shape) * np.float32(0.006))
 
 
+def _drift(rng: np.random.Generator, positions: F32, times_s: F64) -> Corrupted:
+    """Mild error of a kind that training does not draw: slow along the chains, heavy-tailed white, twice along z."""
+    error = noise.chain_drift(rng, times_s, 0.015)
+    error += (0.004 / np.sqrt(2.0) * rng.standard_t(4, positions.shape)).astype(np.float32)
+    return _plain(positions + error * np.array([1.0, 1.0, 2.0], np.float32))
+
+
 def _lost(rng: np.random.Generator, positions: F32, times_s: F64, groups: F32) -> Corrupted:
     """The realistic mix with no losses of its own, and a gap of 0.1-1 s in every 3 s."""
     drawn = corrupt(rng, positions, times_s, REALISTIC_SEEN)
@@ -269,6 +276,7 @@ def _plain(noisy: F32) -> Corrupted:
 REALISTIC = replace(
     NoiseConfig(), clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, scale=(0.6, 1.6), dropout=1.0, dropout_hz=(0.3, 1.5)
 )
+MILD = replace(REALISTIC, scale=(0.3, 0.3))  # a good estimator: there is less to win, and more to spoil
 REALISTIC_SEEN = replace(REALISTIC, dropout=0.0, flicker=0.0, stuck=0.0)
 # What is lost in the dropout cases, one row at a time: a joint, an arm from the elbow, a leg from the knee, everything.
 LOSSES: dict[str, F32] = {
@@ -279,8 +287,10 @@ LOSSES: dict[str, F32] = {
 }
 NOISES: dict[str, Callable[[np.random.Generator, F32, F64], Corrupted]] = {
     "realistic": lambda rng, positions, times_s: corrupt(rng, positions, times_s, REALISTIC),
+    "mild": lambda rng, positions, times_s: corrupt(rng, positions, times_s, MILD),
     "white10": lambda rng, positions, times_s: _only_white(rng, positions, times_s, 0.010),
     "ar30": _ar30,
+    "drift": _drift,
     "hpstm": lambda rng, positions, times_s: _plain(
         positions + hpstm_error(rng, positions, np.ones(len(positions), np.float32))
     ),

@@ -203,3 +203,20 @@ def outliers(rng: np.random.Generator, shape: tuple[int, int], odds: float, most
     direction *= (rng.random(len(hit[0])) * most_m[hit[0]] / np.linalg.norm(direction, axis=-1))[:, None]
     out[hit] = direction
     return out
+
+
+def chain_drift(rng: np.random.Generator, times_s: F64, sigma_m: float, modes: int = 6, tau_s: float = 0.6) -> F32:
+    """(B, T, J, 3) slow error that is a random walk along the chains: neighbours err together, hands most.
+
+    Each sequence has ``modes`` processes of time constant ``tau_s`` and ``sigma_m`` at the pelvis. Made unlike ``slow``
+    on purpose: a test noise that training does not draw.
+    """
+    batch, steps = times_s.shape
+    walk = np.empty((batch, modes, J), np.float32)
+    for j, parent in enumerate(PARENTS):
+        step = normal(rng, batch, modes)
+        step /= np.linalg.norm(step, axis=1, keepdims=True)
+        walk[:, :, j] = step if parent < 0 else walk[:, :, parent] + 0.35 * step
+    keep = decays(times_s, np.full((batch, 1), tau_s, np.float32))[..., None]
+    process = scan(keep, normal(rng, batch, steps, modes, 3) * np.sqrt(1.0 - keep * keep))
+    return np.asarray(np.float32(sigma_m) * np.einsum("btmc,bmj->btjc", process, walk), np.float32)

@@ -120,7 +120,7 @@ def test_latency_report_and_json(result: dict[str, Any], tmp_path: Path) -> None
 def test_one_push_stays_within_its_budget() -> None:
     """Budgets of one push on one core: 2 ms always, 0.5 ms as the goal; the best of ten stretches of a shared machine.
 
-    0.36 ms where this was written; an older machine (EPYC of 2.4 GHz) took 0.65 ms: there the goal shows as xfailed.
+    Under 0.4 ms where this was written; an older EPYC of 2.4 GHz took 0.65 ms: there the goal shows as xfailed.
     """
     pose_filter = PoseFilter.load()
     frames = latency.noisy_frames(1100)
