@@ -34,6 +34,7 @@ class Config:
     window: int = 64
     rotary: int = 16  # dimensions of each head that turn with time; the rest, where the sink's key lives, do not
     period_s: tuple[float, float] = (0.1, 10.0)  # shortest and longest rotary period
+    bidirectional: bool = False  # the offline twin: attention sees W frames of the future, too; it cannot step
 
     @property
     def head_width(self) -> int:
@@ -61,6 +62,7 @@ class Ring(NamedTuple):
     values: Sequence[Tensor]  # L of (B, H, W, D), zero at the start
     blocked: Tensor  # (B, W) BLOCKED where the slot is empty, else 0
     frames: Tensor  # (B,) so far; only grows
+    latent: Tensor  # (B, width) of the newest frame
 
 
 class Phase(NamedTuple):
@@ -86,6 +88,7 @@ class Seen(NamedTuple):
     skeleton_m: Tensor  # (B, T, 1, 3, J) measured
     weight: Tensor  # (B, T, 1, 1, J)
     noise_m2: Tensor  # (B, T, 1, 1, J)
+    dt_s: Tensor  # (B, T)
 
 
 @torch.no_grad()
@@ -110,7 +113,7 @@ def run_front(frames: front.Frame, tau_s: Tensor) -> Seen:
     features, skeleton, weight, noise = (
         x.unflatten(0, (batch, length)) for x in (features, skeleton, weight, all_states.noise_m2)
     )
-    return Seen(features, evidence, skeleton, weight, noise)
+    return Seen(features, evidence, skeleton, weight, noise, frames.dt_s.flatten(1))
 
 
 def phase_of(times_s: Tensor, config: Config) -> Phase:
@@ -190,10 +193,11 @@ class Block(nn.Module):
         return self._feed(x), torch.cat([k, v], 1)
 
 
-def band_mask(length: int, window: int) -> Tensor:
-    """(T, T + 1) True where frame i may look at frame j: 0 <= i - j <= window; the last column, the sink, always."""
+def band_mask(length: int, window: int, bidirectional: bool = False) -> Tensor:
+    """(T, T + 1) True where frame i may look at frame j: 0 <= i - j <= window, or up to window ahead as well; the last
+    column, the sink, always."""
     back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-    return F.pad((back >= 0) & (back <= window), (0, 1), value=True)
+    return F.pad((back >= (-window if bidirectional else 0)) & (back <= window), (0, 1), value=True)
 
 
 class CausalFilter(nn.Module):
@@ -206,10 +210,13 @@ class CausalFilter(nn.Module):
         blocks = [Block(self.config) for _ in range(self.config.layers)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(self.config.width)
+        self.settle = nn.Linear(self.config.width, self.config.width)
         self.skeleton = nn.Linear(self.config.width, J + 3 * len(FORK_CHILDREN))
         self.head = PoseHead(self.config.width, self.config.head_hidden)
         nn.init.zeros_(self.skeleton.weight)
         nn.init.zeros_(self.skeleton.bias)
+        nn.init.zeros_(self.settle.weight)
+        nn.init.constant_(self.settle.bias, 2.0)  # some 15 ms: nearly all of each new frame, to begin with
         for block in blocks:
             nn.init.normal_(block.out.weight, std=0.02)
             nn.init.normal_(block.down.weight, std=0.02)
@@ -218,7 +225,7 @@ class CausalFilter(nn.Module):
         """Latents (B, T, width) of a whole sequence of features (B, T, FEATURES)."""
         x = self.embed(features).to(features.dtype)
         phase = Phase(phase.cos[:, None].to(x.dtype), phase.sin[:, None].to(x.dtype))
-        mask = band_mask(features.shape[1], self.config.window)
+        mask = band_mask(features.shape[1], self.config.window, self.config.bidirectional)
         for block in self.blocks:
             x = block(x, phase, mask)
         return self.norm(x)
@@ -245,6 +252,9 @@ class CausalFilter(nn.Module):
         """
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             latent = self.encode(seen.features, phase_of(times_s, self.config))
+        latent = latent.to(seen.features)
+        if not self.config.bidirectional:  # who sees the future needs no steadying from the past
+            latent = self.settled_sequence(latent, seen.dt_s)
         return Encoded(latent, self.observed_skeleton(latent, seen.skeleton_m, seen.noise_m2), seen.weight)
 
     def poses(self, latent: Tensor, seen: Seen, tau_s: Tensor, offsets_m: Tensor, fast: bool = False) -> Pose:
@@ -254,6 +264,25 @@ class CausalFilter(nn.Module):
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             outputs, copy = self.head.network(latent.flatten(0, 1), tau)
         return self.head.pose(outputs.to(tau), copy.to(tau), evidence, tau, offsets_m.flatten(0, 1))
+
+    def settled(self, latent: Tensor, before: Tensor, share: Tensor) -> Tensor:
+        """(B, width) ``before`` moved towards this frame's ``latent``."""
+        return before + share * (latent - before)
+
+    def share(self, latent: Tensor, dt_s: Tensor) -> Tensor:
+        """How far each dimension of the latent moves in a step of dt_s, at rates that the frame chooses itself: all the
+        way on an actor's first frame, where dt is 0. What attention averages too little, this steadies."""
+        rate_hz = 30.0 * F.softplus(self.settle(latent))
+        return torch.where(dt_s > 0, 1 - torch.exp(-dt_s * rate_hz), 1.0)
+
+    def settled_sequence(self, latents: Tensor, dt_s: Tensor) -> Tensor:
+        """(B, T, width) ``settled`` frame by frame."""
+        shares = self.share(latents, dt_s[..., None])
+        now, rows = latents[:, 0], []
+        for latent, share in zip(latents.unbind(1), shares.unbind(1), strict=True):
+            now = self.settled(latent, now, share)
+            rows.append(now)
+        return torch.stack(rows, 1)
 
     def observed_skeleton(self, latent: Tensor, measured_m: Tensor, noise_m2: Tensor) -> Tensor:
         """(..., 1, 3, J) the skeleton as this frame shows it: measured on clean input, corrected on noisy."""
@@ -283,8 +312,9 @@ class CausalFilter(nn.Module):
         for block, keys, values in zip(self.blocks, ring.keys, ring.values, strict=True):
             x, row = cast(Block, block).step(x, phase, keys, values, blocked)
             rows.append(row)
-        c = self.config
-        return self.norm(x), state, torch.cat(rows, 1).reshape(-1, c.layers, 2, c.heads, c.head_width)
+        c, latent = self.config, self.norm(x)
+        latent = self.settled(latent, ring.latent, self.share(latent, frame.dt_s[:, :, 0, 0]))
+        return latent, state, torch.cat(rows, 1).reshape(-1, c.layers, 2, c.heads, c.head_width)
 
     def observe(self, latent: Tensor, frame: front.Frame, state: front.State) -> Encoded:
         """What a frame shows of its actor's skeleton, after ``advance``; only calibration needs it."""
@@ -297,11 +327,12 @@ class CausalFilter(nn.Module):
         shape = (batch, c.heads, c.window, c.head_width)
         keys, values = ([torch.zeros(shape, dtype=dtype) for _ in range(c.layers)] for _ in range(2))
         return Ring(
-            keys, values, torch.full((batch, c.window), BLOCKED, dtype=dtype), torch.zeros(batch, dtype=torch.int64)
-        )
+            keys, values, torch.full((batch, c.window), BLOCKED, dtype=dtype), torch.zeros(batch, dtype=torch.int64),
+            torch.zeros(batch, c.width, dtype=dtype),
+        )  # fmt: skip
 
 
-def write_rows(ring: Ring, rows: Tensor) -> Ring:
+def write_rows(ring: Ring, rows: Tensor, latent: Tensor) -> Ring:
     """The ring after a step, in place: rows (B, L, 2, H, D) go to each actor's slot frames % W; frames grows by one."""
     window, actors = ring.keys[0].shape[2], torch.arange(len(rows))
     slot = ring.frames % window
@@ -309,4 +340,4 @@ def write_rows(ring: Ring, rows: Tensor) -> Ring:
         keys[actors, :, slot] = rows[:, i, 0]
         values[actors, :, slot] = rows[:, i, 1]
     ring.blocked[actors, slot] = 0.0
-    return ring._replace(frames=ring.frames + 1)
+    return ring._replace(frames=ring.frames + 1, latent=latent)

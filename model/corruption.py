@@ -25,17 +25,21 @@ Range = tuple[float, float]
 class NoiseConfig:
     """Odds and sizes of every component; an odds of 0 switches it off. Lengths in metres (ranges: log-uniform).
 
-    The four plain kinds and the estimator kind exclude each other; what ``clean + white + hpstm + sensor`` leave to 1
-    is the estimator kind, whose components have odds of their own.
+    The five plain kinds and the estimator kind exclude each other; what ``clean + white + hpstm + sensor + wander``
+    leave to 1 is the estimator kind, whose components have odds of their own.
     """
 
     clean: float = 0.10
-    white: float = 0.15
-    hpstm: float = 0.10
+    white: float = 0.12
+    hpstm: float = 0.08
     sensor: float = 0.05
+    wander: float = 0.13
     white_m: Range = (0.002, 0.015)
     sensor_m: Range = (0.0003, 0.002)
     hpstm_scale: Range = (0.5, 3.0)
+    wander_m: Range = (0.004, 0.040)
+    wander_s: Range = (0.08, 2.0)
+    wander_white: Range = (0.05, 1.0)  # of the wandering's size
 
     scale: Range = (0.3, 2.0)
     slow: float = 0.95
@@ -53,12 +57,14 @@ class NoiseConfig:
     jitter_m: Range = (0.001, 0.004)
     jitter_depth: Range = (3.0, 20.0)
     jitter_depth_most_m: float = 0.005
+    deep: float = 0.15  # odds of a depth axis that jumps from frame to frame, as BlazePose's does
+    deep_m: Range = (0.008, 0.080)
     bursts: float = 0.40
     bursts_hz: Range = (0.12, 0.6)
     stuck: float = 0.25
     stuck_hz: Range = (0.15, 0.8)
 
-    dropout: float = 0.45
+    dropout: float = 0.55
     dropout_hz: Range = (0.2, 3.0)
     flicker: float = 0.15
     flicker_odds: Range = (0.005, 0.10)
@@ -97,6 +103,9 @@ def corrupt(rng: np.random.Generator, positions: F32, times_s: F64, config: Nois
             noisy[rows] += add(rng, positions[rows], config)
     rows = np.flatnonzero(kind == 4)
     if len(rows):
+        noisy[rows] += wander_error(rng, times_s[rows], config)
+    rows = np.flatnonzero(kind == 5)
+    if len(rows):
         noisy[rows] += estimator_error(rng, positions[rows], times_s[rows], config)
     confidence = _confidence(rng, times_s, noise_m(noisy, positions), config)
     rows = rows[rng.random(len(rows)) < config.stuck]
@@ -117,8 +126,8 @@ def noise_m(noisy: F32, positions: F32) -> F32:
 
 
 def _kinds(rng: np.random.Generator, batch: int, config: NoiseConfig) -> Ints:
-    odds = np.array([config.clean, config.white, config.hpstm, config.sensor])
-    return np.searchsorted(np.cumsum(odds), rng.random(batch), side="right")  # 4: the estimator kind
+    odds = np.array([config.clean, config.white, config.hpstm, config.sensor, config.wander])
+    return np.searchsorted(np.cumsum(odds), rng.random(batch), side="right")  # 5: the estimator kind
 
 
 def _some(rng: np.random.Generator, batch: int, odds: float) -> F32:
@@ -154,6 +163,23 @@ def hpstm_error(rng: np.random.Generator, positions: F32, scale: F32) -> F32:
     return error
 
 
+def wander_error(rng: np.random.Generator, times_s: F64, config: NoiseConfig) -> F32:
+    """(B, T, J, 3) error that wanders with a time constant per sequence and anything between each joint by itself and
+    the whole body together, longer along one axis, plus white: what lies between white and an estimator's error."""
+    batch = len(times_s)
+    tau_s = log_uniform(rng, config.wander_s, batch, 1)
+    keep = noise.decays(times_s, tau_s)[..., None]  # (B, T, 1, 1)
+    signal = noise.scan(keep, normal(rng, *times_s.shape, J, 3) * np.sqrt(1.0 - keep * keep))
+    together = rng.random((batch, 1, 1)).astype(np.float32)
+    shared = noise.body_modes(rng, batch, J)
+    error = signal * np.sqrt(1.0 - together)[..., None] + noise.mix(signal, shared) * np.sqrt(together)[..., None]
+    size = log_uniform(rng, config.wander_m, batch, 1, 1, 1)
+    error = error + normal(rng, *error.shape) * log_uniform(rng, config.wander_white, batch, 1, 1, 1)
+    axis = normal(rng, batch, 3)
+    axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
+    return noise.stretch(size * error, axis, log_uniform(rng, (1.0, 3.0), batch))
+
+
 def estimator_error(rng: np.random.Generator, positions: F32, times_s: F64, config: NoiseConfig) -> F32:
     """(B, T, J, 3) error of a pose estimator: slow, bias, bone lengths, white and bursts, per-sequence sizes."""
     batch, steps = times_s.shape
@@ -173,6 +199,9 @@ def estimator_error(rng: np.random.Generator, positions: F32, times_s: F64, conf
     jitter = size(config.jitter, config.jitter_m)
     along = np.minimum(jitter * log_uniform(rng, config.jitter_depth, batch), config.jitter_depth_most_m * scale)
     error += noise.white(rng, (batch, steps), jitter, axis, along)
+    r = np.flatnonzero(rng.random(batch) < config.deep) if config.deep else np.empty(0, np.int64)
+    if len(r):
+        error[r] += noise.deep_jitter(rng, (len(r), steps), log_uniform(rng, config.deep_m, len(r)), axis[r])
     r = np.flatnonzero(rng.random(batch) < config.bursts)
     if len(r):
         rate = log_uniform(rng, config.bursts_hz, len(r))
@@ -274,8 +303,9 @@ def _plain(noisy: F32) -> Corrupted:
 
 # Every sequence is of the estimator kind, at its own size, with gaps in all.
 REALISTIC = replace(
-    NoiseConfig(), clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, scale=(0.6, 1.6), dropout=1.0, dropout_hz=(0.3, 1.5)
-)
+    NoiseConfig(), clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, wander=0.0, deep=0.0, scale=(0.6, 1.6), dropout=1.0,
+    dropout_hz=(0.3, 1.5),
+)  # fmt: skip
 MILD = replace(REALISTIC, scale=(0.3, 0.3))  # a good estimator: there is less to win, and more to spoil
 REALISTIC_SEEN = replace(REALISTIC, dropout=0.0, flicker=0.0, stuck=0.0)
 # What is lost in the dropout cases, one row at a time: a joint, an arm from the elbow, a leg from the knee, everything.

@@ -36,7 +36,8 @@ TOLERANCE_MM = 0.01
 OPSET = 20
 
 
-STATE = tuple(front.GROUPS)
+FRONT = tuple(front.GROUPS)
+STATE = (*FRONT, "memory")  # the front's groups, and the latent of the frame before
 HEAD = ("tau_s", "offsets_m", "previous")
 POSE = ("positions", "rotations", "covariance", "contact")
 
@@ -81,25 +82,25 @@ class StepGraph(Graph):
     def forward(self, frame: Tensor, time: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         groups, wanted, (blocked, *rings) = rest[: len(STATE)], rest[len(STATE) :][:3], rest[len(STATE) + 3 :]
         parts, phase = split_frame(frame, time)
-        ring = Ring(rings[0::2], rings[1::2], blocked, blocked)
-        latent, state, rows = self.model.advance(parts, phase, front.unpack(groups), ring)
-        return latent, *front.pack(state), rows, *_pose(self.model, latent, state, wanted)
+        ring = Ring(rings[0::2], rings[1::2], blocked, blocked, groups[-1])
+        latent, state, rows = self.model.advance(parts, phase, front.unpack(groups[:-1]), ring)
+        return latent, *front.pack(state), latent, rows, *_pose(self.model, latent, state, wanted)
 
 
 class HeadGraph(Graph):
     """The pose head for another time of the newest frame."""
 
-    inputs = ("latent", *STATE, *HEAD)
+    inputs = ("latent", *FRONT, *HEAD)
     outputs = POSE
 
     def forward(self, latent: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        return _pose(self.model, latent, front.unpack(rest[: len(STATE)]), rest[len(STATE) :])
+        return _pose(self.model, latent, front.unpack(rest[: len(FRONT)]), rest[len(FRONT) :])
 
 
 class SkeletonGraph(Graph):
     """``CausalFilter.observe``."""
 
-    inputs = ("latent", "frame", "time", *STATE)
+    inputs = ("latent", "frame", "time", *FRONT)
     outputs = ("skeleton",)
 
     def forward(self, latent: Tensor, frame: Tensor, time: Tensor, *groups: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ def make_contract(model: CausalFilter, weights: Path, name: str) -> Contract:
         version=VERSION, joints=JOINTS, parents=PARENTS, units=UNITS, axes=AXES,
         rotations=ROTATIONS,
         window=c.window, layers=c.layers, heads=c.heads, head_width=c.head_width, latent=c.width,
-        state=dict(front.group_shapes()),
+        state=front.group_shapes() | {"memory": (c.width,)},
         angular_hz=tuple(c.angular_hz()), blocked=BLOCKED, tau_s=TAU_RANGE_S,
         calibration_events_s=calibration.EVENTS_S, calibration_longest_step_s=calibration.LONGEST_STEP_S,
         rest_offsets_m=tuple(tuple(float(x) for x in row) for row in rest_offsets()),  # type: ignore[misc]
@@ -131,7 +132,7 @@ def example_inputs(model: CausalFilter, batch: int) -> dict[str, Tensor]:
     rings: dict[str, Tensor] = {}
     for i, (keys, values) in enumerate(zip(ring.keys, ring.values, strict=True)):
         rings |= {f"keys_{i}": keys, f"values_{i}": values}
-    state = dict(zip(STATE, front.pack(front.initial_state(batch)), strict=True))
+    state = dict(zip(FRONT, front.pack(front.initial_state(batch)), strict=True)) | {"memory": ring.latent}
     frame = torch.ones(batch, 6, J)
     frame[:, 5] = 0
     return {

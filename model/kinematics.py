@@ -68,9 +68,9 @@ def frames_of(primary: Any, secondary: Any) -> Any:
     """(B, M, 3, 3) rotations as ``frame_from_axes``, of torch tensors (B, 1, 3, M) with xyz before the points."""
     import torch
 
-    x = primary / torch.linalg.vector_norm(primary, dim=2, keepdim=True).clamp(min=1e-10)
+    x = primary / torch.sqrt((primary * primary).sum(2, keepdim=True) + 1e-30)
     y = secondary - (x * secondary).sum(2, keepdim=True) * x
-    y = y / torch.linalg.vector_norm(y, dim=2, keepdim=True).clamp(min=1e-10)
+    y = y / torch.sqrt((y * y).sum(2, keepdim=True) + 1e-30)
     (x0, x1, x2), (y0, y1, y2) = x.split(1, 2), y.split(1, 2)
     z = torch.cat([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], 2)
     return torch.cat([x, y, z], 1).permute(0, 3, 2, 1)

@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.5, "rotation": 0.05, "own": 0.3,
+    "pose": 1.0, "world": 0.3, "velocity": 1.0, "acceleration": 3.0, "lag": 0.6, "rotation": 0.05, "own": 0.3,
     "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
 }  # fmt: skip
 
@@ -34,6 +34,15 @@ def whiten(error_m: Tensor, pose: Pose) -> Tensor:
     """(B, J, 3) position errors (B, J, 3) in world axes, in units of what the pose's covariance says of them."""
     turned = pose.heading.transpose(-1, -2) @ error_m[..., None]
     return torch.linalg.solve_triangular(pose.cholesky, turned, upper=False)[..., 0]
+
+
+def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
+    """(B,) how late each sequence is [s]: the share of the true velocity that its error takes back."""
+    relative = true_m - true_m[:, :, :1]
+    step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
+    velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
+    along = (error_m[:, 1:-1] * velocity).mean((1, 2, 3))
+    return -along / (velocity.square().mean((1, 2, 3)) + 0.1**2)
 
 
 def losses(
@@ -68,6 +77,7 @@ def losses(
         "world": (_norm(error) * share).mean(),
         "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
         "acceleration": (_norm(second) * (rate[:, 2:] * share)).mean(),
+        "lag": sequence_lag_s(relative, target.positions, dt_s).abs().mean(),
         "rotation": torch.sqrt(turn + 1e-6).mean(),
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3

@@ -30,8 +30,8 @@ def _feature_scaling() -> tuple[Tensor, Tensor]:
     """(FEATURES,) scale and shift that bring every feature to order one."""
     joints = [2.0] * 3 * J + [20.0] * 3 * K * J + [0.5] * 3 * K * J  # place, innovations, velocities
     plain = [1.0] * 5 * J  # present, confidence, derived, seen, age
-    scale = [*joints, *plain, *[0.25] * 2 * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0]
-    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * 2 * J, *[0.0] * (2 * J + 6 * K), 3.4]
+    scale = [*joints, *plain, *[0.25] * 2 * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0, *[2.0] * J]
+    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * 2 * J, *[0.0] * (2 * J + 6 * K), 3.4, *[-1.0] * J]
     return torch.tensor(scale, dtype=torch.float64), torch.tensor(shift, dtype=torch.float64)
 
 

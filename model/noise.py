@@ -188,6 +188,16 @@ def white(rng: np.random.Generator, shape: tuple[int, int], sigma_m: F32, axis: 
     return np.asarray(noise + student[..., None] * axis[:, None, None, :])
 
 
+def deep_jitter(rng: np.random.Generator, shape: tuple[int, int], sigma_m: F32, axis: F32) -> F32:
+    """(B, T, J, 3) heavy-tailed frame-to-frame noise along ``axis`` (B, 3), half each joint's own, half whole-body."""
+    batch, steps = shape
+    own = normal(rng, batch, steps, J)
+    shared = normal(rng, batch, steps, 6) @ body_modes(rng, batch, 6) / np.float32(np.sqrt(6.0))
+    heavy = np.sqrt(1.0 / np.maximum(rng.standard_gamma(2.0, (batch, steps, 1)), 0.1)).astype(np.float32)  # Student-t
+    along = (own * DISTAL + shared) * np.float32(np.sqrt(0.5)) * heavy * sigma_m[:, None, None]
+    return np.asarray(along[..., None] * axis[:, None, None, :])
+
+
 def moving_average(rng: np.random.Generator, shape: tuple[int, int], sigma_m: F32, taps: int = 7) -> F32:
     """(B, T, J, 3) mean over ``taps`` frames of white noise of ``sigma_m`` (B,): HPSTM's slow component."""
     batch, steps = shape

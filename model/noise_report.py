@@ -6,7 +6,7 @@ The check to make before training: Accel / MPJPE and the error's autocorrelation
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,13 @@ from model.synthetic import SyntheticActor
 LAGS_S = (0.02, 0.1, 0.2, 0.5)
 # FIELD.md: single-frame estimators (Ray3D on H36M and others), measured at 25-30 fps.
 REAL = "real, single-frame    40-110          .28-.36   .97  .84  .67  .39      2-4 %"
-ESTIMATOR_ONLY = NoiseConfig(clean=0.0, white=0.0, hpstm=0.0, sensor=0.0)
+ESTIMATOR_ONLY = NoiseConfig(clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, wander=0.0, deep=0.0)
+TRAINED: dict[str, NoiseConfig] = {
+    "training (all kinds)": NoiseConfig(),
+    "  estimator kind": ESTIMATOR_ONLY,
+    "  depth that jumps": replace(ESTIMATOR_ONLY, deep=1.0),
+    "  wandering kind": replace(ESTIMATOR_ONLY, wander=1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def _bone_std(corrupted: Corrupted) -> float:
 
 
 def noise_report(positions: F32, fps: float, seed: int = 0) -> str:
-    """A table of the training noise, its estimator part and the fixed test noises, beside real figures.
+    """A table of the training noise, its correlated kinds and the fixed test noises, beside real figures.
 
     Args:
         positions: (B, T, J, 3) clean sequences [m], a few seconds each.
@@ -95,8 +101,7 @@ def noise_report(positions: F32, fps: float, seed: int = 0) -> str:
     times_s = np.broadcast_to(np.arange(positions.shape[1]) / fps, positions.shape[:2])
     header = "noise                 MPJPE 5/50/95 %  Accel/MPJPE  at 20 100 200 500 ms  bone std  visible"
     lines = [f"root-relative error, {len(positions)} sequences at {fps:g} fps", header, REAL]
-    drawn = {"training (all kinds)": corrupt(np.random.default_rng(seed), positions, times_s)}
-    drawn["  estimator kind"] = corrupt(np.random.default_rng(seed), positions, times_s, ESTIMATOR_ONLY)
+    drawn = {name: corrupt(np.random.default_rng(seed), positions, times_s, config) for name, config in TRAINED.items()}
     drawn.update((name, make_noise(name, np.random.default_rng(seed), positions, times_s)) for name in NOISES)
     for name, corrupted in drawn.items():
         s = statistics(corrupted, positions, fps)

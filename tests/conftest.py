@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from model.motion import Motion
     from streamer.filter import PoseFilter
     from tests.model_helpers import DoubleRuntime
 
@@ -36,6 +37,36 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real recordings: {SHARED_DATA} is missing")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training file as `hpstm prepare` writes it: three synthetic people to learn from, one held out."""
+    import numpy as np
+
+    from model.motion import regauge
+    from model.synthetic import SyntheticActor
+    from model.train import VALIDATION
+
+    path, fps = tmp_path_factory.mktemp("data") / "train.npz", 30.0
+    actors = [SyntheticActor(seed) for seed in range(4)]
+    world, root = zip(*(actor.poses(np.arange(150) / fps + 2.0) for actor in actors))
+    np.savez(
+        path, root=np.concatenate(root).astype(np.float32), rotations=np.concatenate(world)[..., :2].astype(np.float32),
+        starts=np.arange(5) * 150, offsets=np.stack([regauge(a.offsets_m) for a in actors]), fps=np.full(4, fps),
+        names=np.array(list("abcd")), sets=np.array(["made"] * 4), subjects=np.array(["1", "2", "3", VALIDATION[0]]),
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="session")
+def motion(packed: Path) -> Motion:
+    """The motion of its people to learn from."""
+    from model.dataset import training_clips
+    from model.motion import Motion
+    from model.train import VALIDATION
+
+    return Motion.from_clips(training_clips(packed, VALIDATION))
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ class Live:
         for t in range(times.shape[1]):
             phase = phase_of(times[:, t], self.model.config)
             encoded, self.state, new = self.model.step(at(frames, t), phase, self.state, self.ring)
-            self.ring = write_rows(self.ring, new)
+            self.ring = write_rows(self.ring, new, encoded.latent)
             rows.append((*encoded, *self._poses(encoded.latent, offsets[:, t])))
         return Answer(*(torch.stack(part, 1) for part in zip(*rows, strict=True)))
 

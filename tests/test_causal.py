@@ -192,8 +192,9 @@ def test_rows_go_to_each_actors_own_slot(model: CausalFilter) -> None:
     ring = model.initial_ring(1)
     rows = torch.ones(2, L, 2, TINY.heads, TINY.head_width, dtype=torch.float64)
     for _ in range(W + 1):
-        ring = write_rows(ring, 0 * rows[:1])
-    ring = write_rows(beside(ring, model.initial_ring(1)), rows)
+        ring = write_rows(ring, 0 * rows[:1], ring.latent)
+    ring = beside(ring, model.initial_ring(1))
+    ring = write_rows(ring, rows, ring.latent)
     for side in (ring.keys, ring.values):
         for x in side:
             assert x[0, 0, :, 0].nonzero().flatten().tolist() == [1]

@@ -31,8 +31,8 @@ def draw(motion: np.ndarray, config: NoiseConfig, seed: int = 0) -> Corrupted:
 
 
 NOTHING = NoiseConfig(
-    clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, slow=0.0, root_drift=0.0, bias=0.0, bone_scale=0.0, jitter=0.0,
-    bursts=0.0, stuck=0.0, dropout=0.0, flicker=0.0, confidence=0.0, bone_keep=(0.0, 0.0),
+    clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, wander=0.0, deep=0.0, slow=0.0, root_drift=0.0, bias=0.0,
+    bone_scale=0.0, jitter=0.0, bursts=0.0, stuck=0.0, dropout=0.0, flicker=0.0, confidence=0.0, bone_keep=(0.0, 0.0),
 )  # fmt: skip
 
 
@@ -113,7 +113,10 @@ def test_the_world_far_away_has_the_same_noise(motion: np.ndarray) -> None:
     np.testing.assert_allclose(there.positions - np.float32([64.0, 0.0, -32.0]), here.positions, atol=1e-4)
 
 
-@pytest.mark.parametrize("component", ["slow", "root_drift", "bias", "bone_scale", "jitter", "bursts", "stuck"])
+COMPONENTS = ["slow", "root_drift", "bias", "bone_scale", "jitter", "deep", "bursts", "stuck", "wander"]
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_each_component_can_be_had_alone(motion: np.ndarray, component: str) -> None:
     np.testing.assert_allclose(draw(motion[:8], NOTHING).positions, motion[:8], atol=2e-6)
     drawn = draw(motion[:8], replace(NOTHING, **{component: 1.0}))
@@ -121,6 +124,23 @@ def test_each_component_can_be_had_alone(motion: np.ndarray, component: str) -> 
     assert moved.max() > 0.01
     assert moved.max() < 4.0
     assert drawn.mask.all()
+
+
+def test_wandering_has_a_time_constant_of_its_own_and_may_be_the_whole_bodys(motion: np.ndarray) -> None:
+    config = replace(NOTHING, wander=1.0, wander_m=(0.02, 0.02), wander_s=(0.5, 0.5), wander_white=(0.01, 0.01))
+    error = (draw(motion, config).positions - motion).astype(float)
+    late, early = error[:, 6:], error[:, :-6]
+    assert (late * early).sum() / np.sqrt((late**2).sum() * (early**2).sum()) == pytest.approx(np.exp(-0.4), abs=0.06)
+    hands = [np.corrcoef(error[b, :, 20].ravel(), error[b, :, 22].ravel())[0, 1] for b in range(len(error))]
+    assert min(hands) < 0.3 < 0.7 < max(hands)  # from each by itself to all together
+
+
+def test_jumping_depth_is_white_heavy_tailed_and_along_one_axis(motion: np.ndarray) -> None:
+    config = replace(NOTHING, deep=1.0, deep_m=(0.03, 0.03))
+    error = (draw(motion, config).positions - motion).astype(float).reshape(len(motion), -1, 3)
+    spread = np.linalg.svd(error, compute_uv=False)
+    assert (spread[:, 1] < 0.02 * spread[:, 0]).all()
+    assert 0.02 < error.std() * np.sqrt(3) < 0.12
 
 
 @pytest.mark.parametrize("component", ["dropout", "flicker"])

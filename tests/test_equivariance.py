@@ -10,8 +10,8 @@ import functools
 import numpy as np
 import pytest
 
-from model.dataset import regauge
 from model.kinematics import forward_kinematics
+from model.motion import regauge
 from model.skeleton import J
 from model.synthetic import SyntheticActor
 from streamer.filter import PoseFilter

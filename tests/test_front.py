@@ -9,9 +9,9 @@ from torch import Tensor
 
 from model import front
 from model.causal import run_front
-from model.dataset import regauge
 from model.kinematics import forward_kinematics
 from model.matrices import K
+from model.motion import regauge
 from model.skeleton import INDEX, PARENTS, J
 from model.synthetic import SyntheticActor
 from tests.model_helpers import at, network_frames, observed, shifted

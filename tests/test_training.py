@@ -11,42 +11,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from model import train as training
 from model.corruption import NoiseConfig
-from model.dataset import Batch, Motion, Sampler, regauge, training_clips, validation_clips, with_arms_of
+from model.dataset import Batch, Sampler, training_clips, validation_clips
 from model.evaluate import foot_contact
 from model.head import covariance
-from model.kinematics import fork_frames, forward_kinematics
-from model.losses import WEIGHTS
+from model.kinematics import forward_kinematics
+from model.losses import WEIGHTS, sequence_lag_s
+from model.motion import Motion
 from model.prepare import load_packed
-from model.skeleton import INDEX, JOINTS, MIRROR, J, rest_offsets
+from model.skeleton import INDEX, J
 from model.synthetic import SyntheticActor
 from model.train import VALIDATION, Plan, batch_losses, load_model, rate_at, train
 from tests.model_helpers import TINY, tiny_model
 
-FLIP = np.array([-1.0, 1.0, 1.0])
-CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, dropout=0, flicker=0, stuck=0, confidence=0)
-FPS = 30.0
-
-
-@pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training file as `hpstm prepare` writes it: three people to learn from, one held out."""
-    path = tmp_path_factory.mktemp("data") / "train.npz"
-    actors = [SyntheticActor(seed) for seed in range(4)]
-    world, root = zip(*(actor.poses(np.arange(150) / FPS + 2.0) for actor in actors))
-    np.savez(
-        path, root=np.concatenate(root).astype(np.float32), rotations=np.concatenate(world)[..., :2].astype(np.float32),
-        starts=np.arange(5) * 150, offsets=np.stack([regauge(a.offsets_m) for a in actors]), fps=np.full(4, FPS),
-        names=np.array(list("abcd")), sets=np.array(["made"] * 4), subjects=np.array(["1", "2", "3", VALIDATION[0]]),
-    )  # fmt: skip
-    return path
-
-
-@pytest.fixture(scope="session")
-def motion(packed: Path) -> Motion:
-    return Motion.from_clips(training_clips(packed, VALIDATION))
+CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, wander=0, dropout=0, flicker=0, stuck=0, confidence=0)
 
 
 def equal(a: object, b: object) -> bool:
@@ -92,75 +73,6 @@ def test_a_batch_is_consistent(motion: Motion) -> None:
     assert torch.isfinite(batch.seen.features).all()
 
 
-def test_bodies_of_a_batch_are_canonical_and_of_human_size(motion: Motion) -> None:
-    offsets = Sampler(motion, 1).batch(16, 4).target.offsets_m.double().numpy()
-    want = np.broadcast_to(fork_frames(rest_offsets()), (16, 2, 3, 3))
-    np.testing.assert_allclose(fork_frames(offsets), want, atol=1e-4)
-    lengths = np.linalg.norm(offsets, axis=-1)[:, 1:]
-    assert np.all((lengths > 0.01) & (lengths < 1.0))
-
-
-def test_regauge_is_canonical_rigid_and_done_after_once() -> None:
-    own = rest_offsets() + 0.03 * np.random.default_rng(0).standard_normal((5, J, 3))
-    out = regauge(own)
-    np.testing.assert_allclose(fork_frames(out), np.broadcast_to(fork_frames(rest_offsets()), (5, 2, 3, 3)), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.norm(out, axis=-1), np.linalg.norm(own, axis=-1), atol=1e-12)
-    np.testing.assert_allclose(regauge(out), out, atol=1e-12)
-    np.testing.assert_allclose(regauge(rest_offsets()), rest_offsets(), atol=1e-12)
-
-
-def test_a_regauged_body_stands_in_the_same_places() -> None:
-    """Turning a fork's rest bones is made up for by turning its rotation the other way."""
-    actor = SyntheticActor(4)
-    own = actor.offsets_m + 0.02 * np.random.default_rng(0).standard_normal((J, 3))
-    world, root = actor.poses(np.arange(5) / 5)
-    turn = fork_frames(own) @ np.swapaxes(fork_frames(regauge(own)), -1, -2)  # own_from_canonical
-    turned = world.copy()
-    for i, fork in enumerate((INDEX["pelvis"], INDEX["spine3"])):
-        turned[:, fork] = world[:, fork] @ turn[i]
-    a, b = forward_kinematics(world, own, root), forward_kinematics(turned, regauge(own), root)
-    np.testing.assert_allclose(a, b, atol=1e-12)
-
-
-def mirrored(motion: Motion) -> Motion:
-    """Left for right: joints exchanged, the world reflected in x = 0."""
-    rotations = motion.world_rot[:, list(MIRROR)] * (FLIP[:, None] * FLIP[None, :])
-    offsets = motion.offsets_m[:, list(MIRROR)] * FLIP
-    return replace(
-        motion, root=(motion.root * FLIP).astype(np.float32), world_rot=rotations.astype(np.float32),
-        contact=np.ascontiguousarray(motion.contact[:, ::-1]), offsets_m=offsets.astype(np.float32),
-    )  # fmt: skip
-
-
-def drawn(motion: Motion, flip: bool, yaw: float = 0.0) -> tuple[np.ndarray, ...]:
-    """What the sampler makes of the first clip at ten times."""
-    sampler = Sampler(motion, 0, CLEAN, augment=False)
-    times = np.linspace(0.5, 3.0, 10)[None]
-    return sampler._motion(np.zeros(1, np.int64), times, np.array([flip]), np.array([yaw]))
-
-
-def test_mirroring_is_a_reflection_and_twice_is_nothing(motion: Motion) -> None:
-    other = mirrored(motion)
-    for a, b in ((motion, other), (other, motion)):
-        for got, want in zip(drawn(a, True), drawn(b, False), strict=True):
-            np.testing.assert_allclose(got, want, atol=1e-6)
-    rotations, root, _ = drawn(motion, True)
-    np.testing.assert_allclose(np.linalg.det(rotations), 1.0, atol=1e-5)
-    offsets = motion.offsets_m[:1, None]
-    plain = drawn(motion, False)
-    straight = forward_kinematics(plain[0], offsets, plain[1])
-    reflected = forward_kinematics(rotations, offsets[:, :, list(MIRROR)] * FLIP.astype(np.float32), root)
-    np.testing.assert_allclose(reflected, straight[:, :, list(MIRROR)] * FLIP, atol=1e-5)
-
-
-def test_yaw_turns_the_whole_motion(motion: Motion) -> None:
-    (rot, root, contact), (rot_t, root_t, contact_t) = drawn(motion, False), drawn(motion, False, 0.5 * np.pi)
-    quarter = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
-    np.testing.assert_allclose(rot_t, quarter @ rot, atol=1e-6)
-    np.testing.assert_allclose(root_t, root @ quarter.T, atol=1e-6)
-    np.testing.assert_array_equal(contact_t, contact)
-
-
 def test_clips_are_never_read_beyond_their_end(motion: Motion) -> None:
     """A clip barely longer than the head's reach: a second of motion more would come from the next person."""
     short = replace(motion, length=np.array([36, 36, 36]), start=np.array([0, 150, 300]))
@@ -202,6 +114,18 @@ def test_every_loss_is_finite_and_named(batch: Batch) -> None:
     assert all(term.ndim == 0 and torch.isfinite(term) for term in terms.values())
 
 
+@pytest.mark.parametrize("late_s", [0.03, -0.02])
+def test_a_late_sequence_is_told_by_its_lag(late_s: float) -> None:
+    def moved(t: np.ndarray) -> Tensor:
+        out = np.zeros((1, len(t), J, 3))
+        out[0, :, 1:] = 0.4 * np.sin(2 * np.pi * 0.7 * t[:, None] + np.arange(1, J))[..., None] * [1.0, 0.5, 0.2]
+        return torch.from_numpy(out)
+
+    t = np.arange(120) / 30.0
+    lag = sequence_lag_s(moved(t - late_s) - moved(t), moved(t), torch.full((1, 120), 1 / 30.0))
+    assert float(lag) == pytest.approx(late_s, rel=0.1)
+
+
 def test_losses_fall_and_every_gradient_is_finite(batch: Batch) -> None:
     """A tiny network learns one batch by heart in fifteen steps."""
     torch.manual_seed(0)
@@ -233,19 +157,6 @@ def test_the_truth_costs_nothing(motion: Motion) -> None:
     pose, _, _ = training.run_batch(CausalFilter(TINY), clean)
     error = (pose.positions.unflatten(0, clean.dt_s.shape) - clean.target.positions).norm(dim=-1)
     assert error[:, 60:].mean() < 0.004
-
-
-def test_the_arms_of_another_hang_on_the_chest_as_they_did() -> None:
-    world, other = (SyntheticActor(seed).poses(np.arange(6) / 3.0)[0][None] for seed in (0, 1))
-    mixed = with_arms_of(world, other)
-    arms = [j for j, name in enumerate(JOINTS) if any(part in name for part in ("collar", "shoulder", "elbow"))]
-    arms += [INDEX[name] for name in ("left_wrist", "right_wrist", "left_hand", "right_hand")]
-    rest = [j for j in range(J) if j not in arms]
-    np.testing.assert_array_equal(mixed[:, :, rest], world[:, :, rest])
-    chest = INDEX["spine3"]
-    on_chest = [np.swapaxes(x[:, :, chest], -1, -2)[:, :, None] @ x[:, :, arms] for x in (mixed, other)]
-    np.testing.assert_allclose(*on_chest, atol=1e-6)
-    assert np.abs(mixed - world).max() > 0.1
 
 
 def test_covariances_are_scaled_to_standard_deviations(motion: Motion) -> None:

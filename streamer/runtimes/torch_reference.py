@@ -64,11 +64,11 @@ class TorchLane:
         rings = [x for pair in zip(self._ring.keys, self._ring.values, strict=True) for x in pair]
         frame, time = torch.from_numpy(self.frame), torch.from_numpy(self.time)
         wanted = self._wanted(tau_s, offsets_m, previous)
-        out = self._graphs["step"](frame, time, *self._state, *wanted, self._ring.blocked, *rings)
+        out = self._graphs["step"](frame, time, *self._state, self._latent, *wanted, self._ring.blocked, *rings)
         groups = len(self._state)
-        self._latent, self._state, rows = out[0], list(out[1 : 1 + groups]), out[1 + groups]
-        self._ring = write_rows(self._ring, rows)
-        return self._answer(out[2 + groups :])
+        self._state, self._latent, rows = list(out[1 : 1 + groups]), out[1 + groups], out[2 + groups]
+        self._ring = write_rows(self._ring, rows, self._latent)
+        return self._answer(out[3 + groups :])
 
     @torch.no_grad()
     def skeleton(self) -> F32:
