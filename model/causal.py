@@ -203,7 +203,7 @@ def band_mask(length: int, window: int, bidirectional: bool = False) -> Tensor:
 class CausalFilter(nn.Module):
     """Noisy frames in, latent per frame out, poses for any time within reach of it."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, head: type[PoseHead] = PoseHead) -> None:
         super().__init__()
         self.config = config or Config()
         self.embed = nn.Linear(front.FEATURES, self.config.width)
@@ -212,7 +212,7 @@ class CausalFilter(nn.Module):
         self.norm = nn.LayerNorm(self.config.width)
         self.settle = nn.Linear(self.config.width, self.config.width)
         self.skeleton = nn.Linear(self.config.width, J + 3 * len(FORK_CHILDREN))
-        self.head = PoseHead(self.config.width, self.config.head_hidden)
+        self.head = head(self.config.width, self.config.head_hidden)
         nn.init.zeros_(self.skeleton.weight)
         nn.init.zeros_(self.skeleton.bias)
         nn.init.zeros_(self.settle.weight)

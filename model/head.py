@@ -160,19 +160,20 @@ class PoseHead(nn.Module):
         own = own + evidence.heading @ copy.reshape(-1, 1, 3, J)
         unit = length + self.root_unit  # the root's own length is zero
         own_bones = own * unit
-        mixed = self._mix(gates, shares, own_bones, shift * unit, evidence, tau_s)  # (B, 1, 3, J) root, then bones
+        mixed = self.mix(gates, shares, own_bones, shift * unit, evidence, tau_s)  # (B, 1, 3, J) root, then bones
         world_rot = self._rotations(self.fit(mixed, offsets_m), offsets_m, second, leaf)
-        parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
-        bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
-        positions = self.ancestors @ bones
-        # Put the body where the mixed joints say it is.
         wanted = positions_of(mixed, evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
-        seen = evidence.seen.reshape(-1, J, 1)
-        move = (seen * (wanted - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1.0)
-        positions = positions + move
+        positions = self.placed(world_rot, offsets_m, wanted, evidence.seen.reshape(-1, J, 1))
         noise = self.sigma * torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
         factor = self._cholesky(spread.reshape(-1, J, 6), noise)
         return Pose(positions, world_rot, factor, evidence.heading, contact, own_bones[:, 0])
+
+    def placed(self, world_rot: Tensor, offsets_m: Tensor, wanted_m: Tensor, seen: Tensor) -> Tensor:
+        """(B, J, 3) joints by forward kinematics, the whole body put where the mixed joints (B, J, 3) say it is."""
+        parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
+        bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
+        positions: Tensor = self.ancestors @ bones
+        return positions + (seen * (wanted_m - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
 
     def fit(self, bones: Tensor, offsets_m: Tensor) -> Tensor:
         """(B, 1, 3, J) bone vectors near ``bones`` whose lengths are nearly the skeleton's: a few steps towards the
@@ -189,7 +190,7 @@ class PoseHead(nn.Module):
             ties = ties - excess @ (pull @ self.spans)
         return bones - torch.cat(moves, 3) @ self.pulls.flatten(0, 1)
 
-    def _mix(
+    def mix(
         self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
     ) -> Tensor:
         """(B, 1, 3, J) refined bone vectors; entry 0 is the root relative to the anchor."""

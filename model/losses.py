@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 1.0, "acceleration": 3.0, "lag": 0.6, "rotation": 0.05, "own": 0.3,
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.8, "lag": 0.6, "rotation": 0.05, "own": 0.3,
     "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
 }  # fmt: skip
 
@@ -46,7 +46,14 @@ def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
 
 
 def losses(
-    pose: Pose, target: Target, dt_s: Tensor, observed_m: Tensor, running_m: Tensor, own_target_m: Tensor, raw_m: Tensor
+    pose: Pose,
+    target: Target,
+    dt_s: Tensor,
+    tau_s: Tensor,
+    observed_m: Tensor,
+    running_m: Tensor,
+    own_target_m: Tensor,
+    raw_m: Tensor,
 ) -> dict[str, Tensor]:
     """Every term by name, unweighted; positions of ``pose`` are flat (B * T, ...).
 
@@ -54,6 +61,7 @@ def losses(
 
     Args:
         dt_s: (B, T) step to each frame [s]: velocity and acceleration errors count alike at every frame rate.
+        tau_s: (B,) the time asked for.
         observed_m, running_m: (B, T, J, 3) each frame's skeleton and its running mean [m].
         own_target_m: (B, T, J, 3) true bone vectors, entry 0 the root from the anchor [m].
         raw_m: (B, T, J, 3) the input [m].
@@ -62,8 +70,12 @@ def losses(
     error = pose.positions.unflatten(0, shape) - target.positions
     relative = error - error[:, :, :1]
     raw = raw_m - target.positions
-    share = 1 / (_norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015)  # (B,)
-    share = (share / share.mean())[:, None, None]
+    size_m = _norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015  # (B,)
+    share = (1 / size_m / (1 / size_m).mean())[:, None, None]
+    # Jitter likewise by the input's own: white noise has much of it for its size, an estimator's error little.
+    jitter_m = _norm(raw[:, 2:] - 2 * raw[:, 1:-1] + raw[:, :-2]).mean((1, 2)) + 0.004  # (B,)
+    calm = (size_m / jitter_m).clamp(max=5.0) * torch.where(tau_s > 0, 0.35, 1.0)  # ahead, jitter is the price
+    calm = share * calm[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
     first = error[:, 1:] - error[:, :-1]
     second = first[:, 1:] - first[:, :-1]
@@ -76,7 +88,7 @@ def losses(
         "pose": (_norm(relative) * share).mean(),
         "world": (_norm(error) * share).mean(),
         "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
-        "acceleration": (_norm(second) * (rate[:, 2:] * share)).mean(),
+        "acceleration": (_norm(second) * (rate[:, 2:] * calm)).mean(),
         "lag": sequence_lag_s(relative, target.positions, dt_s).abs().mean(),
         "rotation": torch.sqrt(turn + 1e-6).mean(),
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),

@@ -75,7 +75,9 @@ def raw_positions(batch: Batch) -> Tensor:
 
 def batch_losses(model: CausalFilter, batch: Batch, fast: bool = False) -> dict[str, Tensor]:
     pose, observed, running = run_batch(model, batch, fast)
-    return losses(pose, batch.target, batch.dt_s, observed, running, batch.own_target_m, raw_positions(batch))
+    return losses(
+        pose, batch.target, batch.dt_s, batch.tau_s, observed, running, batch.own_target_m, raw_positions(batch)
+    )
 
 
 def rate_at(step: int, minutes: float, plan: Plan) -> float:
@@ -106,10 +108,10 @@ def train(plan: Plan, config: Config | None = None) -> Path:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, minutes, plan)
         fast = minutes < plan.fast * plan.minutes
-        terms = _train_step(model, optimizer, next(batches), fast)
+        terms = train_step(model, optimizer, next(batches), fast)
         step += 1
         minutes = spent + (time.monotonic() - started) / 60
-        _average(kept, model, min(plan.average, step / (step + 10)))
+        average(kept, model, min(plan.average, step / (step + 10)))
         recent = {name: recent[name] + 0.05 * (float(term) - recent[name]) for name, term in terms.items()}
         if step % 20 == 0:
             shown = " ".join(f"{name} {1e3 * value:.1f}" for name, value in recent.items())
@@ -134,12 +136,13 @@ def repeated(batches: Iterator[Batch], later: int = 6) -> Iterator[Batch]:
             yield waiting.popleft()
 
 
-def _train_step(
-    model: CausalFilter, optimizer: torch.optim.Optimizer, batch: Batch, fast: bool = False
+def train_step(
+    model: CausalFilter, optimizer: torch.optim.Optimizer, batch: Batch, fast: bool = False, more: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """One update; a batch whose gradient is not finite is passed over."""
+    """One update; a batch whose gradient is not finite is passed over. ``more`` is a loss beside those of WEIGHTS."""
     terms = batch_losses(model, batch, fast)
     total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    total = total if more is None else total + more
     optimizer.zero_grad(set_to_none=True)
     (10 * total).backward()
     if bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))):
@@ -148,7 +151,7 @@ def _train_step(
 
 
 @torch.no_grad()
-def _average(kept: CausalFilter, model: CausalFilter, share: float) -> None:
+def average(kept: CausalFilter, model: CausalFilter, share: float) -> None:
     for old, new in zip(kept.parameters(), model.parameters(), strict=True):
         old.lerp_(new, 1 - share)
 
@@ -248,7 +251,7 @@ def calibrate_covariance(model: CausalFilter, motion: Motion) -> None:
     ratios = []
     model.head.sigma.fill_(1.0)
     for tau_s in (0.0, -0.1, 0.1):
-        batch = Sampler(motion, 8, REALISTIC, augment=False).batch(24, 192, tau_s)
+        batch = Sampler(motion, 8, REALISTIC, augment=False).batch(64, 192, tau_s)
         pose, _, _ = run_batch(model, batch)
         variance = covariance(pose).diagonal(dim1=-2, dim2=-1)
         ratio = (pose.positions - batch.target.positions.flatten(0, 1)).abs() / torch.sqrt(variance)
