@@ -149,9 +149,7 @@ def run(data: Path, variants: Sequence[Variant], steps: int, size: int, teacher:
         if step % 20 == 19:
             print(f"step {step + 1}/{steps}  {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     checks = validation_batches(data)
-    rows = []
-    for one in runs:
-        rows.append({"variant": one.variant.name, **validate(one.kept, checks)})
+    rows = [{"variant": one.variant.name, **validate(one.kept, checks)} for one in runs]
     settings = {"steps": steps, "batch": size, "frames": 96, "subjects": list(VALIDATION), "data": data.name}
     return {"benchmark": "ablation", "machine": machine(), "settings": settings, "rows": rows}
 
