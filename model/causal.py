@@ -295,7 +295,13 @@ class CausalFilter(nn.Module):
     def step(
         self, frame: front.Frame, phase: Phase, state: front.State, ring: Ring
     ) -> tuple[Encoded, front.State, Tensor]:
-        """One frame of B actors against their rings: ``advance``, and what the frame shows of the skeleton."""
+        """One frame of B actors against their rings: ``advance``, and what the frame shows of the skeleton.
+
+        Raises:
+            ValueError: the network looks into the future, too.
+        """
+        if self.config.bidirectional:
+            raise ValueError("a bidirectional network sees the future: it cannot go frame by frame")
         latent, state, rows = self.advance(frame, phase, state, ring)
         return self.observe(latent, frame, state), state, rows
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import platform
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from model.calibration import skeleton_in_use
 from model.causal import CausalFilter, Config
-from model.corruption import REALISTIC
+from model.corruption import REALISTIC, NoiseConfig
 from model.dataset import Batch, Sampler, Stream, validation_clips
 from model.front import positions_of
 from model.head import Pose, covariance
@@ -98,6 +100,8 @@ def train(plan: Plan, config: Config | None = None) -> Path:
     kept = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.05, betas=(0.9, 0.98))
     step, spent = _resume(plan, model, kept, optimizer)
+    if step == 0:
+        _log(plan, settings_of(plan, model))
     checks = validation_batches(plan.data)
     stream = Stream(plan.data, plan.batch, plan.length, plan.seed * 100_003 + step, VALIDATION)
     loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3, multiprocessing_context="fork")
@@ -188,9 +192,18 @@ def _resume(plan: Plan, model: CausalFilter, kept: CausalFilter, optimizer: torc
         return int(file.metadata()["step"]), float(file.metadata()["minutes"])
 
 
-def _log(plan: Plan, row: dict[str, float]) -> None:
+def settings_of(plan: Plan, model: CausalFilter) -> dict[str, Any]:
+    """What a run is, for its log: plan, sizes, loss weights, noise."""
+    said = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(plan).items()}
+    return {
+        "plan": said, "network": model.config.to_dict() | {"parameters": sum(p.numel() for p in model.parameters())},
+        "loss weights": WEIGHTS, "noise": asdict(NoiseConfig()), "processor": platform.processor(),
+    }  # fmt: skip
+
+
+def _log(plan: Plan, row: dict[str, Any]) -> None:
     with (plan.out / "log.jsonl").open("a") as file:
-        file.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + "\n")
+        file.write(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
     print("check", row, flush=True)
 
 

@@ -13,7 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from model import front, run_log
 from model import train as training
+from model.causal import CausalFilter, Seen, phase_of
 from model.corruption import NoiseConfig
 from model.dataset import Batch, Sampler, training_clips, validation_clips
 from model.evaluate import foot_contact
@@ -22,10 +24,11 @@ from model.kinematics import forward_kinematics
 from model.losses import WEIGHTS, sequence_lag_s
 from model.motion import Motion
 from model.prepare import load_packed
+from model.run_log import rows_of
 from model.skeleton import INDEX, J
 from model.synthetic import SyntheticActor
-from model.train import VALIDATION, Plan, batch_losses, load_model, rate_at, train
-from tests.model_helpers import TINY, tiny_model
+from model.train import VALIDATION, Plan, batch_losses, load_model, rate_at, take_weights, train
+from tests.model_helpers import TINY, save_weights, tiny_model
 
 CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, wander=0, dropout=0, flicker=0, stuck=0, confidence=0)
 
@@ -129,8 +132,6 @@ def test_a_late_sequence_is_told_by_its_lag(late_s: float) -> None:
 def test_losses_fall_and_every_gradient_is_finite(batch: Batch) -> None:
     """A tiny network learns one batch by heart in fifteen steps."""
     torch.manual_seed(0)
-    from model.causal import CausalFilter
-
     model = CausalFilter(TINY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     totals = []
@@ -150,8 +151,6 @@ def test_losses_fall_and_every_gradient_is_finite(batch: Batch) -> None:
 def test_the_truth_costs_nothing(motion: Motion) -> None:
     """Clean input and the given skeleton: what is left of the pose losses is the sampler's interpolation."""
     torch.manual_seed(0)
-    from model.causal import CausalFilter
-
     clean = Sampler(motion, 0, CLEAN, augment=False).batch(4, 90, 0.0)
     clean = clean._replace(given=torch.ones_like(clean.given))
     pose, _, _ = training.run_batch(CausalFilter(TINY), clean)
@@ -160,8 +159,6 @@ def test_the_truth_costs_nothing(motion: Motion) -> None:
 
 
 def test_covariances_are_scaled_to_standard_deviations(motion: Motion) -> None:
-    from model.causal import CausalFilter
-
     torch.manual_seed(0)
     model = CausalFilter(TINY)
     training.calibrate_covariance(model, motion)
@@ -183,7 +180,7 @@ def test_covariances_are_scaled_to_standard_deviations(motion: Motion) -> None:
 def plan(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     def few_checks(data: Path) -> dict[str, Batch]:
         held_out = Motion.from_clips(validation_clips(data, VALIDATION))
-        return {"now": Sampler(held_out, 7, None, augment=False).batch(2, 120, 0.0)}
+        return {"realistic": Sampler(held_out, 7, None, augment=False).batch(2, 120, 0.0)}
 
     monkeypatch.setattr(training, "validation_batches", few_checks)
     return Plan(data=packed, out=tmp_path / "run", minutes=0.01, batch=2, length=8, save_every=5, check_every=1000)
@@ -205,7 +202,10 @@ def test_a_run_leaves_weights_a_log_and_a_way_to_go_on(plan: Plan) -> None:
     model = load_model(weights)
     assert model.config == TINY
     assert not model.training
-    rows = [json.loads(line) for line in (plan.out / "log.jsonl").read_text().splitlines()]
+    settings, *rows = rows_of(plan.out / "log.jsonl")
+    assert settings["plan"]["seed"] == plan.seed
+    assert settings["network"]["parameters"] == sum(p.numel() for p in model.parameters())
+    assert settings["loss weights"] == WEIGHTS
     assert rows[-1]["step"] == step
     assert all(np.isfinite(list(row.values())).all() for row in rows)
     assert not list(plan.out.glob("*.tmp"))
@@ -219,8 +219,32 @@ def test_a_run_leaves_weights_a_log_and_a_way_to_go_on(plan: Plan) -> None:
     train(replace(plan, minutes=minutes + 0.01), TINY)
     assert int(metadata(weights)["step"]) > step
     assert any(not torch.equal(v, before[name]) for name, v in load_model(weights).state_dict().items())
-    rows = [json.loads(line) for line in (plan.out / "log.jsonl").read_text().splitlines()]
+    _, *rows = rows_of(plan.out / "log.jsonl")
     assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    text = run_log.markdown([plan.out])
+    assert f"| {rows[-1]['step']} | {rows[-1]['minutes']:.0f} | {rows[-1]['realistic_out_mm']:.1f} /" in text
+    assert '"bidirectional": false' in text
+
+
+def test_a_run_may_begin_with_the_weights_of_a_smaller_one(tmp_path: Path) -> None:
+    small, large = tiny_model(dtype=torch.float32), CausalFilter(replace(TINY, width=2 * TINY.width))
+    path = save_weights(small, tmp_path / "small.safetensors")
+    take_weights(large, path)
+    assert torch.equal(large.embed.weight[: TINY.width], small.embed.weight)
+    assert not large.embed.weight[TINY.width :].any()
+    assert torch.equal(large.head.pulls, small.head.pulls)
+
+
+def test_the_twin_sees_the_future_and_cannot_step(batch: Batch) -> None:
+    twin = tiny_model(replace(TINY, bidirectional=True), torch.float32)
+    with torch.no_grad():
+        whole = twin.from_front(batch.seen, batch.times_s).latent
+        half = Seen(*(x[:, :8] if isinstance(x, Tensor) else type(x)(*(y[:, :8] for y in x)) for x in batch.seen))
+        part = twin.from_front(half, batch.times_s[:, :8]).latent
+    assert (whole[:, :8] - part).abs().max() > 1e-3
+    frame = front.Frame(*(torch.zeros(4, 1, n, J) for n in (3, 1, 1, 1)), torch.zeros(4, 1, 1, 1))
+    with pytest.raises(ValueError, match="future"):
+        twin.step(frame, phase_of(torch.zeros(4), twin.config), front.initial_state(4), twin.initial_ring(4))
 
 
 def test_the_rate_warms_up_then_falls_to_little(tmp_path: Path) -> None:
