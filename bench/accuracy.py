@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from bench import recordings, tuned
+from bench import learned, recordings, tuned
 from bench.accuracy_report import markdown, show
-from bench.methods import DEFAULT_METHODS, FILTER, METHODS, Case, corrupted, filtered, smoothed
+from bench.methods import DEFAULT_METHODS, METHODS, Case, answered, corrupted
 from bench.report import console, machine, write_json
 from bench.scoring import SIGMAS, Scores, Truth, averaged, scores_of
 from bench.takes import RATE_HZ, Take, load_takes
@@ -53,7 +53,7 @@ def score_take(
     # The filter measures the bones from the first sight of any joint.
     start_ns = take.t_ns[visible.any(1).argmax()]
     calibrated_ns = start_ns + round(runtime.contract.calibration_events_s[-1] * SECOND_NS)
-    live = filtered(runtime, take, seen, at_s) if FILTER in methods else []
+    said = answered(runtime, take, seen, methods, [Case(noise, rate_hz, at) for at in at_s])
     results: list[Result] = []
     for a, at in enumerate(at_s):
         result: Result = {}
@@ -63,7 +63,7 @@ def score_take(
         kept_back_s = max(0.0, runtime.contract.tau_s[0] - at)  # beyond reach the pose rests on an earlier frame
         settled = take.t_ns - round(kept_back_s * SECOND_NS) >= calibrated_ns
         for method in methods:
-            given = live[a] if method == FILTER else smoothed(method, take, seen, Case(noise, rate_hz, at))
+            given = said[method][a]
             broken = int((~np.isfinite(given.positions[counts])).any((1, 2)).sum())
             if broken:
                 raise ValueError(f"{method}: {broken} poses of {take.name}, {noise}, {at:+g} s hold NaN or infinity")
@@ -161,6 +161,7 @@ def asked(options: argparse.Namespace, rate_hz: float) -> list[float]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All that the options ask for, as it is written to JSON."""
+    learned.check(options.methods)
     try:
         runtime = load_runtime(options.runtime, options.weights, options.threads)
         for rate in options.rate:  # out of reach: say so before the work, not after

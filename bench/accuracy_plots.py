@@ -17,10 +17,10 @@ from bench.scoring import BACK_EDGES_S, GAP_EDGES_S
 
 Row = dict[str, Any]
 
-COLOURS = dict(
-    zip(METHODS, ("#9e9e9e", "#e07b39", "#c9a227", "#8d6e63", "#2e7d32", "#8e44ad", "#00838f", "#1565c0"), strict=True)
-)
-MARKERS = dict(zip(METHODS, "os^vDPXo", strict=True))
+_COLOURS = ("#9e9e9e", "#e07b39", "#c9a227", "#8d6e63", "#2e7d32", "#8e44ad", "#00838f",
+            "#d81b60", "#f48fb1", "#37474f", "#1565c0")  # fmt: skip
+COLOURS = dict(zip(METHODS, _COLOURS, strict=True))
+MARKERS = dict(zip(METHODS, "os^vDPX<>*o", strict=True))
 
 
 def draw(result: Row, folder: Path) -> list[Path]:

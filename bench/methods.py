@@ -1,6 +1,7 @@
 """What the accuracy bench compares: the live filter and today's filters on one noisy take, at one time asked for.
 
-Every method answers frame by frame with the pose for ``at_s`` from the newest frame. Scores are in scoring.py.
+Every method answers frame by frame with the pose for ``at_s`` from the newest frame; the learned peers of learned.py
+are given a whole take at once. Scores are in scoring.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench import baselines, tuned
+from bench.answers import Answers, Seen
 from bench.baselines import BASELINES, Baseline
+from bench.learned import WHOLE_TAKE
 from bench.takes import Take
 from bench.track import Floats, Times
 from model.corruption import LOSSES, make_noise
@@ -51,27 +54,8 @@ SMOOTHERS: dict[str, Callable[[Case], Baseline]] = {
     "Holt": _tuned(baselines.Holt, "holt"),
     "Savitzky-Golay": _tuned(baselines.SavitzkyGolay, "savitzky_golay"),
 }
-METHODS = (*SMOOTHERS, FILTER)
+METHODS = (*SMOOTHERS, *WHOLE_TAKE, FILTER)
 DEFAULT_METHODS = ("input", "One-Euro", "Kalman", FILTER)
-
-
-class Seen(NamedTuple):
-    """What a source saw of a take: positions (T, 24, 3) [m], NaN = missing, and confidence (T, 24)."""
-
-    positions: Floats
-    confidence: Floats
-
-
-class Answers(NamedTuple):
-    """What a method said at each frame: the times it is for (T,), positions (T, 24, 3) [m], NaN before any sight.
-
-    The live filter says its covariance (T, 24, 3, 3) [m^2] and world_from_joint rotations (T, 24, 3, 3), too.
-    """
-
-    t_ns: Times
-    positions: Floats
-    covariance: Floats | None = None
-    rotations: Floats | None = None
 
 
 def corrupted(take: Take, noise: str, seed: int = 0) -> Seen:
@@ -142,3 +126,23 @@ def smoothed(method: str, take: Take, seen: Seen, case: Case) -> Answers:
     """A baseline's poses for the same times as the live filter's."""
     given = held(take.t_ns / SECOND_NS, seen.positions)
     return Answers(take.t_ns + round(case.at_s * SECOND_NS), smoothed_positions(method, take.t_ns, given, case))
+
+
+def answered(
+    runtime: Runtime,
+    take: Take,
+    seen: Seen,
+    methods: Sequence[str],
+    cases: Sequence[Case],
+) -> dict[str, list[Answers]]:
+    """What each method says of one take, for each case; these differ in the time asked for alone."""
+    found: dict[str, list[Answers]] = {}
+    for method in methods:
+        if method == FILTER:
+            found[method] = filtered(runtime, take, seen, [case.at_s for case in cases])
+        elif method in WHOLE_TAKE:
+            answers = WHOLE_TAKE[method](take.t_ns, seen)
+            found[method] = [answers(case.at_s) for case in cases]
+        else:
+            found[method] = [smoothed(method, take, seen, case) for case in cases]
+    return found

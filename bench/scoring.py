@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.methods import Answers, Seen
+from bench.answers import Answers, Seen
 from bench.takes import Take
 from bench.track import Floats, Times
 from model import evaluate as score

@@ -79,19 +79,23 @@ class OfflineModel(nn.Module):
             self.length_head.bias[1:] = torch.log(torch.expm1(self.rest_lengths[1:]))  # softplus gives the rest length
             self.covariance_head.bias.view(J, 6)[:, :3] = float(np.log(np.expm1(0.03)))
 
-    def forward(self, noisy: Tensor) -> OfflinePose:
+    def forward(self, noisy: Tensor, fast: bool = False) -> OfflinePose:
         """Poses of every frame.
 
         Args:
             noisy: (B, W, J, 3) joints in the world [m], finite; W up to the config's window.
+            fast: for training: the layers' products in bfloat16, the input and the heads in full.
         """
         batch, steps = noisy.shape[:2]
         if steps > self.config.window or noisy.shape[2:] != (J, 3):
             raise ValueError(f"noisy must be (B, up to {self.config.window}, {J}, 3), not {tuple(noisy.shape)}")
         root = noisy[:, :, 0]
         centred = noisy - root[:, :, None]
-        memory = self.encoder(self.embed(centred.reshape(batch, steps, 3 * J)) + self.place[:steps])
-        h = self.decoder(self.queries[:steps].expand(batch, -1, -1), memory)  # (B, W, d_model)
+        embedded = self.embed(centred.reshape(batch, steps, 3 * J)) + self.place[:steps]
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            memory = self.encoder(embedded)
+            h = self.decoder(self.queries[:steps].expand(batch, -1, -1), memory)  # (B, W, d_model)
+        h = h.to(noisy.dtype)
         root = root + self.root_head(h)
         axes = self.rotation_head(h).view(batch, steps, J, 2, 3)
         rotations = frame_from_axes(axes[..., 0, :], axes[..., 1, :])

@@ -17,6 +17,7 @@ from streamer.errors import ConfigError, HPSTMError
 MODULES = {
     "prepare": ("model.prepare", "train", "pack motion files for training"),
     "train": ("model.train", "train", "train the causal model"),
+    "train-windowed": ("model.train_windowed", "train", "train a windowed peer that the bench compares with"),
     "evaluate": ("bench.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
     "export": ("model.export", "train", "write the ONNX model and its contract"),
 }

@@ -14,13 +14,12 @@ from scipy.spatial.transform import Rotation
 
 from bench import accuracy, recordings
 from bench.accuracy_report import markdown, show
+from bench.answers import Answers, Seen
 from bench.methods import (
     DEFAULT_METHODS,
     FILTER,
     METHODS,
-    Answers,
     Case,
-    Seen,
     corrupted,
     filtered,
     smoothed,
