@@ -43,6 +43,7 @@ class Sampler:
         """``noise``: its odds and sizes (None: the default ones), or the name of a test noise."""
         self.noise, self.augment = noise, augment
         self.rng = np.random.default_rng(seed)
+        self.motion = motion
         self.motions = MotionSampler(motion, self.rng, augment)
         self.derivation = [canonical_derivation(name) for name in LAYOUT_ODDS]
 
@@ -50,13 +51,17 @@ class Sampler:
         """One batch of ``size`` sequences of ``length`` frames, each asked for its own tau (or the one given), at its
         own rate (or evenly at ``fps``)."""
         rng = self.rng
-        times = sample_times(rng, size, length) if fps is None else np.tile(np.arange(length) / fps, (size, 1))
+        if fps is None:
+            times, motions = sample_times(rng, size, length), self.motions
+        else:
+            times = np.tile(np.arange(length) / fps, (size, 1))
+            motions = MotionSampler(self.motion, rng, self.augment, times[0, -1])
         tau = (
             np.full(size, tau_s)
             if tau_s is not None
             else np.where(rng.random(size) < 0.4, 0, rng.uniform(*TAU_RANGE_S, size))
         )
-        times, now, then, offsets = self.motions.draw(times - times[:, :1], tau)
+        times, now, then, offsets = motions.draw(times - times[:, :1], tau)
         return self.observed(now.positions(offsets), times, tau, then, offsets)
 
     def observed(

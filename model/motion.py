@@ -78,11 +78,19 @@ class Moving(NamedTuple):
 class MotionSampler:
     """Draws motions on bodies; the same generator state gives the same ones."""
 
-    def __init__(self, motion: Motion, rng: np.random.Generator, augment: bool = True) -> None:
+    def __init__(
+        self, motion: Motion, rng: np.random.Generator, augment: bool = True, even_s: float | None = None
+    ) -> None:
+        """``even_s``: sequences are this long and keep their rate, so shorter clips are left out."""
         self.motion, self.rng, self.augment = motion, rng, augment
-        duration = motion.length / motion.fps
-        self.odds = np.sqrt(duration) * (duration > 1.0)  # long clips repeat themselves: less than by length
+        duration = (motion.length - 2) / motion.fps
+        shortest = 1.0 if even_s is None else max(1.0, even_s + TAU_RANGE_S[1] - TAU_RANGE_S[0])
+        # Long clips repeat themselves: they are drawn less than by their length.
+        self.odds = np.sqrt(duration) * (duration > shortest)
+        if not self.odds.any():
+            raise ValueError(f"no clip is longer than {shortest:.1f} s")
         self.odds = self.odds / self.odds.sum()
+        self.even = even_s is not None
 
     def draw(self, times_s: np.ndarray, tau_s: np.ndarray) -> tuple[np.ndarray, Moving, Moving, np.ndarray]:
         """One motion for each row of times (B, T) [s], rising from 0.
@@ -94,16 +102,13 @@ class MotionSampler:
             origin; the bodies (B, J, 3) [m].
         """
         rng, size = self.rng, len(times_s)
-        odds = self.odds
-        if not self.augment:  # true motion at its true speed, where there is a clip that long
-            long_enough = (self.motion.length - 3) / self.motion.fps > times_s[:, -1].max() + TAU_RANGE_S[
-                1
-            ] - TAU_RANGE_S[0]
-            odds = odds * long_enough if (odds * long_enough).any() else odds
-        clip = rng.choice(len(odds), size, p=odds / odds.sum())
+        clip = rng.choice(len(self.odds), size, p=self.odds)
         speed = np.exp(rng.uniform(np.log(0.7), np.log(1.4), size)) if self.augment else np.ones(size)
         shortest = TAU_RANGE_S[1] - TAU_RANGE_S[0]
-        reach = (self.motion.length[clip] - 2) / self.motion.fps[clip] - speed * shortest
+        duration = (self.motion.length[clip] - 2) / self.motion.fps[clip]
+        if self.even:
+            speed = np.minimum(speed, duration / (times_s[:, -1] + shortest))
+        reach = duration - speed * shortest
         times_s = times_s * np.minimum(1.0, reach / (speed * times_s[:, -1]))[:, None]  # short clips: at a higher rate
         both = np.stack([times_s, times_s + tau_s[:, None]])  # (2, B, T)
         base = self._source(clip, speed, both)

@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader
 
 from model import checkpoint
 from model.corruption import REALISTIC
-from model.dataset import Motion, validation_clips
+from model.dataset import validation_clips
+from model.motion import Motion
 from model.offline import OfflineConfig, OfflineModel
 from model.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
 from model.train import VALIDATION

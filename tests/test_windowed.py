@@ -13,7 +13,8 @@ from torch import nn
 
 from model import checkpoint
 from model.corruption import NoiseConfig
-from model.dataset import Motion, regauge, training_clips
+from model.dataset import training_clips
+from model.motion import Motion, regauge
 from model.offline import OfflineConfig, OfflineModel
 from model.skeleton import J
 from model.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
