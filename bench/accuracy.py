@@ -8,10 +8,15 @@ in accuracy_report.py, the pictures in accuracy_plots.py, real recordings in rec
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import product
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +85,52 @@ def run(
     at_s: Sequence[float] = (0.0, -0.1),
     methods: Sequence[str] = DEFAULT_METHODS,
     rate_hz: float = RATE_HZ,
+    pool: Pool | None = None,
+    watch: Callable[[Iterable[list[Result]]], Iterable[list[Result]]] = iter,
 ) -> list[dict[str, Any]]:
     """One row for each noise, time asked for and method: {"noise", "rate_hz", "at_s", "method", "all", "settled"}.
 
     Args:
         takes: seen ``rate_hz`` times a second.
         at_s: times asked for, from the newest frame; negative is a delay.
+        pool: processes of ``worker_pool`` to share the takes among; without: this one does all.
+        watch: passes the results on, and may show how far they are.
     """
     found: dict[tuple[str, float], list[Result]] = {case: [] for case in product(noises, at_s)}
-    for take in takes:
-        for noise in noises:
-            for at, result in zip(at_s, score_take(runtime, take, noise, rate_hz, at_s, methods), strict=True):
-                found[noise, at].append(result)
+    score = partial(_score_noises, noises=noises, rate_hz=rate_hz, at_s=at_s, methods=methods)
+    scored = map(partial(score, runtime), takes) if pool is None else pool.imap(partial(_in_worker, score), takes)
+    for results in watch(scored):
+        for case, result in zip(found, results, strict=True):
+            found[case].append(result)
     return [
         {**Case(noise, rate_hz, at)._asdict(), "method": method,
          **{part: averaged([one[method][part] for one in results]) for part in ("all", "settled")}}
         for (noise, at), results in found.items() for method in methods
     ]  # fmt: skip
+
+
+def _score_noises(
+    runtime: Runtime, take: Take, noises: Sequence[str], rate_hz: float, at_s: Sequence[float], methods: Sequence[str]
+) -> list[Result]:
+    """The scores of one take for each noise and, within it, each time asked for."""
+    return [r for noise in noises for r in score_take(runtime, take, noise, rate_hz, at_s, methods)]
+
+
+_worker: dict[str, Runtime] = {}  # of a process of the pool
+
+
+def worker_pool(jobs: int, runtime: str, weights: Path | None, threads: int) -> Pool:
+    """Processes, each with a runtime of its own."""
+    return get_context("spawn").Pool(jobs, _start_worker, (runtime, weights, threads))
+
+
+def _start_worker(runtime: str, weights: Path | None, threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when a learned method imports it
+    _worker["runtime"] = load_runtime(runtime, weights, threads)
+
+
+def _in_worker(score: Callable[[Runtime, Take], list[Result]], take: Take) -> list[Result]:
+    return score(_worker["runtime"], take)
 
 
 def frame_range(text: str) -> list[int]:
@@ -135,6 +169,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="score these MediaPipe recordings, too")
     parser.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the clips (default 1)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="another model than the bundled one")
     parser.add_argument("--json", metavar="FILE", help="write every score there too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
@@ -142,8 +177,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.delay is None:
         options.delay = [] if options.delay_frames else [0.0, 0.1]
-    if options.clips < 0 or options.seconds < 0:
-        parser.error("--clips and --seconds must not be negative")
+    if options.clips < 0 or options.seconds < 0 or options.jobs < 1:
+        parser.error("--clips and --seconds must not be negative, --jobs at least 1")
     if min(options.rate) <= 0:
         parser.error("--rate must be positive")
     if min([*options.delay, *options.predict], default=0.0) < 0:
@@ -173,9 +208,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     except ClipError as error:
         raise ConfigError(str(error)) from error
     rows: list[dict[str, Any]] = []
-    for rate, takes in loaded.items():
-        watched = track(takes, description=f"clips at {rate:g} Hz", console=Console(stderr=True), transient=True)
-        rows += run(watched, runtime, options.noise, asked(options, rate), options.methods, rate)
+    with ExitStack() as stack:
+        pool = None
+        if options.jobs > 1:
+            pool = stack.enter_context(worker_pool(options.jobs, options.runtime, options.weights, options.threads))
+        for rate, takes in loaded.items():
+            bar = {"description": f"clips at {rate:g} Hz", "console": Console(stderr=True), "transient": True}
+            watch = partial(track, total=len(takes), **bar)
+            rows += run(takes, runtime, options.noise, asked(options, rate), options.methods, rate, pool, watch)
     rate, takes = next(iter(loaded.items()))
     return {
         "benchmark": "accuracy",

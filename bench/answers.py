@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bench.track import Floats, Times
@@ -24,3 +25,6 @@ class Answers(NamedTuple):
     positions: Floats
     covariance: Floats | None = None
     rotations: Floats | None = None
+
+
+Asked = Callable[[float], Answers]  # a take's answers for a time from each frame [s]

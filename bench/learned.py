@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.answers import Answers, Seen
+from bench import twin
+from bench.answers import Answers, Asked, Seen
 from bench.track import Floats, Times, at_time
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("weights")
 BATCH = 64  # windows at a time
-
-Asked = Callable[[float], Answers]  # a take's answers for a time from each frame [s]
 
 
 def smoothnet(t_ns: Times, seen: Seen) -> Asked:
@@ -72,6 +71,7 @@ WHOLE_TAKE: dict[str, Callable[[Times, Seen], Asked]] = {
     "SmoothNet": smoothnet,
     "SmoothNet centred": smoothnet_centred,
     "offline model": offline,
+    "twin": twin.twin,
 }
 _NEEDS = {"SmoothNet": "smoothnet", "SmoothNet centred": "smoothnet", "offline model": "offline"}
 
@@ -85,6 +85,8 @@ def check(methods: Sequence[str]) -> None:
     for method in methods:
         if method in _NEEDS:
             peer(_NEEDS[method])
+        elif method == "twin":
+            twin.network()
 
 
 @lru_cache(maxsize=4)
