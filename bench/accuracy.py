@@ -213,8 +213,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if options.jobs > 1:
             pool = stack.enter_context(worker_pool(options.jobs, options.runtime, options.weights, options.threads))
         for rate, takes in loaded.items():
-            bar = {"description": f"clips at {rate:g} Hz", "console": Console(stderr=True), "transient": True}
-            watch = partial(track, total=len(takes), **bar)
+            watch = partial(
+                track,
+                description=f"clips at {rate:g} Hz",
+                total=len(takes),
+                console=Console(stderr=True),
+                transient=True,
+            )
             rows += run(takes, runtime, options.noise, asked(options, rate), options.methods, rate, pool, watch)
     rate, takes = next(iter(loaded.items()))
     return {
