@@ -37,6 +37,9 @@ ACCURACY: dict[str, Column] = {
 }
 GAPS: dict[str, Column] = {"world": ("all", "gap_world_mm", 1), "joints lost": ("all", "gap_samples", 0)}
 DETAILS: dict[str, Column] = {
+    "slow": ("all", "slow_mm", 1),
+    "medium": ("all", "medium_mm", 1),
+    "fast": ("all", "fast_mm", 1),
     "jitter": ("all", "jitter_m_s3", 1),
     "(true)": ("all", "jitter_true_m_s3", 1),
     "feet": ("all", "foot_sliding_mm_s", 0),
@@ -63,8 +66,8 @@ rate and time on {tuned}."""
 GAP_NOTE = """gap: mean error on the lost joints while they are lost, from the pelvis, and its interval over clips;
 world: where they are. lost_*: the realistic noise without losses of its own, and in every 3 s one joint, arm from
 the elbow, leg from the knee or everything gone for 0.1 to 1 s."""
-DETAIL_NOTE = """Jitter m/s³, feet: sliding of standing feet mm/s, each beside the truth's own. Swing and twist in
-degrees, of the joints that have a child; leaves: the whole angle of the others, which positions do not show. in:
+DETAIL_NOTE = """slow, medium, fast: MPJPE of joints that move at less than 0.3, at less than 1.5, or at more m/s.
+Jitter m/s³, feet: sliding of standing feet mm/s, each beside the truth's own. Swing and twist in degrees, of the joints that have a child; leaves: the whole angle of the others, which positions do not show. in:
 share of joints inside their ellipsoid of that probability, without each clip's first seconds."""
 RECORDED_NOTE = """No truth here: steadiness only, of the joints that the source measures. Lag against the input."""
 

@@ -25,6 +25,7 @@ Scores = dict[str, Any]
 SIGMAS: tuple[float, ...] = tuple(0.25 * k for k in range(1, 13))  # of the calibration curve
 GAP_EDGES_S: Floats = np.linspace(0.0, 1.0, 11)  # since a joint was lost, while it is
 BACK_EDGES_S: Floats = np.linspace(0.0, 0.5, 6)  # since it came back
+SPEEDS_M_S = {"slow": (0.0, 0.3), "medium": (0.3, 1.5), "fast": (1.5, np.inf)}
 TURNED = [j for j in range(J) if j not in LEAVES]  # positions say nothing of how a leaf is turned
 
 
@@ -83,6 +84,7 @@ def scores_of(answers: Answers, truth: Truth, counts: Bools, rate_hz: float) -> 
         "bone_std_mm": score.bone_length_std_mm(said),
         "lag_ms": 1e3 * score.lag_s(said, true, rate_hz),
     }
+    out |= _by_speed(said, true, rate_hz)
     contact = truth.contact[counts]
     if (contact[1:] & contact[:-1]).any():
         out["foot_sliding_mm_s"] = score.foot_sliding_mm_s(said, contact, rate_hz)
@@ -92,6 +94,16 @@ def scores_of(answers: Answers, truth: Truth, counts: Bools, rate_hz: float) -> 
     if answers.covariance is not None:
         out |= _calibration(said - true, answers.covariance[counts])
     return out | _through_gaps(said, true, truth.gone_s[counts], truth.back_s[counts])
+
+
+def _by_speed(said: Floats, true: Floats, rate_hz: float) -> Scores:
+    """The error from the pelvis of joints that move slowly, faster and fast, as their true speed in the world says."""
+    speed = np.linalg.norm(np.gradient(true, axis=0), axis=-1) * rate_hz  # (T, J) m/s
+    return {
+        f"{name}_mm": score.mpjpe_root_mm(said, true, inside)
+        for name, (low, high) in SPEEDS_M_S.items()
+        if (inside := (speed >= low) & (speed < high)).any()
+    }
 
 
 def _angles(said: Floats, true: Floats) -> Scores:

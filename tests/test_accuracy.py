@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from bench import accuracy, recordings
+from bench import accuracy, recordings, scoring
 from bench.accuracy_report import markdown, show
 from bench.answers import Answers, Seen
 from bench.methods import (
@@ -234,6 +234,17 @@ def test_scores_of_a_known_error() -> None:
     assert scores["leaf_deg"] == pytest.approx(np.degrees(0.1))
     assert "gap_mm" not in scores
     assert scores_of(moved, truth, np.arange(60) < 3, 30.0) == {"frames": 0}
+
+
+def test_the_error_is_parted_by_the_speed_of_the_true_joint() -> None:
+    t = np.arange(60) / 30.0
+    true = np.zeros((60, J, 3))
+    true[:, 4, 0], true[:, 7, 0] = 1.0 * t, 3.0 * t  # m/s; the others stand still
+    said = true.copy()
+    said[:, 4, 1] += 0.010
+    said[:, 7, 1] += 0.030
+    scores = scoring._by_speed(said, true, 30.0)
+    assert scores == pytest.approx({"slow_mm": 0.0, "medium_mm": 10.0, "fast_mm": 30.0})
 
 
 def test_the_error_in_a_gap_is_that_of_the_lost_joints_while_they_are_lost() -> None:
