@@ -67,8 +67,9 @@ GAP_NOTE = """gap: mean error on the lost joints while they are lost, from the p
 world: where they are. lost_*: the realistic noise without losses of its own, and in every 3 s one joint, arm from
 the elbow, leg from the knee or everything gone for 0.1 to 1 s."""
 DETAIL_NOTE = """slow, medium, fast: MPJPE of joints that move at less than 0.3, at less than 1.5, or at more m/s.
-Jitter m/s³, feet: sliding of standing feet mm/s, each beside the truth's own. Swing and twist in degrees, of the joints that have a child; leaves: the whole angle of the others, which positions do not show. in:
-share of joints inside their ellipsoid of that probability, without each clip's first seconds."""
+Jitter m/s³, feet: sliding of standing feet mm/s, each beside the truth's own. Swing and twist in degrees, of the joints
+that have a child; leaves: the whole angle of the others, which positions do not show. in: share of joints inside their
+ellipsoid of that probability, without each clip's first seconds."""
 RECORDED_NOTE = """No truth here: steadiness only, of the joints that the source measures. Lag against the input."""
 
 

@@ -29,7 +29,7 @@ from bench.scoring import GAP_EDGES_S, Truth, averaged, scores_of
 from bench.takes import Take, load_takes, take_of
 from model.corruption import LOSSES, NOISES
 from model.prepare import prepare
-from model.skeleton import PARENTS
+from model.skeleton import PARENTS, J
 from model.synthetic import SyntheticActor
 from streamer import cli
 from streamer.errors import ConfigError
