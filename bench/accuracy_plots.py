@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -17,26 +18,39 @@ from bench.scoring import BACK_EDGES_S, GAP_EDGES_S
 
 Row = dict[str, Any]
 
-_COLOURS = ("#9e9e9e", "#e07b39", "#c9a227", "#8d6e63", "#2e7d32", "#8e44ad", "#00838f",
-            "#d81b60", "#f48fb1", "#37474f", "#1565c0")  # fmt: skip
-COLOURS = dict(zip(METHODS, _COLOURS, strict=True))
-MARKERS = dict(zip(METHODS, "os^vDPX<>*o", strict=True))
+# Okabe and Ito's colours, which colour-blind readers can tell apart. Tuned filters often say nearly the same: a dashed
+# line shows that another one lies under it. What sees the future is dotted.
+_STYLES = (
+    ("#b0b0b0", "o", "-"), ("#d55e00", "s", "-"), ("#e69f00", "^", "-"), ("#7a4a2a", "v", "-"), ("#009e73", "D", "--"),
+    ("#cc79a7", "P", "-."), ("#56b4e9", "X", ":"), ("#882255", "<", "-"), ("#aa4499", ">", ":"), ("#000000", "*", ":"),
+    ("#44aa99", "h", ":"), ("#1565c0", "o", "-"),
+)  # fmt: skip
+COLOURS, MARKERS, DASHES = (dict(zip(METHODS, column, strict=True)) for column in zip(*_STYLES, strict=True))
+MUTED = "#607d8b"
+MPJPE = "root-relative MPJPE [mm]"
+CAPTION_INCHES = 0.36  # at the bottom, for what the picture shows and what it was measured on
 
 
 def draw(result: Row, folder: Path) -> list[Path]:
     """Writes the PNGs that the result has data for, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    subtitle = "{model}, {clips} clips of {data}".format(**result["settings"])
+    measured = "{model}, {clips} clips of {data}".format(**result["settings"])
     drawn = (
-        ("accuracy_against_delay.png", _against_delay(result["rows"])),
-        ("accuracy_against_jitter.png", _against_jitter(result["rows"])),
-        ("error_through_a_gap.png", _through_gaps(result["rows"])),
-        ("calibration.png", _calibration(result)),
-    )
+        ("accuracy_against_delay.png", _against_delay(result["rows"]),
+         "Every pose is scored at the time it is for. Left of 0 it is asked for before its frame is there."),
+        ("accuracy_against_jitter.png", _against_jitter(result["rows"]),
+         "Lower left is better. A ring is the pose for now; along each line the delay grows."),
+        ("error_through_a_gap.png", _through_gaps(result["rows"]),
+         "Mean over the joints lost at a time. A filter that holds what it last saw lies on the input's line."),
+        ("calibration.png", _calibration(result),
+         "How often the truth lies within so many of the standard deviations that the filter states."),
+    )  # fmt: skip
     paths = []
-    for name, figure in drawn:
+    for name, figure, caption in drawn:
         if figure is not None:
-            figure.text(0.99, 0.005, subtitle, ha="right", va="bottom", fontsize=7, color="#78909c")
+            for line, text in enumerate((measured, caption)):
+                y = (0.04 + 0.16 * line) / figure.get_figheight()
+                figure.text(0.01, y, text, ha="left", va="bottom", fontsize=7, color=MUTED)
             paths.append(folder / name)
             figure.savefig(paths[-1])
     return paths
@@ -46,7 +60,7 @@ def _panels(titles: Sequence[str], title: str, x: str, y: str) -> tuple[Figure, 
     """A figure of one panel a title, three a row."""
     columns = min(3, len(titles))
     lines = -(-len(titles) // columns)
-    size = (max(6.5, 4.1 * columns), 1.1 + 3.2 * lines)
+    size = (max(6.5, 4.1 * columns), 0.9 + CAPTION_INCHES + 3.2 * lines)
     figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12, fontweight="bold", color=INK)
@@ -64,24 +78,32 @@ def _panels(titles: Sequence[str], title: str, x: str, y: str) -> tuple[Figure, 
 
 
 def _legend(figure: Figure, ax: Any) -> None:
+    """Below the panels and above the caption."""
     handles, names = ax.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    columns = 4
+    caption = CAPTION_INCHES / figure.get_figheight()
+    bottom = caption + 0.2 * (1 - (-len(names) // columns)) / figure.get_figheight()
+    figure.set_layout_engine("constrained", rect=(0, bottom, 1, 1 - bottom))
+    figure.legend(
+        handles, names, loc="lower center", bbox_to_anchor=(0.5, caption), borderaxespad=0.2, ncols=columns,
+        frameon=False, fontsize=9,
+    )  # fmt: skip
 
 
 def _style(method: str) -> dict[str, Any]:
     mine = method == FILTER
-    return {"color": COLOURS[method], "marker": MARKERS[method], "label": method, "linewidth": 2.4 if mine else 1.2,
-            "markersize": 6 if mine else 4, "zorder": 3 if mine else 2}  # fmt: skip
+    width = 2.4 if mine else 3.0 if method == METHODS[0] else 1.4  # the input is broad and pale, under all others
+    return {"color": COLOURS[method], "marker": MARKERS[method], "label": method, "linestyle": DASHES[method],
+            "linewidth": width, "markersize": 5 if mine else 4, "zorder": 3 if mine else 2}  # fmt: skip
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
-    """{noise and rate: {method: rows, the newest time asked for first}} of the rows that were scored."""
+    """{noise and rate, as a title: {method: rows, the newest time asked for first}} of the rows that were scored."""
     rates = {row["rate_hz"] for row in rows}
     found: dict[str, dict[str, list[Row]]] = {}
     for row in sorted(rows, key=lambda row: -float(row["at_s"])):
         if row["all"]["frames"]:
-            name = row["noise"] + (f", {row['rate_hz']:g} Hz" if len(rates) > 1 else "")
+            name = f"noise: {row['noise']}" + (f", {row['rate_hz']:g} Hz" if len(rates) > 1 else "")
             found.setdefault(name, {}).setdefault(row["method"], []).append(row)
     return found
 
@@ -90,13 +112,28 @@ def _against_delay(rows: Sequence[Row]) -> Figure | None:
     groups = _groups(rows)
     if not groups or len({row["at_s"] for row in rows}) < 2:
         return None
-    figure, axes = _panels(list(groups), "Accuracy against delay", "delay [ms], negative: ahead", "MPJPE [mm]")
+    figure, axes = _panels(list(groups), "Accuracy against delay", "delay [ms], below 0: prediction", MPJPE)
     for ax, methods in zip(axes, groups.values()):
         for method, at in methods.items():
             ax.plot([-1e3 * row["at_s"] for row in at], [row["all"]["mpjpe_root_mm"] for row in at], **_style(method))
         ax.set_ylim(bottom=0)
+        _shade_ahead(ax)
     _legend(figure, axes[0])
     return figure
+
+
+def _shade_ahead(ax: Any) -> None:
+    """Sets off the times ahead of the newest frame, if any were asked for."""
+    left = ax.get_xlim()[0]
+    if ax.dataLim.x0 < 0:
+        ax.axvspan(left, 0, color="#cfd8dc", alpha=0.35, linewidth=0)
+        ax.set_xlim(left=left)
+        _note(ax, 0.02, "ahead")
+
+
+def _note(ax: Any, x: float, text: str, y: float = 0.03, ha: str = "left") -> None:
+    """A few muted words at a place in the panel, 0..1."""
+    ax.text(x, y, text, transform=ax.transAxes, ha=ha, va="bottom", fontsize=8, color=MUTED)
 
 
 def _against_jitter(rows: Sequence[Row]) -> Figure | None:
@@ -104,18 +141,16 @@ def _against_jitter(rows: Sequence[Row]) -> Figure | None:
     groups = _groups([row for row in rows if row["at_s"] <= 0])
     if not groups:
         return None
-    figure, axes = _panels(
-        list(groups), "Accuracy against jitter, over the delays (ring: none)", "Accel [mm/frame²]", "MPJPE [mm]"
-    )
+    x_label = "error of the acceleration (Accel) [mm/frame²]"
+    figure, axes = _panels(list(groups), "Accuracy against jitter, from no delay to the longest", x_label, MPJPE)
     for ax, methods in zip(axes, groups.values()):
         for method, at in methods.items():
             x, y = [row["all"]["accel_mm"] for row in at], [row["all"]["mpjpe_root_mm"] for row in at]
             ax.plot(x, y, **_style(method))
             if at[0]["at_s"] == 0:
-                ax.plot(x[:1], y[:1], "o", markersize=12, markerfacecolor="none", color=COLOURS[method])
-        ax.margins(x=0.12)  # room for the rings
-        ax.set_xlim(left=0)
-        ax.set_ylim(0, 1.08 * ax.get_ylim()[1])
+                ax.plot(x[:1], y[:1], "o", markersize=12, markerfacecolor="none", color=COLOURS[method], clip_on=False)
+        ax.set_xlim(0, 1.1 * ax.dataLim.x1 or 1.0)  # room for the rings; all zero is no range
+        ax.set_ylim(0, 1.1 * ax.dataLim.y1 or 1.0)
     _legend(figure, axes[0])
     return figure
 
@@ -128,9 +163,9 @@ def _through_gaps(rows: Sequence[Row]) -> Figure | None:
     groups = _groups([row for row in having if row["at_s"] == at_s])
     figure, axes = _panels(
         list(groups),
-        f"Error on the lost joints, pose for {'now' if at_s == 0 else f'{1e3 * at_s:+.0f} ms'}",
-        "left: since the loss, right: since the return [s]",
-        "error [mm]",
+        f"Error on lost joints, {_pose_for(at_s)}",
+        "time since the loss, then since the return [s]",
+        "root-relative error [mm]",
     )
     for ax, methods in zip(axes, groups.values()):
         for method, (row, *_) in methods.items():
@@ -139,7 +174,10 @@ def _through_gaps(rows: Sequence[Row]) -> Figure | None:
         ax.axvline(GAP_EDGES_S[-1] + 0.075, color="#b0bec5", linewidth=1)
         ax.axvspan(0, GAP_EDGES_S[-1] + 0.075, color="#cfd8dc", alpha=0.35, linewidth=0)
         ax.set_xticks([0, 0.5, 1.0, 1.15, 1.65], ["0", ".5", "1", "0", ".5"])
+        ax.set_xlim(0, 1.7)
         ax.set_ylim(bottom=0)
+        _note(ax, 0.02, "lost")
+        _note(ax, 0.67, "back in sight")
     _legend(figure, axes[0])
     return figure
 
@@ -160,17 +198,32 @@ def _calibration(result: Row) -> Figure | None:
     asked = {row["at_s"] for row in having}
     # Three panels say it: the times nearest to now, 100 ms ago and 100 ms ahead.
     times = list(dict.fromkeys(min(asked, key=lambda at: abs(at - wanted)) for wanted in (0.0, -0.1, 0.1)))
-    names = ["now" if at == 0 else f"{1e3 * at:+.0f} ms" for at in times]
+    names = [_pose_for(at) for at in times]
     sigmas = np.array(result["settings"]["sigmas"])
-    figure, axes = _panels(names, "Calibration of the covariance", "standard deviations", "share of coordinates inside")
-    honest = np.array([_inside(x) for x in sigmas])
+    figure, axes = _panels(
+        names, f"Calibration of {FILTER}'s covariance", "standard deviations", "share of coordinates within"
+    )
+    noises, rates = (list(dict.fromkeys(row[key] for row in having)) for key in ("noise", "rate_hz"))
     for ax, at in zip(axes, times):
-        ax.plot(sigmas, honest, color=INK, linestyle="--", linewidth=1.5, label="honest")
+        ax.plot(sigmas, [_inside(x) for x in sigmas], color=INK, linestyle="--", linewidth=1.5, label="as stated")
         for row in (row for row in having if row["at_s"] == at):
-            ax.plot(sigmas, row["settled"]["calibration"], linewidth=1.5, label=f"{row['noise']} {row['rate_hz']:g} Hz")
+            noise, rate = noises.index(row["noise"]), rates.index(row["rate_hz"])
+            name = row["noise"] + (f", {row['rate_hz']:g} Hz" if len(rates) > 1 else "")
+            colour = colormaps["tab20"]((2 * noise + noise // 10) % 20)  # the ten strong ones first
+            ax.plot(sigmas, row["settled"]["calibration"], ("-", ":", "-.")[rate % 3], color=colour, label=name)
+        ax.set_xlim(0, sigmas[-1])
         ax.set_ylim(0, 1)
+        _note(ax, 0.03, "too cautious", y=0.9)
+        _note(ax, 0.97, "too sure", ha="right")
     _legend(figure, axes[0])
     return figure
+
+
+def _pose_for(at_s: float) -> str:
+    """A time asked for, in words."""
+    if at_s == 0:
+        return "pose for now"
+    return f"pose for {abs(1e3 * at_s):.0f} ms {'ahead' if at_s > 0 else 'ago'}"
 
 
 def _inside(sigmas: float) -> float:

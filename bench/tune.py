@@ -158,9 +158,9 @@ def search(objective: Callable[[Settings], float], grids: Mapping[str, Grid]) ->
             return {name: grids[name][i] for name, i in zip(names, best)}
 
 
-def tune(takes: Sequence[Take], case: Case, method: str, seed: int = 0) -> dict[str, Any]:
-    """One row of tuned.json: the best settings of a method for a case, and what they reach."""
-    space, trial = SPACES[method], Trial.of(takes, case, seed)
+def tune(trial: Trial, case: Case, method: str) -> dict[str, Any]:
+    """One row of tuned.json: the best settings of a method for a trial of a case, and what they reach."""
+    space = SPACES[method]
 
     def scores(settings: Settings) -> Settings:
         return trial.score(space.kind(case.at_s, **whole(settings)))
@@ -218,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
              for rate, noise, frames in product(options.rate, options.noise, options.at_frames)]  # fmt: skip
     origin = {"data": Path(options.data).name, "clips": options.clips, "seconds": options.seconds, "seed": options.seed}
     for case in track(cases, description="tuning", console=Console(stderr=True), transient=True):
-        rows += [tune(takes[case.rate_hz], case, method, options.seed) | origin for method in SPACES]
+        trial = Trial.of(takes[case.rate_hz], case, options.seed)
+        rows += [tune(trial, case, method) | origin for method in SPACES]
     command = shlex.join(["hpstm", "bench", "tune", *(sys.argv[3:] if argv is None else argv)])
     print(f"written: {write_json(options.out, merged(options.out, rows, command))}, {len(rows)} settings")
     return 0

@@ -16,6 +16,7 @@ import numpy as np
 from model import noise, noise_events
 from model.noise import F32, F64, log_uniform, normal
 from model.noise_events import Bools, Ints
+from model.noise_lifted import lifted
 from model.skeleton import J
 
 Range = tuple[float, float]
@@ -321,6 +322,7 @@ NOISES: dict[str, Callable[[np.random.Generator, F32, F64], Corrupted]] = {
     "white10": lambda rng, positions, times_s: _only_white(rng, positions, times_s, 0.010),
     "ar30": _ar30,
     "drift": _drift,
+    "lifted": lambda rng, positions, times_s: _finish(*lifted(rng, positions, times_s)),
     "hpstm": lambda rng, positions, times_s: _plain(
         positions + hpstm_error(rng, positions, np.ones(len(positions), np.float32))
     ),

@@ -68,10 +68,11 @@ def test_a_score_that_is_no_number_is_refused(takes: list[Take]) -> None:
 @pytest.mark.parametrize("at_s", [-0.1, 0.0, 0.1])
 def test_tuned_is_better_than_untuned(takes: list[Take], method: str, at_s: float) -> None:
     case = Case("white10", 30.0, at_s)
-    row = tune(takes[:2], case, method)
-    untuned = Trial.of(takes[:2], case, 0).score(BASELINES[method](at_s))
+    trial = Trial.of(takes[:2], case, 0)
+    row = tune(trial, case, method)
+    untuned = trial.score(BASELINES[method](at_s))
     assert row["objective"] <= untuned["objective"] + 0.02 * untuned["objective"]  # the default may lie off the grid
-    assert row["objective"] < 0.98 * Trial.of(takes[:2], case, 0).score(Raw(at_s))["objective"] or at_s > 0
+    assert row["objective"] < 0.98 * trial.score(Raw(at_s))["objective"] or at_s > 0
     assert ("late_s" in row["settings"]) == (at_s < 0 and method in ("one_euro", "holt"))
     assert ("damping" in row["settings"]) == (at_s > 0 and method in ("kalman", "holt"))
 
