@@ -14,8 +14,8 @@ from typing import Any
 CASES = ("realistic", "late", "ahead", "mild", "white10", "drift", "lost_arm", "clean")
 HEAD = """# Training log
 
-Every run behind the bundled weights, oldest first. Validation: training subjects left out of training, 24 sequences of
-6 s at 30 fps a case, bones measured as live; root-relative MPJPE [mm] / Accel [mm/frame^2] of the averaged weights.
+Every run behind the bundled weights, oldest first. Validation: training subjects left out of training, sequences of 3
+or 6 s at 30 fps, bones measured as live; root-relative MPJPE [mm] / Accel [mm/frame^2] of the averaged weights.
 late, ahead: realistic noise, 100 ms before and after the newest frame. The test split is never looked at here.
 """
 
