@@ -167,6 +167,8 @@ def _export_one(graph: Graph, inputs: dict[str, Tensor], path: Path, contract: C
         )  # fmt: skip
     assert program is not None
     proto = program.model_proto
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del part.metadata_props[:]  # the exporter notes where in whose folder each line of code was
     entry = proto.metadata_props.add()
     entry.key, entry.value = KEY, contract.to_json()
     onnx.checker.check_model(proto)

@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.8, "lag": 0.6, "rotation": 0.05, "own": 0.3,
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 1.6, "lag": 2.0, "rotation": 0.05, "own": 0.3,
     "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
 }  # fmt: skip
 
