@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from model import checkpoint
+from model import checkpoint, train_windowed
 from model.corruption import NoiseConfig
-from model.dataset import training_clips
-from model.motion import Motion, regauge
+from model.motion import Motion
 from model.offline import OfflineConfig, OfflineModel
 from model.skeleton import J
 from model.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
-from model.synthetic import SyntheticActor
-from model.train import VALIDATION
 from model.train_windowed import KINDS, Plan, load_peer, offline_loss, rate_at, smoothed, train, train_step
 from model.windows import EACH, Windows, WindowSampler
 from streamer import cli
@@ -31,26 +29,6 @@ TINY = {
 LOSSES = {"offline": offline_loss, "smoothnet": smoothnet_loss}
 CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, dropout=0, flicker=0, stuck=0, confidence=0)
 GAPPY = NoiseConfig(dropout=1.0, dropout_hz=(2.0, 3.0))
-FPS = 30.0
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three people to learn from and one held out, 5 s each."""
-    path = tmp_path_factory.mktemp("data") / "train.npz"
-    actors = [SyntheticActor(seed) for seed in range(4)]
-    world, root = zip(*(actor.poses(np.arange(150) / FPS) for actor in actors))
-    np.savez(
-        path, root=np.concatenate(root).astype(np.float32), rotations=np.concatenate(world)[..., :2].astype(np.float32),
-        starts=np.arange(5) * 150, offsets=np.stack([regauge(a.offsets_m) for a in actors]), fps=np.full(4, FPS),
-        names=np.array(list("abcd")), sets=np.array(["made"] * 4), subjects=np.array(["1", "2", "3", VALIDATION[0]]),
-    )  # fmt: skip
-    return path
-
-
-@pytest.fixture(scope="module")
-def motion(packed: Path) -> Motion:
-    return Motion.from_clips(training_clips(packed, VALIDATION))
 
 
 # ---- windows
@@ -76,11 +54,6 @@ def test_without_noise_and_augmentation_windows_are_stretches_of_the_clips_at_th
     assert float(speed) == pytest.approx(true.mean(), rel=0.5)
     bones = (windows.clean[:, :, 4] - windows.clean[:, :, 1]).norm(dim=-1)  # the left thigh
     torch.testing.assert_close(bones, bones[:, :1].expand_as(bones), atol=1e-5, rtol=0)
-
-
-def test_clips_too_short_for_a_sequence_are_named(motion: Motion) -> None:
-    with pytest.raises(ValueError, match="no clip is as long as"):
-        WindowSampler(motion, 0, 200)
 
 
 # ---- SmoothNet
@@ -134,14 +107,19 @@ def test_a_few_windows_are_learnt(motion: Motion, kind: str, fast: bool) -> None
     assert smoothed(model, batch.noisy, fast).dtype == torch.float32
 
 
-def test_a_run_goes_on_where_it_was_cut_and_leaves_a_file_that_loads(packed: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_was_cut_and_leaves_a_file_that_loads(
+    packed: Path, motion: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = WindowSampler(motion, 7, 9).windows(4)
+    monkeypatch.setattr(train_windowed, "validation_windows", lambda data, window: few)
     plan = {"model": "smoothnet", "data": packed, "out": tmp_path, "config": TINY["smoothnet"], "save_every": 5}
-    path = train(Plan(**plan, minutes=0.01))  # type: ignore[arg-type]
+    path = train(Plan(**plan, minutes=1e-3))  # type: ignore[arg-type]
     assert path == tmp_path / "smoothnet.safetensors"
-    train(Plan(**plan, minutes=0.02))  # type: ignore[arg-type]
+    with safe_open(tmp_path / checkpoint.RESUME, "pt") as file:
+        spent = float(file.metadata()["minutes"])
+    train(Plan(**plan, minutes=spent + 1e-3))  # type: ignore[arg-type]
     first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
     assert 0 < first["step"] < second["step"]
-    assert first["minutes"] < second["minutes"]
     assert first["raw_mm"] == second["raw_mm"] > 0  # the same held-out windows
     packed_weights, kept = load_file(path), load_file(tmp_path / checkpoint.AVERAGED)
     assert all(torch.equal(value, kept[name].half()) for name, value in packed_weights.items())
