@@ -20,6 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from bench.report import console, machine, machine_line, write_json
+from model import checkpoint
 from model.causal import CausalFilter, Config
 from model.dataset import Batch, Sampler, training_clips
 from model.front import MEMBERS, Evidence
@@ -28,7 +29,6 @@ from model.motion import Motion
 from model.skeleton import J
 from model.train import (
     VALIDATION,
-    average,
     load_model,
     run_batch,
     train_step,
@@ -131,7 +131,7 @@ class Run:
             distance = (run_batch(self.network, batch, True)[0].positions - goal).norm(dim=-1)
             more = TEACHING * distance.mean()
         train_step(self.network, self.optimizer, batch, True, more)
-        average(self.kept, self.network, min(0.99, step / (step + 10)))
+        checkpoint.average(self.kept, self.network, min(0.99, step / (step + 10)))
 
 
 def run(data: Path, variants: Sequence[Variant], steps: int, size: int, teacher: CausalFilter | None) -> dict[str, Any]:

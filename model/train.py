@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from model import checkpoint
 from model.calibration import skeleton_in_use
 from model.causal import CausalFilter, Config
 from model.corruption import REALISTIC, NoiseConfig
@@ -99,7 +100,8 @@ def train(plan: Plan, config: Config | None = None) -> Path:
         take_weights(model, plan.start)
     kept = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    step, spent = _resume(plan, model, kept, optimizer)
+    step, spent = checkpoint.resume(plan.out, model, kept, optimizer)
+    config_json = {"config": json.dumps(model.config.to_dict())}
     if step == 0:
         _log(plan, settings_of(plan, model))
     checks = validation_batches(plan.data)
@@ -115,7 +117,7 @@ def train(plan: Plan, config: Config | None = None) -> Path:
         terms = train_step(model, optimizer, next(batches), fast)
         step += 1
         minutes = spent + (time.monotonic() - started) / 60
-        average(kept, model, min(plan.average, step / (step + 10)))
+        checkpoint.average(kept, model, min(plan.average, step / (step + 10)))
         recent = {name: recent[name] + 0.05 * (float(term) - recent[name]) for name, term in terms.items()}
         if step % 20 == 0:
             shown = " ".join(f"{name} {1e3 * value:.1f}" for name, value in recent.items())
@@ -123,11 +125,11 @@ def train(plan: Plan, config: Config | None = None) -> Path:
         if step % plan.check_every == 0:
             _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
         if step % plan.save_every == 0:
-            _save(plan, step, minutes, model, kept, optimizer)
+            checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), config_json)
     calibrate_covariance(kept, held_out(plan.data))
     _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
-    _save(plan, step, minutes, model, kept, optimizer)
-    return plan.out / "averaged.safetensors"
+    checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), config_json)
+    return plan.out / checkpoint.AVERAGED
 
 
 def repeated(batches: Iterator[Batch], later: int = 6) -> Iterator[Batch]:
@@ -152,44 +154,6 @@ def train_step(
     if bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))):
         optimizer.step()
     return {name: term.detach() for name, term in terms.items()}
-
-
-@torch.no_grad()
-def average(kept: CausalFilter, model: CausalFilter, share: float) -> None:
-    for old, new in zip(kept.parameters(), model.parameters(), strict=True):
-        old.lerp_(new, 1 - share)
-
-
-def _save(
-    plan: Plan, step: int, minutes: float, model: CausalFilter, kept: CausalFilter, optimizer: torch.optim.Optimizer
-) -> None:
-    """Everything a resume needs, written beside and renamed, so that a cut never leaves half a file."""
-    config = {"config": json.dumps(model.config.to_dict()), "step": str(step)}
-    save_file(kept.state_dict(), plan.out / "averaged.tmp", metadata=config)
-    (plan.out / "averaged.tmp").replace(plan.out / "averaged.safetensors")
-    parts = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        parts |= {f"optimizer.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
-    save_file(parts, plan.out / "resume.tmp", metadata={"step": str(step), "minutes": str(minutes)})
-    (plan.out / "resume.tmp").replace(plan.out / "resume.safetensors")
-
-
-def _resume(plan: Plan, model: CausalFilter, kept: CausalFilter, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    path = plan.out / "resume.safetensors"
-    if not path.exists():
-        return 0, 0.0
-    parts = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in parts.items() if k.startswith("model.")})
-    kept.load_state_dict(load_file(plan.out / "averaged.safetensors"))
-    whole = optimizer.state_dict()
-    whole["state"] = {}
-    for name, value in parts.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            whole["state"].setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(whole)
-    with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"]), float(file.metadata()["minutes"])
 
 
 def settings_of(plan: Plan, model: CausalFilter) -> dict[str, Any]:
@@ -316,7 +280,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         start=options.start,
     )  # fmt: skip
     weights = train(plan, Config(bidirectional=options.twin))
-    print(f"{weights}: " + ("for bench/weights" if options.twin else f"export it with `hpstm export {weights}`"))
+    if options.twin:
+        print(f"{checkpoint.pack(plan.out, 'twin')}: the bench looks for it in bench/weights")
+    else:
+        print(f"{weights}: make a model of it with `hpstm export {weights}`")
     return 0
 
 
