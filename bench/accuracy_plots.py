@@ -41,9 +41,9 @@ def draw(result: Row, folder: Path) -> list[Path]:
         ("accuracy_against_jitter.png", _against_jitter(result["rows"]),
          "Lower left is better. A ring is the pose for now; along each line the delay grows."),
         ("error_through_a_gap.png", _through_gaps(result["rows"]),
-         "Mean over the joints lost at a time. A filter that holds what it last saw lies on the input's line."),
+         "Mean over the joints that are lost, then back. What holds the last sight lies on the input's line."),
         ("calibration.png", _calibration(result),
-         "How often the truth lies within so many of the standard deviations that the filter states."),
+         "How often the truth lies within so many standard deviations. Above the dashes too cautious, below too sure."),
     )  # fmt: skip
     paths = []
     for name, figure, caption in drawn:
@@ -131,9 +131,9 @@ def _shade_ahead(ax: Any) -> None:
         _note(ax, 0.02, "ahead")
 
 
-def _note(ax: Any, x: float, text: str, y: float = 0.03, ha: str = "left") -> None:
+def _note(ax: Any, x: float, text: str, y: float = 0.03) -> None:
     """A few muted words at a place in the panel, 0..1."""
-    ax.text(x, y, text, transform=ax.transAxes, ha=ha, va="bottom", fontsize=8, color=MUTED)
+    ax.text(x, y, text, transform=ax.transAxes, ha="left", va="bottom", fontsize=8, color=MUTED)
 
 
 def _against_jitter(rows: Sequence[Row]) -> Figure | None:
@@ -176,8 +176,8 @@ def _through_gaps(rows: Sequence[Row]) -> Figure | None:
         ax.set_xticks([0, 0.5, 1.0, 1.15, 1.65], ["0", ".5", "1", "0", ".5"])
         ax.set_xlim(0, 1.7)
         ax.set_ylim(bottom=0)
-        _note(ax, 0.02, "lost")
-        _note(ax, 0.67, "back in sight")
+        _note(ax, 0.02, "lost", y=0.93)
+        _note(ax, 0.67, "back in sight", y=0.93)
     _legend(figure, axes[0])
     return figure
 
@@ -213,8 +213,6 @@ def _calibration(result: Row) -> Figure | None:
             ax.plot(sigmas, row["settled"]["calibration"], ("-", ":", "-.")[rate % 3], color=colour, label=name)
         ax.set_xlim(0, sigmas[-1])
         ax.set_ylim(0, 1)
-        _note(ax, 0.03, "too cautious", y=0.9)
-        _note(ax, 0.97, "too sure", ha="right")
     _legend(figure, axes[0])
     return figure
 
