@@ -44,10 +44,10 @@ def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
     figure, panels = _panels(ways, "How many actors", "actors", "p99 latency / frame time", result)
     for axes, way in zip(panels, ways):
         for n, row in enumerate(row for row in result["rows"] if row["way"] == way):
-            trials = sorted(row["trials"], key=lambda trial: trial["actors"])
+            trials = sorted(row["trials"], key=lambda trial: trial.actors)
             axes.plot(
-                [trial["actors"] for trial in trials],
-                [trial["latency"].p99 * trial["rate_hz"] / 1e3 for trial in trials],
+                [trial.actors for trial in trials],
+                [trial.latency.p99 * trial.rate_hz / 1e3 for trial in trials],
                 "o-", color=RATE_COLOURS[n % len(RATE_COLOURS)], markersize=4, label=f"{row['rate_hz']:g} Hz",
             )  # fmt: skip
         axes.axhline(1.0, color=INK, linewidth=1.0, linestyle="--")
