@@ -23,9 +23,8 @@ from rich.table import Table
 from bench.child import ServerFailed
 from bench.latency import StageClock, Times, noisy_frames
 from bench.report import Percentiles, console, machine, machine_line, one_core, write_json
-from bench.wire_roles import actor_name, keep_schedule, schedule
+from bench.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.wire_run import Load, server_over, through_server
-from streamer.clock import now_ns
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import Runtime, load_runtime
@@ -89,8 +88,11 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 PushMany = Callable[[list[Frame]], Sequence[object]]
 
 
-def trial_in_process(push_many: PushMany, actors: int, rate_hz: float, seconds: float) -> Trial:
+def trial_in_process(
+    push_many: PushMany, actors: int, rate_hz: float, seconds: float, clock: RealTime | None = None
+) -> Trial:
     """One frame of each actor, at a rate, in real time. Latency is that of the slowest: all come back together."""
+    clock = clock or RealTime()
     ticks = max(2, round(seconds * rate_hz))
     motion = noisy_frames(WARM_TICKS + ticks, rate_hz)
     names = [actor_name(a) for a in range(actors)]
@@ -101,13 +103,13 @@ def trial_in_process(push_many: PushMany, actors: int, rate_hz: float, seconds: 
         nonlocal dropped
         seen = motion[n]
         answers = push_many([Frame(name, n, seen.t_ns, seen.positions, seen.confidence) for name in names])
-        done_ns.append(now_ns())
+        done_ns.append(clock.now_ns())
         dropped += sum(answer is None for answer in answers)
 
     for n in range(WARM_TICKS):
         push(n)
-    due_ns = schedule(now_ns(), rate_hz, ticks)
-    began_ns = keep_schedule(due_ns, lambda n, _: push(WARM_TICKS + n))
+    due_ns = schedule(clock.now_ns(), rate_hz, ticks)
+    began_ns = keep_schedule(due_ns, lambda n, _: push(WARM_TICKS + n), clock)
     done: Times = np.array(done_ns[WARM_TICKS:])
     busy_ms = float((done - began_ns).mean()) / 1e6
     return Trial(actors, rate_hz, Percentiles.of_ns(done - due_ns), dropped, busy_ms / actors)

@@ -34,13 +34,18 @@ def actor_name(number: int) -> str:
     return f"a{number}"
 
 
-def wait_until(when_ns: int) -> None:
-    """Returns at ``when_ns``, at once when that is past."""
-    left_ns = when_ns - now_ns() - SPIN_NS
-    if left_ns > 0:
-        time.sleep(left_ns / SECOND_NS)
-    while now_ns() < when_ns:
-        pass
+class RealTime:
+    """The clock that schedules are kept by; a test may bring one of its own."""
+
+    now_ns = staticmethod(now_ns)
+
+    def wait_until(self, when_ns: int) -> None:
+        """Returns at ``when_ns``, at once when that is past."""
+        left_ns = when_ns - self.now_ns() - SPIN_NS
+        if left_ns > 0:
+            time.sleep(left_ns / SECOND_NS)
+        while self.now_ns() < when_ns:
+            pass
 
 
 def schedule(start_ns: int, rate_hz: float, ticks: int) -> Times:
@@ -48,7 +53,7 @@ def schedule(start_ns: int, rate_hz: float, ticks: int) -> Times:
     return start_ns + np.round(np.arange(ticks) * (SECOND_NS / rate_hz)).astype(np.int64)
 
 
-def keep_schedule(due_ns: Times, send: Callable[[int, int], None]) -> Times:
+def keep_schedule(due_ns: Times, send: Callable[[int, int], None], clock: RealTime) -> Times:
     """Calls ``send(n, due)`` when each is due, or as soon after as it can; returns when it got to each (ticks,) [ns].
 
     A late one moves none that follows: latency is counted from when a frame was due, so that a stage that makes its
@@ -57,8 +62,8 @@ def keep_schedule(due_ns: Times, send: Callable[[int, int], None]) -> Times:
     began_ns = np.empty(len(due_ns), np.int64)
     with frozen_gc():
         for n, due in enumerate(due_ns.tolist()):
-            wait_until(due)
-            began_ns[n] = now_ns()
+            clock.wait_until(due)
+            began_ns[n] = clock.now_ns()
             send(n, due)
     return began_ns
 
@@ -82,7 +87,7 @@ def source(endpoint: str, out: str, rate_hz: float, ticks: int, actors: int, fra
                 sender.send(Frame(name, n, due, seen.positions, seen.confidence))
 
         due_ns = schedule(now_ns() + LEAD_NS, rate_hz, ticks)
-        began_ns = keep_schedule(due_ns, send_bare if frame_bytes else send_frames)
+        began_ns = keep_schedule(due_ns, send_bare if frame_bytes else send_frames, RealTime())
     finally:
         for sender in senders:
             sender.close()
