@@ -17,7 +17,8 @@ from streamer.control import request
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing itself from Python 3.11 on
 
-READY_WITHIN_S = 30.0  # a cold start on a loaded machine; normally well under 2 s
+READY_WITHIN_S = 120.0  # a cold start on a machine that trains beside it; normally well under 2 s
+ASK_S = 0.5  # a request waits in its queue for the server to open; a shorter wait would give a slow one no time
 STOP_WITHIN_S = 5.0
 
 
@@ -108,7 +109,7 @@ class ServerProcess(ChildProcess):
         started = time.monotonic()
         super().__enter__()
         try:
-            while self.status(timeout_s=0.1) is None:
+            while self.status(timeout_s=ASK_S) is None:
                 self.check()
                 if time.monotonic() - started > READY_WITHIN_S:
                     raise ServerFailed(f"the server did not answer within {READY_WITHIN_S:g} s{self._last_words()}")

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from bench import wire
 from bench.child import ChildProcess, ServerFailed, seconds_until_ready
 from bench.report import console, write_json
-from bench.wire_roles import RealTime, keep_schedule, schedule
+from bench.wire_roles import POSE_COLUMNS, RealTime, keep_schedule, schedule
 from bench.wire_run import Load, Stream, endpoints, first_answers, message_sizes, server_over, through_server
 from streamer.clock import SECOND_NS
 from tests.live import SetTime
 
 # A loaded machine takes its time to start three processes twice; each has a limit of its own.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 # -- the arithmetic
@@ -70,9 +70,8 @@ def test_real_time_is_waited_for() -> None:
 def stream(seq: list[int], arrived_ms: list[float]) -> Stream:
     """A run of five frames at 100 Hz, whose poses ``seq`` came at ``arrived_ms``."""
     due_ns = schedule(0, 100.0, 5)
-    zero = np.zeros(len(seq), np.int64)
-    poses = {"actor": zero, "seq": np.array(seq, np.int64), "received_ns": zero, "inferred_ns": zero, "published_ns": zero,
-             "skipped": zero, "arrived_ns": (np.array(arrived_ms) * 1e6).astype(np.int64)}  # fmt: skip
+    stamps = dict.fromkeys(POSE_COLUMNS, np.zeros(len(seq), np.int64))
+    poses = stamps | {"seq": np.array(seq, np.int64), "arrived_ns": (np.array(arrived_ms) * 1e6).astype(np.int64)}
     return Stream(Load(100.0, 0.05, 0.0), due_ns, due_ns, poses)
 
 
@@ -176,7 +175,7 @@ def test_ipc_endpoints_are_gone_after() -> None:
 
 
 def test_start_up_is_timed_to_the_servers_own_word() -> None:
-    assert 0.1 < seconds_until_ready() < 60
+    assert 0.1 < seconds_until_ready() < 120
 
 
 def test_a_server_that_cannot_start_is_no_start_up_time() -> None:
