@@ -25,7 +25,8 @@ from streamer.frames import Frame
 SPIN_NS = 300_000  # the end of a wait is spun: a sleep ends up to 0.1 ms late, which would count as latency
 LEAD_NS = SECOND_NS // 20  # between joining and the first frame
 ACTORS_A_SENDER = 32  # a FrameSender keeps 64 messages for its I/O thread; more at once would be dropped
-SILENCE_S = 3.0  # nothing for that long after the first message: what is missing will not come
+FLUSH_S = 1.0  # for what a sender still has queued: closing drops what does not go out at once
+SILENCE_S = 5.0  # nothing for that long after the first message: what is missing will not come
 SEQ_BYTES = 8  # the head of a bare message
 
 
@@ -88,6 +89,7 @@ def source(endpoint: str, out: str, rate_hz: float, ticks: int, actors: int, fra
 
         due_ns = schedule(now_ns() + LEAD_NS, rate_hz, ticks)
         began_ns = keep_schedule(due_ns, send_bare if frame_bytes else send_frames, RealTime())
+        time.sleep(FLUSH_S)
     finally:
         for sender in senders:
             sender.close()

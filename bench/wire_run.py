@@ -22,7 +22,7 @@ import numpy.typing as npt
 from bench.child import ChildProcess, ServerFailed, ServerProcess, free_endpoints
 from bench.latency import Times, noisy_frames
 from bench.report import Percentiles
-from bench.wire_roles import LEAD_NS, POSE_COLUMNS, SILENCE_S
+from bench.wire_roles import FLUSH_S, LEAD_NS, POSE_COLUMNS, SILENCE_S
 from model.skeleton import J
 from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Pose
@@ -56,7 +56,7 @@ class Load:
     @property
     def give_up_s(self) -> float:
         """By when all of it must be over."""
-        return self.ticks / self.rate_hz + LEAD_NS / SECOND_NS + SILENCE_S + SLACK_S
+        return self.ticks / self.rate_hz + LEAD_NS / SECOND_NS + FLUSH_S + SILENCE_S + SLACK_S
 
 
 @dataclass(frozen=True)
