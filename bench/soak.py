@@ -210,12 +210,12 @@ def show(result: dict[str, Any], screen: Console) -> None:
     table.add_column("early", justify="right")
     table.add_column("late", justify="right")
     push, resident = result["push_us"], result["resident_mib"]
-    table.add_row("processor time of a push [us]", f"{push['early']:.0f}", f"{push['late']:.0f}")
-    table.add_row("resident memory [MiB]", f"{resident['early']:.1f}", f"{resident['late']:.1f}")
+    table.add_row("processor time of a push, us", f"{push['early']:.0f}", f"{push['late']:.0f}")
+    table.add_row("resident memory, MiB", f"{resident['early']:.1f}", f"{resident['late']:.1f}")
     early, late = result["against_fresh"]
     for name, key in (("position, most", "max_mm"), ("position, mean", "mean_mm"), ("rotation, most", "max_deg")):
         unit = "degrees" if key == "max_deg" else "mm"
-        table.add_row(f"against a fresh filter: {name} [{unit}]", f"{early[key]:.5f}", f"{late[key]:.5f}")
+        table.add_row(f"against a fresh filter: {name}, {unit}", f"{early[key]:.5f}", f"{late[key]:.5f}")
     screen.print(table)
     screen.print(
         f"the fresh filter saw the last {late['tail_s']:g} s alone, with the same skeleton; compared after "

@@ -109,7 +109,7 @@ def show(result: dict[str, Any], screen: Console) -> None:
     """Prints the tables and what follows from them."""
     settings = result["settings"]
     sizes = f"{settings['frame_bytes']} bytes in, {settings['pose_bytes']} out"
-    table = _table(f"Frame due -> pose received, one actor, {sizes} [ms]", machine_line(result["machine"]))
+    table = _table(f"Frame due -> pose received, one actor, {sizes}; ms", machine_line(result["machine"]))
     for name in ("p50", "p90", "p99", "p99.9", "max", "jitter std", "jitter p99", "frames", "overtaken", "lost"):
         table.add_column(name, justify="right")
     for row in result["rows"]:
@@ -135,7 +135,7 @@ def show(result: dict[str, Any], screen: Console) -> None:
 
 
 def _stages(rows: Sequence[dict[str, Any]]) -> Table:
-    table = _table("of which: p50 / p99 [ms]", "overtaken: a newer pose came first, or instead; jitter: of the "
+    table = _table("of which, p50 / p99 in ms", "overtaken: a newer pose came first, or instead; jitter: of the "
                    "time between two poses")  # fmt: skip
     for name in rows[0]["stages"]:
         table.add_column(name, justify="right")
