@@ -1,4 +1,4 @@
-"""The real server as a child process on free loopback ports: started, awaited, stopped, and its end explained."""
+"""Child processes of the benches, the real server above all: started, awaited, ended, and their failure explained."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from threading import Timer
+from typing import TYPE_CHECKING, Any
 
 from streamer.control import request
 
-READY_WITHIN_S = 30.0  # a cold start on a loaded machine; normally well under 2 s
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing itself from Python 3.11 on
+
+READY_WITHIN_S = 120.0  # a cold start on a machine that trains beside it; normally well under 2 s
+ASK_S = 0.5  # a request waits in its queue for the server to open; a shorter wait would give a slow one no time
 STOP_WITHIN_S = 5.0
 
 
 class ServerFailed(Exception):
-    """The server did not start, or ended; the message holds the last lines it said."""
+    """A child did not start, or ended; the message holds the last lines it said."""
 
 
 def free_endpoints(count: int) -> list[str]:
@@ -30,43 +35,28 @@ def free_endpoints(count: int) -> list[str]:
         return [f"tcp://127.0.0.1:{probe.getsockname()[1]}" for probe in held]
 
 
-class ServerProcess:
-    """``python -m streamer serve`` as a context manager: ready inside, gone after.
+class ChildProcess:
+    """A command as a context manager: running inside, gone after, whatever happened.
 
     Args:
-        arguments: further arguments of ``serve``, such as ``["--delay", "0.1"]``.
-    Raises (on entry, and from check):
-        ServerFailed: it did not answer in time, or it ended.
+        name: what to call it when it fails.
     """
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
-        self.in_endpoint, self.out_endpoint, self.control_endpoint = free_endpoints(3)
-        endpoints = ["--in", self.in_endpoint, "--out", self.out_endpoint, "--control", self.control_endpoint]
-        self.command = [sys.executable, "-m", "streamer", "serve", *endpoints, *arguments]
-        self.ready_after_s = float("nan")
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self.command = list(command)
 
-    def __enter__(self) -> ServerProcess:
-        # A file, not a pipe: nobody has to read it for the server to go on.
+    def __enter__(self) -> Self:
+        # A file, not a pipe: nobody has to read it for the child to go on.
         self._said = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")
-        started = time.monotonic()
         self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said)
-        try:
-            while self.status(timeout_s=0.1) is None:
-                self.check()
-                if time.monotonic() - started > READY_WITHIN_S:
-                    raise ServerFailed(f"the server did not answer within {READY_WITHIN_S:g} s{self._last_words()}")
-        except BaseException:
-            self._end()
-            raise
-        self.ready_after_s = time.monotonic() - started
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            request(self.control_endpoint, "shutdown", timeout_s=1.0)
-            with suppress(subprocess.TimeoutExpired):  # then _end kills it
-                self._process.wait(STOP_WITHIN_S)
-        self._end()
+            self._process.kill()
+        self._process.wait()
+        self._said.close()
 
     @property
     def pid(self) -> int:
@@ -77,15 +67,20 @@ class ServerProcess:
         """None while it runs."""
         return self._process.poll()
 
-    def status(self, timeout_s: float = 1.0) -> dict[str, Any] | None:
-        """The server's own account of itself, None when it does not answer in time."""
-        return request(self.control_endpoint, "status", timeout_s)
-
     def check(self) -> None:
-        """Raises ServerFailed if the server has ended."""
+        """Raises ServerFailed if the child has ended."""
         code = self._process.poll()
         if code is not None:
-            raise ServerFailed(f"the server ended with exit code {code}{self._last_words()}")
+            raise ServerFailed(f"the {self.name} ended with exit code {code}{self._last_words()}")
+
+    def finish(self, within_s: float) -> None:
+        """Returns when the child has ended by itself. Raises ServerFailed when it did so badly, or not in time."""
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise ServerFailed(f"the {self.name} did not end within {within_s:g} s{self._last_words()}") from None
+        if code:
+            self.check()
 
     def _last_words(self, lines: int = 12) -> str:
         self._said.flush()
@@ -93,8 +88,68 @@ class ServerProcess:
         said = self._said.read().strip().splitlines()[-lines:]
         return "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
 
-    def _end(self) -> None:
+
+class ServerProcess(ChildProcess):
+    """``python -m streamer serve`` as a context manager: ready inside, gone after.
+
+    Args:
+        arguments: further arguments of ``serve``, such as ``["--delay", "0.1"]``.
+        endpoints: where it takes frames, gives poses and answers; default free loopback TCP ports.
+    Raises (on entry, and from check):
+        ServerFailed: it did not answer in time, or it ended.
+    """
+
+    def __init__(self, arguments: Sequence[str] = (), endpoints: Sequence[str] | None = None) -> None:
+        self.in_endpoint, self.out_endpoint, self.control_endpoint = endpoints or free_endpoints(3)
+        where = ["--in", self.in_endpoint, "--out", self.out_endpoint, "--control", self.control_endpoint]
+        super().__init__("server", [sys.executable, "-m", "streamer", "serve", *where, *arguments])
+        self.ready_after_s = float("nan")
+
+    def __enter__(self) -> Self:
+        started = time.monotonic()
+        super().__enter__()
+        try:
+            while self.status(timeout_s=ASK_S) is None:
+                self.check()
+                if time.monotonic() - started > READY_WITHIN_S:
+                    raise ServerFailed(f"the server did not answer within {READY_WITHIN_S:g} s{self._last_words()}")
+        except BaseException:
+            super().__exit__()
+            raise
+        self.ready_after_s = time.monotonic() - started
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._said.close()
+            request(self.control_endpoint, "shutdown", timeout_s=1.0)
+            with suppress(subprocess.TimeoutExpired):  # then it is killed
+                self._process.wait(STOP_WITHIN_S)
+        super().__exit__()
+
+    def status(self, timeout_s: float = 1.0) -> dict[str, Any] | None:
+        """The server's own account of itself, None when it does not answer in time."""
+        return request(self.control_endpoint, "status", timeout_s)
+
+
+def seconds_until_ready(arguments: Sequence[str] = ()) -> float:
+    """Seconds from starting a server to its own word that it takes frames; it is ended then.
+
+    Raises:
+        ServerFailed: it ended before that, or was ended because it took too long.
+    """
+    where = [word for pair in zip(("--in", "--out", "--control"), free_endpoints(3)) for word in pair]
+    command = [sys.executable, "-m", "streamer", "serve", "--json-ready", *where, *arguments]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        too_late = Timer(READY_WITHIN_S, process.kill)
+        too_late.start()
+        try:
+            said = process.stdout.readline()
+            taken_s = time.perf_counter() - started
+        finally:
+            too_late.cancel()
+            process.kill()
+    if not said:
+        raise ServerFailed(f"the server ended, or was not ready within {READY_WITHIN_S:g} s")
+    return taken_s

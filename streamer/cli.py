@@ -21,7 +21,7 @@ MODULES = {
     "evaluate": ("bench.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
     "export": ("model.export", "train", "write the ONNX model and its contract"),
 }
-BENCHES = ("latency", "accuracy", "ablation", "tune")
+BENCHES = ("latency", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench", "tensorrt_rtx": "tensorrt"}  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the tests of a running server share: a body, frames at a steady rate, waiting for something to become true."""
+"""What the tests of a running server share: a body, frames at a steady rate, waiting for something, a clock to set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.child import ServerProcess
+from bench.wire_roles import RealTime
 from model.skeleton import ancestor_matrix, rest_offsets
 from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import now_ns
@@ -91,3 +92,17 @@ def counter(server: ServerProcess, name: str) -> int:
 def rejected(server: ServerProcess) -> dict[str, int]:
     found: dict[str, int] = status(server)["rejected"]
     return found
+
+
+class SetTime(RealTime):
+    """A clock that passes only when told, so that what takes how long is exact on a machine as busy as it likes."""
+
+    def __init__(self) -> None:
+        self.time_ns = 0
+        self.now_ns = lambda: self.time_ns  # type: ignore[method-assign]
+
+    def wait_until(self, when_ns: int) -> None:
+        self.time_ns = max(self.time_ns, when_ns)
+
+    def sleep(self, seconds: float) -> None:
+        self.time_ns += round(seconds * 1e9)

@@ -1,0 +1,79 @@
+"""The wire and throughput benches in pictures, the machine named in each. matplotlib, no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from bench.plots import INK
+from bench.report import machine_line
+
+RATE_COLOURS = ("#1565c0", "#2e7d32", "#e07b39", "#8e44ad", "#00838f", "#c9a227")
+
+
+def latency_picture(result: dict[str, Any], folder: Path) -> Path:
+    """Writes the distribution of latency, a panel for each transport, and returns its path."""
+    transports = list(dict.fromkeys(row["transport"] for row in result["rows"]))
+    figure, panels = _panels(transports, "Frame due → pose received", "ms", "share of frames later than this", result)
+    # The share that is still out, on a log axis: p99 and p99.9 are then as easy to read as the median.
+    out = [1 - percent / 100 for percent in result["curve_percent"]]
+    rates = list(dict.fromkeys(row["rate_hz"] for row in result["rows"]))
+    for axes, transport in zip(panels, transports):
+        for row in (row for row in result["rows"] if row["transport"] == transport):
+            bare = "ratio_p50" not in row
+            axes.plot(
+                row["curve_ms"], out, label=f"{row['what']}, {row['rate_hz']:g} Hz",
+                color=RATE_COLOURS[rates.index(row["rate_hz"]) % len(RATE_COLOURS)],
+                linestyle=":" if bare else "-", linewidth=1.2 if bare else 2.0,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(1e-4, 1.2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return _save(figure, panels[0], folder / "wire_latency.png")
+
+
+def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
+    """Writes p99 of the latency against the number of actors, a panel for each way in, and returns its path."""
+    ways = list(dict.fromkeys(row["way"] for row in result["rows"]))
+    figure, panels = _panels(ways, "How many actors", "actors", "p99 latency / frame time", result)
+    for axes, way in zip(panels, ways):
+        for n, row in enumerate(row for row in result["rows"] if row["way"] == way):
+            trials = sorted(row["trials"], key=lambda trial: trial.actors)
+            axes.plot(
+                [trial.actors for trial in trials],
+                [trial.latency.p99 * trial.rate_hz / 1e3 for trial in trials],
+                "o-", color=RATE_COLOURS[n % len(RATE_COLOURS)], markersize=4, label=f"{row['rate_hz']:g} Hz",
+            )  # fmt: skip
+        axes.axhline(1.0, color=INK, linewidth=1.0, linestyle="--")
+        axes.set_ylim(0, 2)
+        axes.set_xlim(left=0)
+    return _save(figure, panels[0], folder / "throughput.png")
+
+
+def _panels(titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any]) -> tuple[Figure, list[Any]]:
+    figure = Figure(figsize=(5.2 * len(titles) + 0.6, 4.8), dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}\n{machine_line(result['machine'])}", fontsize=9, color=INK)
+    axes = list(figure.subplots(1, len(titles), squeeze=False, sharey=True).flat)
+    for ax, name in zip(axes, titles):
+        ax.set_title(name, fontsize=10, loc="left", color=INK)
+        ax.set_xlabel(x, fontsize=9, color=INK)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(color="#eceff1", linewidth=0.8)
+        ax.tick_params(colors=INK, labelsize=8)
+    axes[0].set_ylabel(y, fontsize=9, color=INK)
+    return figure, axes
+
+
+def _save(figure: Figure, axes: Any, path: Path) -> Path:
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
