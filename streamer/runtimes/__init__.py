@@ -12,7 +12,7 @@ from model.contract import WEIGHTS, Contract
 from streamer.errors import ConfigError
 
 F32 = npt.NDArray[np.float32]
-RUNTIMES = ("onnx", "torch")
+RUNTIMES = ("onnx", "native", "torch")
 
 
 class Lane(Protocol):
@@ -65,6 +65,10 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
         from streamer.runtimes.onnx_cpu import OnnxRuntime
 
         return OnnxRuntime(folder, threads)
+    if name == "native":
+        from streamer.runtimes.native import NativeRuntime
+
+        return NativeRuntime(folder)
     if name == "torch":
         from streamer.runtimes.torch_reference import TorchRuntime
 
