@@ -6,11 +6,11 @@
 static inline float square(float x) { return x * x; }
 static inline float least(float a, float b) { return a < b ? a : b; }
 static inline float most(float a, float b) { return a > b ? a : b; }
+static inline float pick(float which, float a, float b) { return which != 0 ? a : b; } /* both are read: no branch */
 
 static inline float exp_(float x) { /* 2^n * e^r, |r| <= ln 2 / 2; coefficients of Cephes' expf */
-    x = least(most(x, -87.0f), 88.0f);
-    float t = x * 1.44269504088896341f;
-    int32_t n = (int32_t)(t + (t > 0 ? 0.5f : -0.5f));
+    x = least(most(x, -80.0f), 80.0f); /* so that no result is a subnormal number, which processors are slow with */
+    int32_t n = (int32_t)(x * 1.44269504088896341f + 128.5f) - 128; /* rounds: what is cut off is positive */
     float r = (x - (float)n * 0.693359375f) + (float)n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;

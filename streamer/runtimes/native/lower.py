@@ -22,6 +22,7 @@ Shape = tuple[int, ...]
 
 PANEL, LANES = 64, 16  # as in kernels.h
 _LINEAR = 4096  # weights from which a product takes packed ones
+_SIMD = '_Pragma("omp simd") '
 _UNROLL = 8  # terms up to which a sum is written out, so that the loop around it vectorises
 
 ELEMENTWISE = {
@@ -30,7 +31,7 @@ ELEMENTWISE = {
     "Sigmoid": "sigmoid({})", "Tanh": "tanh_({})", "Erf": "erf_({})", "Gelu": "gelu({})", "Softplus": "softplus({})",
     "Min": "least({}, {})", "Max": "most({}, {})", "Greater": "(float)({} > {})", "Less": "(float)({} < {})",
     "GreaterOrEqual": "(float)({} >= {})", "LessOrEqual": "(float)({} <= {})", "Equal": "(float)({} == {})",
-    "Where": "({} != 0 ? {} : {})", "Cast": "{}",
+    "Where": "pick({}, {}, {})", "Cast": "{}",
 }  # fmt: skip
 REDUCTIONS = {  # start, how a term joins, what is done to a term, to the result
     "ReduceSum": ("0.0f", "({} + {})", "{}", "{}"), "ReduceProd": ("1.0f", "({} * {})", "{}", "{}"),
@@ -178,10 +179,13 @@ class Lowering:
         view = self._view(name)
         return view if view.contiguous else self._store(view)
 
-    def _new(self, shape: Shape) -> View:
-        name = f"{self._name}_{len(self.sizes)}"
-        self.sizes[name] = prod(shape)
-        return View(name, 0, shape, _strides(shape))
+    def _new(self, shape: Shape, name: str = "") -> View:
+        """Room for a tensor: the slot of an output, or scratch."""
+        if name in self._graph.outputs:
+            return View(slot(name), 0, shape, _strides(shape))
+        buffer = f"{self._name}_{len(self.sizes)}"
+        self.sizes[buffer] = prod(shape)
+        return View(buffer, 0, shape, _strides(shape))
 
     def _numbers(self, node: Node, i: int, default: list[int] | None = None) -> list[int]:
         """An integer input that is a constant."""
@@ -196,7 +200,8 @@ class Lowering:
         """Write an output of the graph to the buffer of its name."""
         value = self._value(name)
         self.outputs[name] = value.shape
-        self._store(value, View(slot(name), 0, value.shape, _strides(value.shape)))
+        if not isinstance(value, View) or value.buffer != slot(name):
+            self._store(value, self._new(value.shape, name))
 
     # ---- statements
 
@@ -205,7 +210,7 @@ class Lowering:
         out = out or self._new(value.shape)
         shape, (into, *strides) = _merged(out.shape, [out, *_views(value)])
         elements = [v.at(_index("i", s)) for v, s in zip(_views(value), strides, strict=True)]
-        self._emit(_loops("i", shape, f"{out.at(_index('i', into))} = {_write(value, elements)};"))
+        self._emit(_loops("i", shape, f"{out.at(_index('i', into))} = {_write(value, elements)};", True))
         return out
 
     def _emit(self, code: str) -> None:
@@ -268,7 +273,7 @@ class Lowering:
         else:
             body = (
                 f"float s[{n}] = {{0}}; for (int k = 0; k < {k}; k++) {{ float x = {x}; "
-                f"for (int n = 0; n < {n}; n++) s[n] += x * {y}; }} for (int n = 0; n < {n}; n++) {into}s[n];"
+                f"{_SIMD}for (int n = 0; n < {n}; n++) s[n] += x * {y}; }} for (int n = 0; n < {n}; n++) {into}s[n];"
             )
         self._emit(_loops("i", shape, f"for (int m = 0; m < {m}; m++) {{ {body} }}"))
         return out
@@ -293,8 +298,8 @@ class Lowering:
 
     def _keep(self, node: Node, value: Value) -> None:
         name = node.outputs[0]
-        if isinstance(value, Formula) and self._uses[name] > 1:
-            value = self._store(value)
+        if isinstance(value, Formula) and (self._uses[name] > 1 or name in self._graph.outputs):
+            value = self._store(value, self._new(value.shape, name))
         self._values[name] = value
 
     def _formula(self, node: Node) -> Formula:
@@ -377,7 +382,7 @@ class Lowering:
         axis = node.attributes["axis"] % len(values[0].shape)
         shape = list(values[0].shape)
         shape[axis] = sum(value.shape[axis] for value in values)
-        out, done = self._new(tuple(shape)), 0
+        out, done = self._new(tuple(shape), node.outputs[0]), 0
         for value in values:
             into = View(out.buffer, done * out.strides[axis], value.shape, out.strides)
             self._store(value, into)
@@ -512,8 +517,9 @@ def _index(variable: str, strides: Sequence[int]) -> str:
     return " + ".join(f"{variable}{d} * {s}" if s != 1 else f"{variable}{d}" for d, s in enumerate(strides) if s)
 
 
-def _loops(variable: str, shape: Shape, body: str) -> str:
+def _loops(variable: str, shape: Shape, body: str, simd: bool = False) -> str:
     for d in reversed(range(len(shape))):
         v = f"{variable}{d}"
-        body = f"for (int {v} = 0; {v} < {shape[d]}; {v}++) {body}"
+        hint = _SIMD if simd and d == len(shape) - 1 and shape[d] >= LANES else ""
+        body = f"{hint}for (int {v} = 0; {v} < {shape[d]}; {v}++) {body}"
     return body
