@@ -26,6 +26,7 @@ class NativeRuntime:
         self.contract = self.program.contract
         library = load_library(self.program.source)
         self._weights, self._constants = _aligned(self.program.weights), _aligned(self.program.constants)
+        self._data = self._weights.ctypes.data, self._constants.ctypes.data
         self._functions = {name: getattr(library, name) for name in GRAPHS}
         for function in self._functions.values():
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
@@ -36,7 +37,7 @@ class NativeRuntime:
 
     def call(self, name: str, rows: ctypes.Array[ctypes.c_void_p]) -> None:
         """Run a graph for the actors whose rows are at these addresses."""
-        self._functions[name](self._weights.ctypes.data, self._constants.ctypes.data, rows, len(rows))
+        self._functions[name](*self._data, rows, len(rows))
 
     def step_many(self, lanes: Sequence[NativeLane]) -> None:
         """``NativeLane.step`` for many actors, whose wishes are written (``NativeLane.ask``): weights are read once for

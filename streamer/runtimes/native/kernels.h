@@ -60,7 +60,7 @@ static inline float gelu(float x) { return 0.5f * x * (1.0f + erf_(x * 0.7071067
 
 /* ---- rows[b][out + o] = bias[o] + sum_i weight[o][i] * rows[b][in + i], for n rows
 
-   Weights come in panels of PANEL outputs, and in a panel input by input. In half the space (bfloat16, the upper half of
+   ``outputs`` is a multiple of PANEL. Weights come in panels of PANEL outputs, and in a panel input by input. In half the space (bfloat16, the upper half of
    a float32) a 32-bit word holds the weights of outputs o (lower half) and o + LANES (upper half). */
 #define LANES 16
 #define PANEL 64
@@ -83,12 +83,11 @@ static inline words load(const void *from) {
                 for (int b = 0; b < ROWS; b++)                                                                       \
                     for (int k = 0; k < 4; k++) sum[b][k] += weight[k] * rows[b][in + i];                            \
             }                                                                                                        \
-            int count = outputs - o < PANEL ? outputs - o : PANEL;                                                   \
-            for (int b = 0; b < ROWS; b++) {                                                                         \
-                float y[PANEL];                                                                                      \
-                memcpy(y, sum[b], sizeof y);                                                                         \
-                for (int k = 0; k < count; k++) rows[b][out + o + k] = y[k] + (bias ? bias[o + k] : 0.0f);           \
-            }                                                                                                        \
+            for (int b = 0; b < ROWS; b++)                                                                           \
+                for (int k = 0; k < 4; k++) {                                                                        \
+                    lanes y = sum[b][k] + (lanes)load(bias + o + LANES * k);                                         \
+                    memcpy(rows[b] + out + o + LANES * k, &y, sizeof y);                                             \
+                }                                                                                                    \
         }                                                                                                            \
     }
 

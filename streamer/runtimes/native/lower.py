@@ -370,12 +370,14 @@ class Lowering:
             table = np.ascontiguousarray(weight.T)
             out = self._product(a, View("", self._constants.place(table), table.shape, _strides(table.shape)))
             return self._apply("({} + {})", self._named(out), bias) if bias else out
-        out = self._new((1, len(weight)))
+        out = self._new((1, -(-len(weight) // PANEL) * PANEL))
         kind, offset = self._constants.pack(weight)
-        place = f"c + {self._constants.place(self._graph.constants[bias])}" if bias else "0"
-        where = f"{a.buffer} + {a.start}, {out.buffer}, {weight.shape[1]}, {len(weight)}"
+        added = np.zeros(out.shape, np.float32)
+        added[0, : len(weight)] = self._graph.constants[bias] if bias else 0.0
+        place = f"c + {self._constants.place(added)}"
+        where = f"{a.buffer} + {a.start}, {out.buffer}, {weight.shape[1]}, {out.shape[1]}"
         self.statements.append(Statement(f"linear_{kind}(w + {offset}, {place}, rows, n, {where});", True))
-        return out
+        return _cut(out, 1, 0, len(weight))
 
     def _op_Concat(self, node: Node) -> Value:
         values = [self._value(name) for name in node.inputs]
