@@ -6,13 +6,16 @@ import ctypes
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.runtimes import F32
 from streamer.runtimes.native.build import load_library
 from streamer.runtimes.native.program import GRAPHS, translate
 
+T = TypeVar("T", bound=np.generic)
 POSE = ("positions", "rotations", "covariance", "contact")
 
 
@@ -40,15 +43,14 @@ class NativeRuntime:
         self._functions[name](*self._data, rows, len(rows))
 
     def step_many(self, lanes: Sequence[NativeLane]) -> None:
-        """``NativeLane.step`` for many actors, whose wishes are written (``NativeLane.ask``): weights are read once for
-        four of them."""
+        """A step of many actors in one call; ``ask`` each lane first, ``answer`` it after. Four share a weight read."""
         for lane in lanes:
             lane.turn()
         self.call("step", (ctypes.c_void_p * len(lanes))(*(lane.address for lane in lanes)))
 
 
 class NativeLane:
-    """One actor's row, seen as named arrays."""
+    """One actor's row, seen as named arrays; ``answer`` is its last pose."""
 
     def __init__(self, runtime: NativeRuntime) -> None:
         program = runtime.program
@@ -61,7 +63,8 @@ class NativeLane:
             place = program.places[name]
             self._at[name] = self._row[place : place + prod(shape)].reshape(shape)
         self.frame, self.time = self._at["frame"], self._at["time"]
-        self._answer = tuple(self._at[name][0] for name in POSE)
+        positions, rotations, covariance, contact = (self._at[name][0] for name in POSE)
+        self.answer = positions, rotations, covariance, contact
         self.reset()
 
     def reset(self) -> None:
@@ -94,13 +97,13 @@ class NativeLane:
 
     def _run(self, graph: str) -> tuple[F32, F32, F32, F32]:
         self._runtime.call(graph, self._rows)
-        return self._answer  # type: ignore[return-value]
+        return self.answer
 
 
-def _aligned(array: F32) -> F32:
+def _aligned(array: npt.NDArray[T]) -> npt.NDArray[T]:
     """A copy that starts on a cache line."""
     space = np.empty(array.nbytes + 64, np.uint8)
     start = -space.ctypes.data % 64
-    out = space[start : start + array.nbytes].view(array.dtype)
+    out: npt.NDArray[T] = space[start : start + array.nbytes].view(array.dtype)
     out[:] = array
     return out

@@ -95,14 +95,17 @@ static inline words load(const void *from) {
 #define HALVES {(lanes)(load(w) << 16), (lanes)(load(w) & 0xffff0000), \
                 (lanes)(load(w + 64) << 16), (lanes)(load(w + 64) & 0xffff0000)}
 PRODUCT(product_single_1, 1, 4, SINGLE)
+PRODUCT(product_single_2, 2, 4, SINGLE)
 PRODUCT(product_single_4, 4, 4, SINGLE)
 PRODUCT(product_half_1, 1, 2, HALVES)
+PRODUCT(product_half_2, 2, 2, HALVES)
 PRODUCT(product_half_4, 4, 2, HALVES)
 
 #define LINEAR(KIND)                                                                                                 \
     static void linear_##KIND(const char *w, const float *bias, float **rows, int n, int in, int out, int inputs,    \
                               int outputs) {                                                                         \
         for (; n >= 4; n -= 4, rows += 4) product_##KIND##_4(w, bias, rows, in, out, inputs, outputs);               \
+        for (; n >= 2; n -= 2, rows += 2) product_##KIND##_2(w, bias, rows, in, out, inputs, outputs);               \
         for (; n >= 1; n -= 1, rows += 1) product_##KIND##_1(w, bias, rows, in, out, inputs, outputs);               \
     }
 LINEAR(single)

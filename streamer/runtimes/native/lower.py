@@ -9,20 +9,33 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 
 import numpy as np
 
-from streamer.runtimes import F32
-from streamer.runtimes.native.onnx_file import Array, Graph, Node
+from streamer.runtimes.native.onnx_file import Graph, Node
+from streamer.runtimes.native.tensors import (
+    PANEL,
+    SIMD,
+    Constants,
+    Formula,
+    Shape,
+    Value,
+    View,
+    cut,
+    index,
+    literal,
+    loops,
+    merged,
+    slot,
+    strides_of,
+    views_of,
+    write_value,
+)
 
-Shape = tuple[int, ...]
-
-PANEL, LANES = 64, 16  # as in kernels.h
 _LINEAR = 4096  # weights from which a product takes packed ones
-_SIMD = '_Pragma("omp simd") '
 _UNROLL = 8  # terms up to which a sum is written out, so that the loop around it vectorises
 
 ELEMENTWISE = {
@@ -45,50 +58,6 @@ class Unsupported(ValueError):
     """A node that has no C here; its name is in the message."""
 
 
-@dataclass(frozen=True)
-class View:
-    """A tensor in memory: element i of it lies at ``start`` + sum(i * strides) of a buffer of the row, or of ``c``."""
-
-    buffer: str  # "" for constants
-    start: int
-    shape: Shape
-    strides: Shape
-
-    def at(self, offset: str) -> str:
-        """C of the element at a further offset."""
-        where = " + ".join(part for part in (self.buffer, str(self.start or ""), offset) if part) or "0"
-        return f"r[{where}]" if self.buffer else f"c[{where}]"
-
-    def broadcast(self, shape: Shape) -> Shape:
-        """Strides of this view seen as of ``shape``."""
-        lead = len(shape) - len(self.shape)
-        pairs = zip(self.shape, self.strides, strict=True)
-        return (0,) * lead + tuple(0 if n == 1 else stride for n, stride in pairs)
-
-    @property
-    def contiguous(self) -> bool:
-        return all(n == 1 or a == b for n, a, b in zip(self.shape, self.strides, _strides(self.shape), strict=True))
-
-
-@dataclass(frozen=True)
-class Formula:
-    """A tensor that is not in memory: C of its element, with {} for each element of ``terms``."""
-
-    code: str
-    terms: tuple[View | Formula, ...]
-    shape: Shape
-
-    def views(self) -> list[View]:
-        return [view for term in self.terms for view in _views(term)]
-
-    def write(self, elements: list[str]) -> str:
-        """C with the next of ``elements`` for each view, in the order of ``views``."""
-        return self.code.format(*(_write(term, elements) for term in self.terms))
-
-
-Value = View | Formula
-
-
 @dataclass
 class Statement:
     """C that runs for one row, or a ``linear`` for all rows at once."""
@@ -100,44 +69,6 @@ class Statement:
         return set(re.findall(r"\w+", self.code)) & set(names)
 
 
-@dataclass
-class Constants:
-    """What all graphs read: small constants as float32, and the packed weights."""
-
-    floats: list[F32] = field(default_factory=list)
-    packed: list[bytes] = field(default_factory=list)
-    _places: dict[bytes, int] = field(default_factory=dict)
-    _size: int = 0
-
-    def place(self, array: Array) -> int:
-        """Offset of an array among the floats, the same for equal ones."""
-        numbers = np.ascontiguousarray(array, np.float32)
-        key = numbers.tobytes()
-        if key not in self._places:
-            self._places[key] = self._size
-            padded = np.zeros(-(-numbers.size // LANES) * LANES, np.float32)
-            padded[: numbers.size] = numbers.ravel()
-            self.floats.append(padded)
-            self._size += len(padded)
-        return self._places[key]
-
-    def pack(self, weight: Array) -> tuple[str, int]:
-        """Kind ("half" where nothing is lost, else "single") and offset of a weight (outputs, inputs) as panels."""
-        outputs, inputs = weight.shape
-        panels = np.zeros((-(-outputs // PANEL) * PANEL, inputs), np.float32)
-        panels[:outputs] = weight
-        words = panels.view(np.uint32).reshape(-1, PANEL, inputs).transpose(0, 2, 1)  # (panel, input, output)
-        half = not (words & 0xFFFF).any()
-        if half:
-            pairs = words.reshape(*words.shape[:2], 2, 2, LANES)
-            words = (pairs[:, :, :, 0] >> 16) | pairs[:, :, :, 1]
-        key = b"packed" + np.ascontiguousarray(words).tobytes()
-        if key not in self._places:
-            self._places[key] = sum(map(len, self.packed))
-            self.packed.append(key[6:])
-        return ("half" if half else "single"), self._places[key]
-
-
 class Lowering:
     """The C of one graph; ``slots`` are the buffers that outlive a call, by name with their shapes."""
 
@@ -145,7 +76,7 @@ class Lowering:
         self._name, self._graph, self._constants = name, graph, constants
         self._uses = Counter(name for node in graph.nodes for name in node.inputs) + Counter(graph.outputs)
         self._values: dict[str, Value] = {
-            name: View(slot(name), 0, slots[name], _strides(slots[name])) for name in graph.inputs
+            name: View(slot(name), 0, slots[name], strides_of(slots[name])) for name in graph.inputs
         }
         self.outputs: dict[str, Shape] = {}
         self.sizes: dict[str, int] = {}  # of the scratch buffers
@@ -162,8 +93,8 @@ class Lowering:
             return self._values[name]
         array = self._graph.constants[name]
         if array.size == 1:
-            return Formula(_literal(float(array.ravel()[0])), (), array.shape)
-        view = View("", self._constants.place(array), array.shape, _strides(array.shape))
+            return Formula(literal(float(array.ravel()[0])), (), array.shape)
+        view = View("", self._constants.place(array), array.shape, strides_of(array.shape))
         self._values[name] = view
         return view
 
@@ -182,10 +113,10 @@ class Lowering:
     def _new(self, shape: Shape, name: str = "") -> View:
         """Room for a tensor: the slot of an output, or scratch."""
         if name in self._graph.outputs:
-            return View(slot(name), 0, shape, _strides(shape))
+            return View(slot(name), 0, shape, strides_of(shape))
         buffer = f"{self._name}_{len(self.sizes)}"
         self.sizes[buffer] = prod(shape)
-        return View(buffer, 0, shape, _strides(shape))
+        return View(buffer, 0, shape, strides_of(shape))
 
     def _numbers(self, node: Node, i: int, default: list[int] | None = None) -> list[int]:
         """An integer input that is a constant."""
@@ -208,9 +139,9 @@ class Lowering:
     def _store(self, value: Value, out: View | None = None) -> View:
         """Write a tensor to memory."""
         out = out or self._new(value.shape)
-        shape, (into, *strides) = _merged(out.shape, [out, *_views(value)])
-        elements = [v.at(_index("i", s)) for v, s in zip(_views(value), strides, strict=True)]
-        self._emit(_loops("i", shape, f"{out.at(_index('i', into))} = {_write(value, elements)};", True))
+        shape, (into, *strides) = merged(out.shape, [out, *views_of(value)])
+        elements = [v.at(index("i", s)) for v, s in zip(views_of(value), strides, strict=True)]
+        self._emit(loops("i", shape, f"{out.at(index('i', into))} = {write_value(value, elements)};", True))
         return out
 
     def _emit(self, code: str) -> None:
@@ -222,16 +153,16 @@ class Lowering:
         kept = tuple(1 if i in axes else n for i, n in enumerate(value.shape))
         gone = tuple(n if i in axes else 1 for i, n in enumerate(value.shape))
         out = self._new(kept)
-        views = _views(value)
-        over, (into, *outer) = _merged(kept, [out, *views], value.shape)
-        along, inner = _merged(gone, views, value.shape)
+        views = views_of(value)
+        over, (into, *outer) = merged(kept, [out, *views], value.shape)
+        along, inner = merged(gone, views, value.shape)
 
         def written(fixed: Sequence[int] | None) -> str:
             elements = []
             for view, a, b in zip(views, outer, inner, strict=True):
-                further = _index("k", b) if fixed is None else str(sum(map(int.__mul__, b, fixed)) or "")
-                elements.append(view.at(" + ".join(x for x in (_index("i", a), further) if x)))
-            return term.format(_write(value, elements))
+                further = index("k", b) if fixed is None else str(sum(map(int.__mul__, b, fixed)) or "")
+                elements.append(view.at(" + ".join(x for x in (index("i", a), further) if x)))
+            return term.format(write_value(value, elements))
 
         if prod(along) <= _UNROLL:
             total = start
@@ -242,13 +173,13 @@ class Lowering:
             total = "s"
             clause = {"ReduceSum": "+", "ReduceMean": "+", "ReduceL2": "+", "ReduceProd": "*"}.get(op)
             hint = f'_Pragma("omp simd reduction({clause}:s)") ' if clause and len(along) == 1 else ""
-            body = f"float s = {start}; {hint}" + _loops("k", along, f"s = {join.format('s', written(None))};") + " "
-        body += f"{out.at(_index('i', into))} = {end.format(total, count=prod(along))};"
-        self._emit(_loops("i", over, f"{{ {body} }}"))
+            body = f"float s = {start}; {hint}" + loops("k", along, f"s = {join.format('s', written(None))};") + " "
+        body += f"{out.at(index('i', into))} = {end.format(total, count=prod(along))};"
+        self._emit(loops("i", over, f"{{ {body} }}"))
         if keep:
             return out
         shape = tuple(n for i, n in enumerate(kept) if i not in axes)
-        return View(out.buffer, 0, shape, _strides(shape))
+        return View(out.buffer, 0, shape, strides_of(shape))
 
     def _product(self, a: View, b: View, bias: View | None = None) -> View:
         """a (..., M, K) @ b (..., K, N), the batches broadcast."""
@@ -257,25 +188,25 @@ class Lowering:
         out = self._new((*lead, m, n))
         left, right = a.broadcast((*lead, m, k)), b.broadcast((*lead, k, n))
         parts = [View(v.buffer, v.start, lead, s[:-2]) for v, s in ((a, left), (b, right), (out, out.strides))]
-        shape, strides = _merged(lead, parts)
+        shape, strides = merged(lead, parts)
 
         def at(which: int, *inner: str) -> str:
-            return parts[which].at(" + ".join(x for x in (_index("i", strides[which]), *inner) if x))
+            return parts[which].at(" + ".join(x for x in (index("i", strides[which]), *inner) if x))
 
         x = at(0, f"m * {left[-2]}", f"k * {left[-1]}")
         y = at(1, f"k * {right[-2]}", f"n * {right[-1]}")
         into = f"{at(2, f'm * {n}', 'n')} = "
         if right[-2] == 1 and right[-1] != 1:  # the terms of each sum lie side by side
             body = (
-                f"for (int n = 0; n < {n}; n++) {{ float s = 0; _Pragma(\"omp simd reduction(+:s)\") "
+                f'for (int n = 0; n < {n}; n++) {{ float s = 0; _Pragma("omp simd reduction(+:s)") '
                 f"for (int k = 0; k < {k}; k++) s += {x} * {y}; {into}s; }}"
             )
         else:
             body = (
                 f"float s[{n}] = {{0}}; for (int k = 0; k < {k}; k++) {{ float x = {x}; "
-                f"{_SIMD}for (int n = 0; n < {n}; n++) s[n] += x * {y}; }} for (int n = 0; n < {n}; n++) {into}s[n];"
+                f"{SIMD}for (int n = 0; n < {n}; n++) s[n] += x * {y}; }} for (int n = 0; n < {n}; n++) {into}s[n];"
             )
-        self._emit(_loops("i", shape, f"for (int m = 0; m < {m}; m++) {{ {body} }}"))
+        self._emit(loops("i", shape, f"for (int m = 0; m < {m}; m++) {{ {body} }}"))
         return out
 
     # ---- nodes
@@ -304,7 +235,8 @@ class Lowering:
 
     def _formula(self, node: Node) -> Formula:
         code = ELEMENTWISE[node.op]
-        if node.op == "Cast" and node.attributes["to"] not in (1, 9) or node.attributes.get("approximate") == "tanh":
+        exact = node.attributes.get("approximate", "none") == "none"
+        if not exact or node.attributes.get("to", 1) not in (1, 9):  # float and bool: both are float32 here
             raise Unsupported(f"{node.op} {node.outputs[0]}: {node.attributes}")
         return self._apply(code, *node.inputs)
 
@@ -351,7 +283,7 @@ class Lowering:
         away = self._named(self._store(self._apply("({} - {})", x, mean)))
         square = self._apply("square({})", away)
         scale = Formula(
-            f"(1.0f / __builtin_sqrtf({{}} + {_literal(node.attributes['epsilon'])}))",
+            f"(1.0f / __builtin_sqrtf({{}} + {literal(node.attributes['epsilon'])}))",
             (self._reduce("ReduceMean", square, [-1], True),), (*square.shape[:-1], 1),
         )  # fmt: skip
         names = [away, self._named(self._store(scale)), *node.inputs[1:]]
@@ -368,7 +300,7 @@ class Lowering:
         bias = node.inputs[2] if len(node.inputs) > 2 else ""
         if weight.size < _LINEAR:
             table = np.ascontiguousarray(weight.T)
-            out = self._product(a, View("", self._constants.place(table), table.shape, _strides(table.shape)))
+            out = self._product(a, View("", self._constants.place(table), table.shape, strides_of(table.shape)))
             return self._apply("({} + {})", self._named(out), bias) if bias else out
         out = self._new((1, -(-len(weight) // PANEL) * PANEL))
         kind, offset = self._constants.pack(weight)
@@ -377,7 +309,7 @@ class Lowering:
         place = f"c + {self._constants.place(added)}"
         where = f"{a.buffer} + {a.start}, {out.buffer}, {weight.shape[1]}, {out.shape[1]}"
         self.statements.append(Statement(f"linear_{kind}(w + {offset}, {place}, rows, n, {where});", True))
-        return _cut(out, 1, 0, len(weight))
+        return cut(out, 1, 0, len(weight))
 
     def _op_Concat(self, node: Node) -> Value:
         values = [self._value(name) for name in node.inputs]
@@ -407,9 +339,9 @@ class Lowering:
     def _op_Gather(self, node: Node) -> Value:
         view, rows = self._view(node.inputs[0]), self._numbers(node, 1)
         axis = node.attributes.get("axis", 0) % len(view.shape)
-        index = self._graph.constants[node.inputs[1]].shape
-        shape, strides = (*view.shape[:axis], *index, *view.shape[axis + 1 :]), view.strides
-        if not index:
+        several = self._graph.constants[node.inputs[1]].shape
+        shape, strides = (*view.shape[:axis], *several, *view.shape[axis + 1 :]), view.strides
+        if not several:
             return View(
                 view.buffer, view.start + rows[0] * strides[axis], shape, (*strides[:axis], *strides[axis + 1 :])
             )
@@ -428,7 +360,7 @@ class Lowering:
         equal = [view.shape[axis] // len(node.outputs)] * len(node.outputs)
         done = 0
         for name, size in zip(node.outputs, self._numbers(node, 1, equal), strict=True):
-            self._values[name] = _cut(view, axis, done, size)
+            self._values[name] = cut(view, axis, done, size)
             done += size
 
     def _op_Slice(self, node: Node) -> Value:
@@ -439,7 +371,7 @@ class Lowering:
             if step != 1:
                 raise Unsupported(f"Slice {node.outputs[0]}: a step of {step}")
             first, last, _ = slice(start, end).indices(view.shape[axis])
-            view = _cut(view, axis % len(view.shape), first, last - first)
+            view = cut(view, axis % len(view.shape), first, last - first)
         return view
 
     def _op_Transpose(self, node: Node) -> Value:
@@ -466,62 +398,4 @@ class Lowering:
 
     def _reshaped(self, node: Node, shape: Shape) -> View:
         view = self._dense(node.inputs[0])
-        return View(view.buffer, view.start, shape, _strides(shape))
-
-
-def slot(name: str) -> str:
-    """What C calls the place of an input or output."""
-    return f"{name}_at"
-
-
-def _cut(view: View, axis: int, first: int, size: int) -> View:
-    shape = (*view.shape[:axis], size, *view.shape[axis + 1 :])
-    return View(view.buffer, view.start + first * view.strides[axis], shape, view.strides)
-
-
-def _views(value: Value) -> list[View]:
-    return [value] if isinstance(value, View) else value.views()
-
-
-def _write(value: Value, elements: list[str]) -> str:
-    return elements.pop(0) if isinstance(value, View) else value.write(elements)
-
-
-def _strides(shape: Shape) -> Shape:
-    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
-
-
-def _literal(number: float) -> str:
-    return f"{float(np.float32(number))!r}f" if number >= 0 else f"({float(np.float32(number))!r}f)"
-
-
-def _merged(shape: Shape, views: Sequence[View], of: Shape | None = None) -> tuple[Shape, list[list[int]]]:
-    """Fewest loops over ``shape``, and the strides of each view in them. ``of``: the shape that views broadcast to."""
-    strides = [view.broadcast(of or shape) for view in views]
-    sizes: list[int] = []
-    merged: list[list[int]] = [[] for _ in views]
-    for axis, n in enumerate(shape):
-        if n == 1:
-            continue
-        here = [s[axis] for s in strides]
-        if sizes and all(m[-1] == h * n for m, h in zip(merged, here, strict=True)):
-            sizes[-1] *= n
-            for m, h in zip(merged, here, strict=True):
-                m[-1] = h
-        else:
-            sizes.append(n)
-            for m, h in zip(merged, here, strict=True):
-                m.append(h)
-    return tuple(sizes), merged
-
-
-def _index(variable: str, strides: Sequence[int]) -> str:
-    return " + ".join(f"{variable}{d} * {s}" if s != 1 else f"{variable}{d}" for d, s in enumerate(strides) if s)
-
-
-def _loops(variable: str, shape: Shape, body: str, simd: bool = False) -> str:
-    for d in reversed(range(len(shape))):
-        v = f"{variable}{d}"
-        hint = _SIMD if simd and d == len(shape) - 1 and shape[d] >= LANES else ""
-        body = f"{hint}for (int {v} = 0; {v} < {shape[d]}; {v}++) {body}"
-    return body
+        return View(view.buffer, view.start, shape, strides_of(shape))

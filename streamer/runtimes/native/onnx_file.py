@@ -101,6 +101,7 @@ def _tensor(data: memoryview) -> tuple[str, Array]:
     for number, value in _fields(data):
         parts.setdefault(number, []).append(value)
     shape, kind = _numbers(parts.get(1, [])), parts[2][0]
+    array: Array
     if 9 in parts:
         array = np.frombuffer(parts[9][0], _DTYPES[kind])
     elif kind == 1:

@@ -15,8 +15,9 @@ from model import contract as contracts
 from model.contract import Contract
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.runtimes import F32
-from streamer.runtimes.native.lower import LANES, Constants, Lowering, Shape, Statement, Unsupported, slot
+from streamer.runtimes.native.lower import Lowering, Statement, Unsupported
 from streamer.runtimes.native.onnx_file import Graph, read_graph
+from streamer.runtimes.native.tensors import LANES, Constants, Shape, slot
 
 GRAPHS = ("step", "head", "skeleton")
 
@@ -137,7 +138,8 @@ def _enum(places: Mapping[str, int]) -> str:
 
 def _functions(name: str, statements: Iterable[Statement]) -> str:
     """The graph's function, and one for each run of statements between two products with packed weights."""
-    parts, calls = [], []
+    parts: list[str] = []
+    calls: list[str] = []
     for linear, run in groupby(statements, lambda statement: statement.linear):
         codes = [statement.code for statement in run]
         if linear:
