@@ -52,9 +52,11 @@ def eventful(count: int) -> list[Frame]:
     return [frames[i] for i in range(each) for frames in streams][:count]
 
 
-def largest_differences(folder: Path | None, count: int, reset_every: int) -> dict[str, float]:
-    """Largest difference of ONNX Runtime from torch over one eventful stream, at several times for each frame."""
-    one, other = (PoseFilter.load(folder, runtime=runtime) for runtime in ("onnx", "torch"))
+def largest_differences(
+    folder: Path | None, count: int, reset_every: int, runtime: str = "onnx", double: bool = False
+) -> dict[str, float]:
+    """Largest difference of a runtime from torch over one eventful stream, at several times for each frame."""
+    one, other = PoseFilter.load(folder, runtime=runtime), PoseFilter.load(folder, runtime="torch", double=double)
     worst = {"positions_mm": 0.0, "rotations": 0.0, "lengths_mm": 0.0, "covariance_mm": 0.0, "contact": 0.0}
     for i, frame in enumerate(eventful(count)):
         if i % reset_every == reset_every - 1 and frame.actor in one.actors:

@@ -46,13 +46,24 @@ def load_library(source: str) -> ctypes.CDLL:
         RuntimeUnavailable: there is no compiler, or it fails.
     """
     command = compiler()
-    words = (source, KERNELS.read_text(), " ".join(command), *FLAGS, platform.platform(), _processor())
+    words = (
+        source,
+        KERNELS.read_text(),
+        " ".join(command),
+        *FLAGS,
+        platform.system(),
+        platform.machine(),
+        _processor(),
+    )
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpstm-live"
     library = cache / f"native-{key}.{'dll' if os.name == 'nt' else 'so'}"
     if not library.exists():
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _compile(command, source, library)
+        try:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _compile(command, source, library)
+        except OSError as error:
+            raise RuntimeUnavailable(f"runtime 'native' cannot compile into {cache} ({error}); use onnx") from error
     return ctypes.CDLL(str(library))
 
 

@@ -24,10 +24,9 @@ GRAPHS = ("step", "head", "skeleton")
 
 @dataclass(frozen=True)
 class Program:
-    """C for ``GRAPHS``, each ``void NAME(const char *w, const float *c, float **rows, int n)``."""
+    """C of some graphs, each ``void NAME(const char *w, const float *c, float **rows, int n)``."""
 
     source: str
-    contract: Contract
     places: Mapping[str, int]  # of each input and output in a row, in floats
     shapes: Mapping[str, Shape]  # with a batch axis of 1
     row_floats: int
@@ -35,7 +34,7 @@ class Program:
     weights: npt.NDArray[np.uint8]
 
 
-def translate(folder: Path) -> Program:
+def translate(folder: Path) -> tuple[Program, Contract]:
     """The program of a model folder.
 
     Raises:
@@ -46,24 +45,29 @@ def translate(folder: Path) -> Program:
     if any(other != contract for other in others):
         raise ContractError(f"{folder}: the .onnx files come from different exports; export the model again")
     shapes: dict[str, Shape] = {name: (1, *shape) for name, shape in contract.input_shapes().items()}
-    constants = Constants()
     try:
-        lowered = {name: Lowering(name, graph, shapes, constants) for name, graph in graphs.items()}
+        return assemble(graphs, shapes | {"slot": (1,)}, {"step": _remember(contract)}), contract
     except (Unsupported, KeyError) as error:
         raise RuntimeUnavailable(f"{folder}: the native runtime cannot run this model ({error}); use onnx") from error
-    for one in lowered.values():
-        shapes |= one.outputs
-    lowered["step"].statements.append(Statement(_remember(contract)))
-    shapes["slot"] = (1,)
-    places, end = _stacked({name: prod(shape) for name, shape in shapes.items()})
-    parts = [f'#include "kernels.h"\n\n{_enum({slot(name): place for name, place in places.items()})}']
-    row = end
+
+
+def assemble(graphs: Mapping[str, Graph], inputs: Mapping[str, Shape], endings: Mapping[str, str]) -> Program:
+    """The program of graphs that share their inputs and outputs by name; ``endings``: C that ends a graph."""
+    constants, shapes = Constants(), dict(inputs)
+    lowered = {name: Lowering(name, graph, shapes, constants) for name, graph in graphs.items()}
     for name, one in lowered.items():
-        scratch, top = _scratch(one.statements, one.sizes, end)
-        row = max(row, top)
+        shapes |= one.outputs
+        one.statements += [Statement(endings[name])] if name in endings else []
+    places, row = _stacked({name: prod(shape) for name, shape in shapes.items()})
+    start = row
+    parts = [f'#include "kernels.h"\n\n{_enum({slot(name): place for name, place in places.items()})}']
+    for name, one in lowered.items():
+        scratch, end = _scratch(one.statements, one.sizes, start)
+        row = max(row, end)
         parts.append(f"{_enum(scratch)}\n{_functions(name, one.statements)}")
     weights = np.frombuffer(b"".join(constants.packed), np.uint8)
-    return Program("\n".join(parts), contract, places, shapes, row, np.concatenate(constants.floats), weights)
+    floats = np.concatenate([*constants.floats, np.zeros(LANES, np.float32)])
+    return Program("\n".join(parts), places, shapes, row, floats, weights)
 
 
 def _graph(path: Path) -> Graph:
@@ -133,7 +137,7 @@ def _scratch(statements: Sequence[Statement], sizes: Mapping[str, int], start: i
 
 
 def _enum(places: Mapping[str, int]) -> str:
-    return "enum { " + ", ".join(f"{name} = {place}" for name, place in places.items()) + " };\n"
+    return "enum { " + ", ".join(f"{name} = {place}" for name, place in places.items()) + " };\n" if places else ""
 
 
 def _functions(name: str, statements: Iterable[Statement]) -> str:
