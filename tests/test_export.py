@@ -294,3 +294,17 @@ def test_exporting_leaves_the_model_as_it_was(folder: Path) -> None:
     """weights.safetensors beside the graphs holds the bytes that were trained."""
     trained = folder.parent / "trained.safetensors"
     assert (folder / "weights.safetensors").read_bytes() == trained.read_bytes()
+
+
+def test_half_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: Path) -> None:
+    """Rounded once, in the file; the graphs hold what torch loads, and a second rounding changes nothing."""
+    half, again = tmp_path / "half", tmp_path / "again"
+    export_weights(folder / "weights.safetensors", half, half=True)
+    export_weights(half / "weights.safetensors", again, half=True)
+    assert (half / "weights.safetensors").read_bytes() == (again / "weights.safetensors").read_bytes()
+    graph = onnx.load(half / "step.onnx").graph
+    weights = {x.name: onnx.numpy_helper.to_array(x) for x in graph.initializer if x.name.endswith("qkv.weight")}
+    assert weights
+    assert not any((x.view(np.uint32) & 0xFFFF).any() for x in weights.values())
+    worst = largest_differences(half, 200, 150)
+    assert worst["positions_mm"] < 0.01
