@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=5000, metavar="N", help="pushes to time (default 5000)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of both models (default 1)")
     parser.add_argument("--offline-steps", type=int, default=60, metavar="N", help="windows to time; 0: leave it out")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
+    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto or torch")
     parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
     options = parser.parse_args(argv)
     if options.steps < 1 or options.threads < 1 or options.offline_steps < 0:

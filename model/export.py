@@ -22,7 +22,8 @@ from pathlib import Path
 
 import onnx
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model import calibration, front
@@ -175,15 +176,28 @@ def _export_one(graph: Graph, inputs: dict[str, Tensor], path: Path, contract: C
     onnx.save(proto, str(path))
 
 
-def export_weights(weights: Path, out: Path, name: str = "hpstm-live") -> Contract:
-    """Export a weights file; ``out`` gets weights.safetensors and the three graphs, all a runtime needs."""
+def export_weights(weights: Path, out: Path, name: str = "hpstm-live", half: bool = False) -> Contract:
+    """Export a weights file; ``out`` gets weights.safetensors and the three graphs, all a runtime needs.
+
+    ``half`` rounds the weights of the linear layers to bfloat16, for all runtimes alike: half the file, and half of
+    what the native runtime reads for each frame.
+    """
     from model.train import load_model
 
     out.mkdir(parents=True, exist_ok=True)
     target = out / "weights.safetensors"
-    if weights.resolve() != target.resolve():
+    if half:
+        _save_half(weights, target)
+    elif weights.resolve() != target.resolve():
         target.write_bytes(weights.read_bytes())
     return export(load_model(target), target, out, name)
+
+
+def _save_half(weights: Path, target: Path) -> None:
+    with safe_open(weights, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    rounded = {name: x.bfloat16() if name.endswith(".weight") and x.ndim == 2 else x for name, x in tensors.items()}
+    save_file(rounded, target, metadata)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR",
                         help="model folder to write (default: the bundled one)")  # fmt: skip
     parser.add_argument("--name", default="hpstm-live", help="what the contract calls the model")
+    parser.add_argument("--half", action="store_true", help="round the weights of the linear layers to bfloat16")
     options = parser.parse_args(argv)
     if not options.weights.is_file():
         parser.error(f"{options.weights}: no such file; hpstm train writes averaged.safetensors into its --out folder")
@@ -205,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RuntimeError, KeyError, TypeError, SafetensorError) as error:
         first = str(error).partition("\n")[0]
         parser.error(f"{options.weights}: not weights of the model in this version; train it again ({first})")
-    contract = export_weights(options.weights, options.out, options.name)
+    contract = export_weights(options.weights, options.out, options.name, options.half)
     graphs = ", ".join(f"{name}.onnx" for name in GRAPHS)
     print(f"{options.out}: {graphs} of {contract.name}, weights {contract.weights_sha256[:12]}")
     return 0

@@ -21,7 +21,7 @@ MODULES = {
     "evaluate": ("bench.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
     "export": ("model.export", "train", "write the ONNX model and its contract"),
 }
-BENCHES = ("latency", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
+BENCHES = ("latency", "runtimes", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench", "tensorrt_rtx": "tensorrt"}  # fmt: skip
 
@@ -95,7 +95,7 @@ def _add_serve(commands: Any) -> None:
     when.add_argument("--delay", type=float, default=0.0, metavar="S", help="fixed lag for a smoother pose (0..0.2)")
     when.add_argument("--predict", type=float, default=0.0, metavar="S", help="predict ahead (0..0.15)")
     parser.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="steady output clock, coasting over gaps")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default), torch, tensorrt")
+    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto, torch, tensorrt")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layout", action="append", default=[], metavar="TOML", help="an input layout of your own")
     parser.add_argument("--weights", metavar="FILE", help="another model than the bundled one")

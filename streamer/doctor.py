@@ -32,7 +32,7 @@ Finding = tuple[str, str, str]  # mark, what, said
 def run(out: Callable[[str], object] = print) -> int:
     """Print every finding; 0 when nothing failed."""
     failed = False
-    for check in (_python, _packages, _onnxruntime, _model, _ports, _gpu, _tensorrt, _torch):
+    for check in (_python, _packages, _onnxruntime, _native, _model, _ports, _gpu, _tensorrt, _torch):
         for mark, what, said in check():
             out(f"{mark:4}  {what:14}  {said}")
             failed |= mark == FAIL
@@ -60,6 +60,15 @@ def _onnxruntime() -> Iterator[Finding]:
         return
     mark = OK if "CPUExecutionProvider" in providers else FAIL
     yield mark, "onnx providers", ", ".join(p.removesuffix("ExecutionProvider") for p in providers)
+
+
+def _native() -> Iterator[Finding]:
+    from streamer.runtimes.native.build import compiler
+
+    try:
+        yield OK, "native", f"C compiler {' '.join(compiler())}: --runtime native compiles the model at its first start"
+    except HPSTMError as error:
+        yield ABSENT, "native", str(error)
 
 
 def _model() -> Iterator[Finding]:

@@ -51,7 +51,8 @@ class PoseFilter:
         """A filter on the bundled model, or on the model folder ``path``.
 
         Args:
-            runtime: "onnx" (CPU, default) or "torch" (the reference; needs the train extra).
+            runtime: "onnx" (CPU, default), "native" (compiled here; needs a C compiler), "auto" (native where it runs,
+                else onnx) or "torch" (the reference; needs the train extra).
             threads: threads of one step; one is best for one actor.
             delay_s: answer for this long ago, 0..0.2 s: smoother, because what came after is known.
             predict_s: answer for this far ahead, 0..0.15 s: hides the latency of what comes after.

@@ -52,9 +52,11 @@ def eventful(count: int) -> list[Frame]:
     return [frames[i] for i in range(each) for frames in streams][:count]
 
 
-def largest_differences(folder: Path | None, count: int, reset_every: int) -> dict[str, float]:
-    """Largest difference of ONNX Runtime from torch over one eventful stream, at several times for each frame."""
-    one, other = (PoseFilter.load(folder, runtime=runtime) for runtime in ("onnx", "torch"))
+def largest_differences(
+    folder: Path | None, count: int, reset_every: int, runtime: str = "onnx", double: bool = False
+) -> dict[str, float]:
+    """Largest difference of a runtime from torch over one eventful stream, at several times for each frame."""
+    one, other = PoseFilter.load(folder, runtime=runtime), PoseFilter.load(folder, runtime="torch", double=double)
     worst = {"positions_mm": 0.0, "rotations": 0.0, "lengths_mm": 0.0, "covariance_mm": 0.0, "contact": 0.0}
     for i, frame in enumerate(eventful(count)):
         if i % reset_every == reset_every - 1 and frame.actor in one.actors:
@@ -292,3 +294,17 @@ def test_exporting_leaves_the_model_as_it_was(folder: Path) -> None:
     """weights.safetensors beside the graphs holds the bytes that were trained."""
     trained = folder.parent / "trained.safetensors"
     assert (folder / "weights.safetensors").read_bytes() == trained.read_bytes()
+
+
+def test_half_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: Path) -> None:
+    """Rounded once, in the file; the graphs hold what torch loads, and a second rounding changes nothing."""
+    half, again = tmp_path / "half", tmp_path / "again"
+    export_weights(folder / "weights.safetensors", half, half=True)
+    export_weights(half / "weights.safetensors", again, half=True)
+    assert (half / "weights.safetensors").read_bytes() == (again / "weights.safetensors").read_bytes()
+    graph = onnx.load(half / "step.onnx").graph
+    weights = {x.name: onnx.numpy_helper.to_array(x) for x in graph.initializer if x.name.endswith("qkv.weight")}
+    assert weights
+    assert not any((x.view(np.uint32) & 0xFFFF).any() for x in weights.values())
+    worst = largest_differences(half, 200, 150)
+    assert worst["positions_mm"] < 0.01

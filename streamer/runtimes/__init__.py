@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from model.contract import WEIGHTS, Contract
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, RuntimeUnavailable
 
 F32 = npt.NDArray[np.float32]
-RUNTIMES = ("onnx", "torch")
+RUNTIMES = ("auto", "onnx", "native", "torch")
 
 
 class Lane(Protocol):
@@ -54,6 +54,8 @@ class Runtime(Protocol):
 def load_runtime(name: str, path: Path | None = None, threads: int = 1, **options: Any) -> Runtime:
     """The runtime called ``name`` on the model folder ``path`` (default: the bundled one).
 
+    "auto" is "native" where that runs and "onnx" elsewhere: the runtime's ``name`` says which.
+
     Raises:
         ConfigError: no such runtime, or a bad thread count. ContractError: another model. RuntimeUnavailable: a
         library is missing.
@@ -65,6 +67,17 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
         from streamer.runtimes.onnx_cpu import OnnxRuntime
 
         return OnnxRuntime(folder, threads)
+    if name == "auto":
+        try:
+            return load_runtime("native", folder)
+        except RuntimeUnavailable:
+            return load_runtime("onnx", folder, threads)
+    if name == "native":
+        from streamer.runtimes.native import NativeRuntime
+
+        if threads != 1:
+            raise ConfigError(f"runtime native runs on the calling thread: threads must be 1, not {threads}")
+        return NativeRuntime(folder)
     if name == "torch":
         from streamer.runtimes.torch_reference import TorchRuntime
 
