@@ -51,7 +51,8 @@ class PoseFilter:
         """A filter on the bundled model, or on the model folder ``path``.
 
         Args:
-            runtime: "onnx" (CPU, default) or "torch" (the reference; needs the train extra).
+            runtime: "onnx" (CPU, default), "tensorrt" (NVIDIA GPU; needs the tensorrt extra), "torch" (the reference;
+                needs the train extra) or "torch_cuda" (the same on a GPU).
             threads: threads of one step; one is best for one actor.
             delay_s: answer for this long ago, 0..0.2 s: smoother, because what came after is known.
             predict_s: answer for this far ahead, 0..0.15 s: hides the latency of what comes after.
@@ -60,6 +61,8 @@ class PoseFilter:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
+        if runtime in ("tensorrt", "torch_cuda"):  # where actors are rows of one block of memory
+            options = {"lanes": max_actors} | options
         return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors)
 
     @property

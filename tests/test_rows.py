@@ -5,7 +5,6 @@ What is not checked here is CUDA itself: memory, capture and replay (tests/test_
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,13 @@ import onnxruntime as ort
 import pytest
 
 from model.contract import Contract
-from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.runtimes import F32, load_runtime
-from streamer.runtimes.device_graph import FP16_TOLERANCE_MM, device_graph
-from streamer.runtimes.rows import ABSENT, GRAPHS, Ask, Packing, RowLane, Rows, row_counts
+from streamer.runtimes.device_graph import device_graph
+from streamer.runtimes.rows import FP16_TOLERANCE_MM, GRAPHS, Packing, Rows
 from tests.model_helpers import BUNDLED, NOT_BUNDLED, max_mm
-from tests.test_export import edited, eventful, folder
+from tests.test_export import eventful, folder
 
 __all__ = ["folder"]  # the tiny exported model
 
@@ -85,7 +83,9 @@ def largest_mm(one: PoseFilter, other: PoseFilter, frames: list[Frame], reset_ev
         for a, b in pairs:
             if isinstance(a, Pose) and isinstance(b, Pose):
                 assert (a.status, a.t_ns, a.skeleton_version) == (b.status, b.t_ns, b.skeleton_version)
-                worst = max(worst, max_mm(a.positions, b.positions), float(1e3 * np.abs(a.lengths_m - b.lengths_m).max()))
+                worst = max(
+                    worst, max_mm(a.positions, b.positions), float(1e3 * np.abs(a.lengths_m - b.lengths_m).max())
+                )
     return worst
 
 

@@ -12,7 +12,7 @@ from model.contract import WEIGHTS, Contract
 from streamer.errors import ConfigError
 
 F32 = npt.NDArray[np.float32]
-RUNTIMES = ("onnx", "torch")
+RUNTIMES = ("onnx", "tensorrt", "torch", "torch_cuda")
 
 
 class Lane(Protocol):
@@ -56,7 +56,7 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
 
     Raises:
         ConfigError: no such runtime, or a bad thread count. ContractError: another model. RuntimeUnavailable: a
-        library is missing.
+        library or a GPU is missing.
     """
     folder = path or WEIGHTS
     if threads < 1:
@@ -69,4 +69,12 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
         from streamer.runtimes.torch_reference import TorchRuntime
 
         return TorchRuntime(folder, threads, **options)
+    if name == "tensorrt":
+        from streamer.runtimes.tensorrt import TensorRTRuntime
+
+        return TensorRTRuntime(folder, **options)
+    if name == "torch_cuda":
+        from streamer.runtimes.torch_cuda import TorchCudaRuntime
+
+        return TorchCudaRuntime(folder, **options)
     raise ConfigError(f"runtime {name!r} does not exist; choose one of {', '.join(RUNTIMES)}")

@@ -11,6 +11,7 @@ types in the graph are those that run. Front, attention over the ring, head and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from streamer.errors import ContractError, RuntimeUnavailable
-from streamer.runtimes.rows import Fields, Packing
+from streamer.runtimes.rows import FORM, FP16_TOLERANCE_MM, Fields, Packing
 
 try:
     import onnx
@@ -27,11 +28,8 @@ try:
 except ImportError as error:
     raise RuntimeUnavailable(f"to build an engine: pip install 'hpstm-live[tensorrt]' ({error})") from error
 
-FORM = 1  # of these graphs: a change makes engines of the older form stale
 TRUNK = ("model.embed.", "model.blocks.")  # whose products are in half precision
-PRECISIONS = ("fp16", "fp32")
-FP16_TOLERANCE_MM = 0.5  # of positions against fp32; 0.07 measured on noisy streams (tests/test_rows.py)
-KEY = "hpstm_device"  # metadata entry: form and precision
+KEY = "hpstm_device"  # metadata entry: form, precision, and how far that may be from fp32
 Shape = tuple[int, ...]
 
 
@@ -53,7 +51,8 @@ def device_graph(path: Path, packing: Packing, precision: str) -> Any:
     for node in model.graph.node:  # the exporter's notes: stack traces, larger than the arithmetic
         del node.metadata_props[:]
     del model.graph.value_info[:]
-    helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {KEY: f"{FORM} {precision}"})
+    said = {"form": FORM, "trunk": precision, "tolerance_mm": FP16_TOLERANCE_MM if precision == "fp16" else 0.0}
+    helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {KEY: json.dumps(said)})
     onnx.checker.check_model(model)
     return model
 
@@ -109,7 +108,8 @@ class _Edit:
         names = {o.name for o in self._graph.output}
         told = packing.skeleton if "skeleton" in names else packing.pose
         moves = names - told.places.keys()
-        if not names >= told.places.keys() or not moves <= {"latent", "rows", *(f"out_{n}" for n in packing.state.places)}:
+        movable = {"latent", "rows", *(f"out_{name}" for name in packing.state.places)}
+        if not names >= told.places.keys() or not moves <= movable:
             raise ContractError(f"{self._path}: outputs {', '.join(sorted(names))} are not those of the contract")
         nodes = self._join({name: name for name in told.places}, told, "answer")
         outputs: dict[str, Shape] = {"answer": (told.width,)}

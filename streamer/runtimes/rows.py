@@ -1,8 +1,8 @@
 """Actors as rows of one call: what a GPU runtime shares with any other that answers for many actors at once.
 
-A row of ``request`` holds all that one actor asks, a row of ``pose`` all that it is told, so that a call moves one block
-each way. State and rings stay where the device keeps them. device_graph.py gives the graphs this form; the device itself
-(tensorrt.py; in the tests ONNX Runtime) is behind ``Device``.
+A row of ``request`` holds all that one actor asks, a row of ``pose`` all that it is told, so that a call moves one
+block each way. State and rings stay where the device keeps them. device_graph.py gives the graphs this form; the device
+itself (tensorrt.py; in the tests ONNX Runtime) is behind ``Device``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from model.contract import Contract
 from streamer.errors import RuntimeUnavailable
 from streamer.runtimes import F32
 
 Answer = tuple[F32, F32, F32, F32]
 GRAPHS = ("step", "head", "skeleton")
+FORM = 1  # of the device graphs: a change of it makes built engines stale
+PRECISIONS = ("fp16", "fp32")  # of the products of the trunk
+FP16_TOLERANCE_MM = 0.5  # of positions, against fp32; 0.07 measured on noisy streams (tests/test_rows.py)
 ABSENT = -1.0  # ``slot`` of a row that takes in no frame in this call: its state and ring stay as they are
 
 
@@ -67,7 +68,7 @@ class Packing(NamedTuple):
 
 
 def row_counts(lanes: int) -> list[int]:
-    """Row counts that a device prepares: 1, 4, 16, ... up to ``lanes``; a call takes the least that holds all actors."""
+    """Row counts that a device prepares: 1, 4, 16 ... ``lanes``; a call takes the least that holds all actors."""
     counts = [1]
     while counts[-1] < lanes:
         counts.append(min(4 * counts[-1], lanes))
@@ -112,9 +113,8 @@ class Rows:
     def open(self) -> RowLane:
         """Raises RuntimeUnavailable when every row is taken."""
         if not self._free:
-            raise RuntimeUnavailable(
-                f"all {self._counts[-1]} lanes of this runtime are taken; load it with more: lanes={4 * self._counts[-1]}"
-            )
+            most = self._counts[-1]
+            raise RuntimeUnavailable(f"all {most} lanes of this runtime are taken; load it with lanes={4 * most}")
         row = heapq.heappop(self._free)
         self._open.add(row)
         self._fit()
