@@ -69,6 +69,7 @@ def _export_for(words: list[str]) -> int:
     """``hpstm export [WEIGHTS] --runtime tensorrt``: the ONNX files, if weights are given, then engines of them."""
     from model.contract import WEIGHTS
     from streamer.runtimes import engines, load_runtime
+    from streamer.runtimes.rows import PRECISIONS
 
     parser = argparse.ArgumentParser(prog="hpstm export", description="Build the engines of a model ahead of time.")
     parser.add_argument("--runtime", required=True, choices=("tensorrt",))
@@ -76,7 +77,7 @@ def _export_for(words: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR", help="model folder (default: the bundled)")
     parser.add_argument("--name", default="hpstm-live", help="what the contract calls the model")
     parser.add_argument("--lanes", type=int, default=64, help="most actors at a time: --max-actors of serve")
-    parser.add_argument("--precision", default="fp16", choices=engines.PRECISIONS, help="of the trunk's products")
+    parser.add_argument("--precision", default="fp16", choices=PRECISIONS, help="of the trunk's products")
     parser.add_argument("--library", choices=engines.LIBRARIES, help="default: the first that is installed")
     options = parser.parse_args(words)
     trt, gpu = engines.library_and_gpu(options.library)  # before minutes of export
