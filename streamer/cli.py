@@ -24,7 +24,7 @@ MODULES = {
         "write the ONNX model and its contract; --runtime tensorrt: also engines of it",
     ),
 }
-BENCHES = ("latency", "accuracy", "tune")
+BENCHES = ("latency", "accuracy", "tune", "gpu")
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench"}  # fmt: skip
 

@@ -15,9 +15,8 @@ from typing import NamedTuple, Protocol
 
 from model.contract import Contract
 from streamer.errors import RuntimeUnavailable
-from streamer.runtimes import F32
+from streamer.runtimes import F32, Answer, Ask
 
-Answer = tuple[F32, F32, F32, F32]
 GRAPHS = ("step", "head", "skeleton")
 FORM = 1  # of the device graphs: a change of it makes built engines stale
 PRECISIONS = ("fp16", "fp32")  # of the products of the trunk
@@ -91,15 +90,6 @@ class Device(Protocol):
         ...
 
 
-class Ask(NamedTuple):
-    """What one lane wants of a call: see ``Lane.pose``."""
-
-    lane: RowLane
-    tau_s: float
-    offsets_m: F32
-    previous: F32
-
-
 class Rows:
     """Hands out rows to lanes, the lowest first, and runs calls on as few rows as hold them all."""
 
@@ -133,21 +123,23 @@ class Rows:
         self._rows = next(count for count in self._counts if count >= need)
 
     def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Take in the frames of several lanes, each at most once, in one call."""
+        """Take in the frames of several lanes of this runtime, each at most once, in one call."""
+        lanes: list[RowLane] = []
         for ask in asks:
-            ask.lane.ask(ask, step=True)
-        self.device.run("step", self._rows)
-        for ask in asks:
-            ask.lane.written()
-        return [ask.lane.answer for ask in asks]
+            assert isinstance(ask.lane, RowLane)
+            ask.lane.ask(ask.tau_s, ask.offsets_m, ask.previous, step=True)
+            lanes.append(ask.lane)
+        self.run("step")
+        for lane in lanes:
+            lane.written()
+        if len(lanes) == 1:
+            return [lanes[0].answer]
+        # What one actor asks next is computed for all rows: the others' answers must not change under their hands.
+        return [(a.copy(), b.copy(), c.copy(), d.copy()) for a, b, c, d in (lane.answer for lane in lanes)]
 
-    def pose(self, ask: Ask) -> Answer:
-        ask.lane.ask(ask, step=False)
-        self.device.run("head", self._rows)
-        return ask.lane.answer
-
-    def skeleton(self) -> None:
-        self.device.run("skeleton", self._rows)
+    def run(self, graph: str) -> None:
+        """One call on the rows that are open."""
+        self.device.run(graph, self._rows)
 
 
 class RowLane:
@@ -168,10 +160,12 @@ class RowLane:
         return self._rows.step_many([Ask(self, tau_s, offsets_m, previous)])[0]
 
     def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        return self._rows.pose(Ask(self, tau_s, offsets_m, previous))
+        self.ask(tau_s, offsets_m, previous, step=False)
+        self._rows.run("head")
+        return self.answer
 
     def skeleton(self) -> F32:
-        self._rows.skeleton()
+        self._rows.run("skeleton")
         return self._skeleton
 
     def reset(self) -> None:
@@ -180,9 +174,10 @@ class RowLane:
             array[...] = {"blocked": self._empty, "slot": ABSENT}.get(name, 0.0)
         self._rows.device.clear(self._row)
 
-    def ask(self, ask: Ask, step: bool) -> None:
+    def ask(self, tau_s: float, offsets_m: F32, previous: F32, step: bool) -> None:
+        """Write what the next call is to answer, and whether it takes in the frame."""
         asked = self._asked
-        asked["tau_s"][...], asked["offsets_m"][:], asked["previous"][:] = ask.tau_s, ask.offsets_m, ask.previous
+        asked["tau_s"][...], asked["offsets_m"][:], asked["previous"][:] = tau_s, offsets_m, previous
         asked["slot"][...] = self._frames % self._window if step else ABSENT
 
     def written(self) -> None:
