@@ -140,7 +140,10 @@ def _tensorrt() -> Iterator[Finding]:
         contract = load_runtime("onnx").contract
         engines = EngineSet(WEIGHTS, contract, lanes=64, precision="fp16", trt=trt, gpu=gpu)
         states = sorted({engines.state(graph) for graph in GRAPHS})
-        yield OK, "engines", f"for {gpu.name}: {', '.join(states)}; in {engines.cache}"
+        if states != ["ready"]:
+            yield OK, "engines", f"for {gpu.name}: {', '.join(states)}; the next start of the runtime builds them"
+            return
+        yield OK, "engines", f"for {gpu.name}: ready, in {engines.cache}"
         push_ms = _push_ms(PoseFilter.load(runtime="tensorrt"))
     except (HPSTMError, OSError, ValueError) as error:
         yield ABSENT, "TensorRT", str(error)

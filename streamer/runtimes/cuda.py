@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,14 +73,14 @@ class Stream:
         checked(cuda.cudaSetDeviceFlags(cuda.cudaDeviceScheduleSpin))
         checked(cuda.cudaSetDevice(0))
         self.handle = checked(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
-        self._frees: list[Callable[[], Any]] = []
+        self._frees: list[Callable[[], Any]] = [partial(cuda.cudaStreamDestroy, self.handle)]  # called from the last on
         weakref.finalize(self, _free_all, cuda, self._frees)
 
     def device_bytes(self, count: int) -> int:
         """Address of new, zeroed device memory; CUDA aligns it to 256 bytes, as TensorRT wants it."""
         cuda = self._cuda
         address = int(checked(cuda.cudaMalloc(max(count, 1))))
-        self._frees.append(lambda: cuda.cudaFree(address))
+        self._frees.append(partial(cuda.cudaFree, address))
         self.zero(address, count)
         return address
 
@@ -87,7 +88,7 @@ class Stream:
         """A zeroed float32 array in page-locked host memory, and its address."""
         cuda, count = self._cuda, shape[0] * shape[1]
         address = int(checked(cuda.cudaHostAlloc(4 * count, cuda.cudaHostAllocDefault)))
-        self._frees.append(lambda: cuda.cudaFreeHost(address))
+        self._frees.append(partial(cuda.cudaFreeHost, address))
         array: F32 = np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)
         array[:] = 0.0
         return array, address
@@ -114,7 +115,7 @@ class Stream:
         graph = checked(ended)
         launchable = checked(cuda.cudaGraphInstantiate(graph, 0))
         checked(cuda.cudaGraphDestroy(graph))
-        self._frees.append(lambda: cuda.cudaGraphExecDestroy(launchable))
+        self._frees.append(partial(cuda.cudaGraphExecDestroy, launchable))
         return launchable
 
     def launch(self, graph: Any) -> None:

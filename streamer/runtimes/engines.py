@@ -117,7 +117,7 @@ class EngineSet:
         return known if self.gpu is None or _architecture(self.gpu) in known else []
 
     def state(self, graph: str) -> str:
-        """ "ready", "absent", or why the file is stale."""
+        """One of: ready, absent, or why the file is stale."""
         return self._read(graph)[1]
 
     def plan(self, graph: str) -> tuple[bytes, bool]:
@@ -159,10 +159,8 @@ class EngineSet:
         if not parser.parse(model):
             said = parser.get_error(0).desc() if parser.num_errors else "no reason given"
             raise RuntimeUnavailable(f"{self.of()} cannot take {graph}.onnx: {said}")
-        tensors = [
-            *map(network.get_input, range(network.num_inputs)),
-            *map(network.get_output, range(network.num_outputs)),
-        ]
+        tensors = [network.get_input(i) for i in range(network.num_inputs)]
+        tensors += [network.get_output(i) for i in range(network.num_outputs)]
         check_io(trt, graph, packing, {t.name: (tuple(t.shape), t.dtype) for t in tensors})
         plan = builder.build_serialized_network(network, self._config(builder, network))
         if plan is None:

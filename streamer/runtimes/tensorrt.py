@@ -138,6 +138,7 @@ class KernelCache:
     def __init__(self, trt: Any, engines: EngineSet, gpu: Gpu) -> None:
         self._trt = trt
         self._cache: Any = None  # made with the first context
+        self._kept = False  # the file holds it
         self._compiles = hasattr(trt, "DynamicShapesKernelSpecializationStrategy")
         known = f"{trt.__name__}-{trt.__version__}-sm{gpu.capability[0]}{gpu.capability[1]}"
         self._path = engines.cache / f"kernels-{known}-{engines.contract.weights_sha256[:12]}.cache"
@@ -163,13 +164,11 @@ class KernelCache:
         return context
 
     def _restore(self) -> None:
-        try:
-            self._cache.deserialize(self._path.read_bytes())
-        except FileNotFoundError:
-            return
+        if self._path.exists():  # TensorRT itself refuses one of another GPU or driver
+            self._kept = bool(self._cache.deserialize(self._path.read_bytes()))
 
     def save(self) -> None:
-        if self._cache is None or self._path.exists():
+        if self._cache is None or self._kept:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
