@@ -93,7 +93,7 @@ def largest_mm(one: PoseFilter, other: PoseFilter, frames: list[Frame], reset_ev
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_actors_in_rows_are_each_as_alone(precision: str) -> None:
-    """Three interleaved actors, gaps, resets, five ring wraps: the runtime of one lane an actor, within the tolerance."""
+    """Three interleaved actors, gaps, resets, five ring wraps: the runtime of one lane an actor, to its tolerance."""
     rows = OrtRows(WEIGHTS, 4, precision)
     worst = largest_mm(PoseFilter(rows), PoseFilter.load(), eventful(1_000), reset_every=211)
     print(f"\nin rows, trunk in {precision}: largest difference {worst:.6f} mm")

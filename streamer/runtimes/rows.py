@@ -20,7 +20,7 @@ from streamer.runtimes import F32, Answer, Ask
 GRAPHS = ("step", "head", "skeleton")
 FORM = 1  # of the device graphs: a change of it makes built engines stale
 PRECISIONS = ("fp16", "fp32")  # of the products of the trunk
-FP16_TOLERANCE_MM = 0.5  # of positions, against fp32; 0.07 measured on noisy streams (tests/test_rows.py)
+FP16_TOLERANCE_MM = 0.5  # of positions, against fp32; 0.12 measured on noisy streams (tests/test_rows.py)
 ABSENT = -1.0  # ``slot`` of a row that takes in no frame in this call: its state and ring stay as they are
 
 
