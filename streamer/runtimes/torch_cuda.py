@@ -1,7 +1,7 @@
 """Torch on a GPU, one CUDA graph replayed a call: the plain GPU reference that TensorRT is measured against.
 
 The same rows as tensorrt.py, the same weights as torch_reference.py in float32. Needs the `train` extra with a CUDA
-build of torch. Checked without a GPU, with ``device="cpu"``: everything but the move to the GPU and the capture.
+build of torch. Checked without a GPU, with ``device="cpu"``: everything but the move of the program and the capture.
 """
 
 from __future__ import annotations
@@ -135,7 +135,10 @@ def _cut(packed: Tensor, fields: Fields) -> dict[str, Tensor]:
 
 
 def _program(graph: Graph, inputs: dict[str, Tensor], device: torch.device) -> Any:
-    """The graph with every constant on ``device``: the model's own code makes some of them on the CPU."""
+    """The graph with every constant on ``device``: the model's own code makes some of them on the CPU, where it may
+    run as it is; for elsewhere it is traced, and they are moved with it."""
+    if device.type == "cpu":
+        return graph
     from torch.export.passes import move_to_device_pass
 
     arguments = tuple(inputs[name] for name in graph.inputs)
