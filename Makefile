@@ -7,6 +7,8 @@
 PYTHON ?= python3
 # Pinned, and installed before the rest: a range would draw the newest build with its several GB of GPU packages.
 TORCH ?= torch==2.13.0
+# 230 MB, six seconds: builds real engines without a GPU. Where there is none of it, its tests are visible skips.
+TENSORRT ?= tensorrt-rtx==1.6.1.120
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -50,6 +52,7 @@ $(MADE)/test: pyproject.toml | $(BIN)/python
 	@echo "installing $(TORCH) and the training and development extras into $(VENV) (once) ..."
 	@$(PIP) install '$(TORCH)'
 	@$(PIP) install --editable '.[train,bench,dev]'
+	@$(PIP) install '$(TENSORRT)' || echo "no $(TENSORRT) for this machine: the tests that build engines are skipped"
 	@mkdir -p $(MADE) && touch $@ $(MADE)/demo
 
 clean:

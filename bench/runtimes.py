@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench.report import console, frozen_gc, machine, machine_line, one_core, write_json
 from streamer.errors import HPSTMError
-from streamer.runtimes import Lane, load_runtime
+from streamer.runtimes import Ask, Lane, load_runtime
 from streamer.runtimes.native import NativeLane, NativeRuntime
 
 STEPS, WARMUP, TOGETHER = 2000, 300, 16
@@ -67,10 +67,10 @@ def _native(runtime: NativeRuntime, like: Lane, wish: tuple[Any, ...], steps: in
     crowd: list[NativeLane] = [runtime.open() for _ in range(TOGETHER)]
     for lane in crowd:
         lane.frame[:], lane.time[:] = like.frame, like.time
-        lane.ask(*wish)
+    asks = [Ask(lane, *wish) for lane in crowd]
     bytes_read = runtime.read_weights()
     return {
-        "together": timed(lambda: runtime.step_many(crowd), max(1, steps // TOGETHER), TOGETHER),
+        "together": timed(lambda: runtime.step_many(asks), max(1, steps // TOGETHER), TOGETHER),
         "limit": timed(runtime.read_weights, steps), "weight_bytes": bytes_read,
     }  # fmt: skip
 

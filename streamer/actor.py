@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from model.contract import Contract
 from streamer.clock import SECOND_NS
 from streamer.errors import FrameError
 from streamer.frames import Frame, Pose, Status
-from streamer.runtimes import F32, Runtime
+from streamer.runtimes import F32, Answer, Ask, Runtime
 
 F64 = npt.NDArray[np.float64]
 
@@ -71,6 +72,15 @@ class Calibrator:
         return True
 
 
+class Taken(NamedTuple):
+    """A frame that an actor has accepted, before the network has seen it."""
+
+    actor: Actor
+    ask: Ask
+    dt_ns: int  # since the frame before
+    wanted_ns: int  # what time the pose is for
+
+
 class Actor:
     """Frames of one actor in time order -> poses. Times are relative to its first frame, so no clock is too old."""
 
@@ -101,8 +111,8 @@ class Actor:
             return 2 * SECOND_NS
         return self._contract.window * max(sorted(self._intervals)[len(self._intervals) // 2], SECOND_NS // 240)
 
-    def push(self, frame: Frame, xyz: F32, confidence: F32, measured: F32, derived: F32, shift_ns: int) -> Pose:
-        """The pose for frame.t_ns + shift_ns after taking in one frame.
+    def take(self, frame: Frame, xyz: F32, confidence: F32, measured: F32, derived: F32, shift_ns: int) -> Taken:
+        """Accept a frame and write it to the lane; the pose for frame.t_ns + shift_ns is ``told`` after the step.
 
         Args:
             xyz: (24, 3) canonical joints in the world [m], zero where absent.
@@ -126,12 +136,15 @@ class Actor:
         self.last_ns, self.newest = frame.t_ns, frame
         if present.any():
             self._seen_ns = frame.t_ns
-        tau = shift_ns / SECOND_NS
-        calibrator = self.calibrator
-        answer = self._lane.step(tau, calibrator.offsets_m, self._previous)
-        if not calibrator.done and calibrator.update(self._lane.skeleton(), dt_ns / SECOND_NS):
+        ask = Ask(self._lane, shift_ns / SECOND_NS, self.calibrator.offsets_m, self._previous)
+        return Taken(self, ask, dt_ns, frame.t_ns + shift_ns)
+
+    def told(self, taken: Taken, answer: Answer) -> Pose:
+        """The pose of what the step answered, on the skeleton as it is after this frame."""
+        tau, calibrator = taken.ask.tau_s, self.calibrator
+        if not calibrator.done and calibrator.update(self._lane.skeleton(), taken.dt_ns / SECOND_NS):
             answer = self._lane.pose(tau, calibrator.offsets_m, self._previous)
-        return self._pose(answer, tau, frame.t_ns + shift_ns)
+        return self._pose(answer, tau, taken.wanted_ns)
 
     def pose_at(self, t_ns: int) -> Pose:
         """The pose for t_ns, or for the end of the head's reach where that is nearer.
@@ -163,7 +176,7 @@ class Actor:
         time[1:half] = np.cos(angle)
         time[half:] = np.sin(angle)
 
-    def _pose(self, answer: tuple[F32, F32, F32, F32], tau_s: float, wanted_ns: int) -> Pose:
+    def _pose(self, answer: Answer, tau_s: float, wanted_ns: int) -> Pose:
         positions, rotations, covariance, contact = answer
         assert self.newest is not None
         frame, calibrator = self.newest, self.calibrator

@@ -19,17 +19,23 @@ MODULES = {
     "train": ("model.train", "train", "train the causal model"),
     "train-windowed": ("model.train_windowed", "train", "train a windowed peer that the bench compares with"),
     "evaluate": ("bench.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
-    "export": ("model.export", "train", "write the ONNX model and its contract"),
+    "export": (
+        "model.export",
+        "train",
+        "write the ONNX model and its contract; --runtime tensorrt: also engines of it",
+    ),
 }
-BENCHES = ("latency", "runtimes", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
+BENCHES = ("latency", "runtimes", "gpu", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
-            "scipy": "train", "matplotlib": "bench", "psutil": "bench", "tensorrt_rtx": "tensorrt"}  # fmt: skip
+            "scipy": "train", "matplotlib": "bench", "psutil": "bench"}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Expected errors are one line on stderr and exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words[:1] == ["export"] and any(word.startswith("--runtime") for word in words):
+            return _export_for(words[1:])
         if words and words[0] in MODULES:
             return _run_module(MODULES[words[0]][0], words[1:])
         if words[:1] == ["bench"] and len(words) > 1 and words[1] in BENCHES:
@@ -58,6 +64,34 @@ def _run_module(module: str, words: list[str]) -> int:
         return int(import_module(module).main(words))
     except SystemExit as end:  # argparse's help and errors
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _export_for(words: list[str]) -> int:
+    """``hpstm export [WEIGHTS] --runtime tensorrt``: the ONNX files, if weights are given, then engines of them."""
+    from model.contract import WEIGHTS
+    from streamer.runtimes import engines, load_runtime
+    from streamer.runtimes.rows import PRECISIONS
+
+    parser = argparse.ArgumentParser(prog="hpstm export", description="Build the engines of a model ahead of time.")
+    parser.add_argument("--runtime", required=True, choices=("tensorrt",))
+    parser.add_argument("weights", nargs="?", help="weights to export first (default: build of what --out holds)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR", help="model folder (default: the bundled)")
+    parser.add_argument("--name", default="hpstm-live", help="what the contract calls the model")
+    parser.add_argument("--lanes", type=int, default=64, help="most actors at a time: --max-actors of serve")
+    parser.add_argument("--precision", default="fp16", choices=PRECISIONS, help="of the trunk's products")
+    parser.add_argument("--library", choices=engines.LIBRARIES, help="default: the first that is installed")
+    options = parser.parse_args(words)
+    trt, gpu = engines.library_and_gpu(options.library)  # before minutes of export
+    if options.weights:
+        code = _run_module("model.export", [options.weights, "--out", str(options.out), "--name", options.name])
+        if code:
+            return code
+    contract = load_runtime("onnx", options.out).contract
+    wanted = engines.EngineSet(options.out, contract, options.lanes, options.precision, trt, gpu)
+    print(f"{wanted.of()}, for {gpu.name if gpu else 'any GPU of ' + ', '.join(wanted.targets()) + ' (none is here)'}")
+    for line in engines.build_ahead(wanted):
+        print(line)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +129,7 @@ def _add_serve(commands: Any) -> None:
     when.add_argument("--delay", type=float, default=0.0, metavar="S", help="fixed lag for a smoother pose (0..0.2)")
     when.add_argument("--predict", type=float, default=0.0, metavar="S", help="predict ahead (0..0.15)")
     parser.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="steady output clock, coasting over gaps")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto, torch, tensorrt")
+    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto, tensorrt, torch, torch_cuda")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layout", action="append", default=[], metavar="TOML", help="an input layout of your own")
     parser.add_argument("--weights", metavar="FILE", help="another model than the bundled one")

@@ -7,7 +7,7 @@ The server is this plus sockets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from model.layouts import Layout, LayoutError, get_layout
-from streamer.actor import BODY_M, FARTHEST_M, Actor
+from streamer.actor import BODY_M, FARTHEST_M, Actor, Taken
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Array, Frame, Pose
-from streamer.runtimes import F32, Runtime, load_runtime
+from streamer.runtimes import F32, Runtime, load_runtime, step_many
 
 
 class PoseFilter:
@@ -52,7 +52,8 @@ class PoseFilter:
 
         Args:
             runtime: "onnx" (CPU, default), "native" (compiled here; needs a C compiler), "auto" (native where it runs,
-                else onnx) or "torch" (the reference; needs the train extra).
+                else onnx), "tensorrt" (NVIDIA GPU; needs the tensorrt extra), "torch" (the reference; needs the train
+                extra) or "torch_cuda" (the same on a GPU).
             threads: threads of one step; one is best for one actor.
             delay_s: answer for this long ago, 0..0.2 s: smoother, because what came after is known.
             predict_s: answer for this far ahead, 0..0.15 s: hides the latency of what comes after.
@@ -61,6 +62,8 @@ class PoseFilter:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
+        if runtime in ("tensorrt", "torch_cuda"):  # where actors are rows of one block of memory
+            options = {"lanes": max_actors} | options
         return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors)
 
     @property
@@ -74,22 +77,47 @@ class PoseFilter:
             FrameError: the frame is unusable; ``reason`` says why, it is counted in ``rejected`` and changes nothing.
         """
         try:
-            pose = self._take(frame)
+            taken = self._take(frame)
         except FrameError as error:
             self.rejected[error.reason] += 1
             raise
-        pose.inferred_ns = now_ns()
-        return pose
+        return self._infer([taken])[0]
 
     def push_many(self, frames: Iterable[Frame]) -> list[Pose | None]:
-        """One pose for each frame, in order; None for a rejected one, counted in ``rejected``."""
+        """One pose for each frame, in order; None for a rejected one, counted in ``rejected``.
+
+        Frames of different actors that follow each other go through the network together, where the runtime can.
+        """
         answers: list[Pose | None] = []
+        together: dict[str, tuple[int, Taken]] = {}  # actor -> place of its answer, frame
+
+        def infer() -> None:
+            poses = self._infer([taken for _, taken in together.values()])
+            for (place, _), pose in zip(together.values(), poses, strict=True):
+                answers[place] = pose
+            together.clear()
+
         for frame in frames:
+            if frame.actor in together:
+                infer()
+            answers.append(None)
             try:
-                answers.append(self.push(frame))
-            except FrameError:
-                answers.append(None)
+                together[frame.actor] = (len(answers) - 1, self._take(frame))
+            except FrameError as error:
+                self.rejected[error.reason] += 1
+        infer()
         return answers
+
+    def _infer(self, frames: Sequence[Taken]) -> list[Pose]:
+        """Poses of frames that their actors, all different, have taken."""
+        if not frames:
+            return []
+        poses = []
+        for taken, answer in zip(frames, step_many(self.runtime, [taken.ask for taken in frames]), strict=True):
+            pose = taken.actor.told(taken, answer)
+            pose.inferred_ns = now_ns()
+            poses.append(pose)
+        return poses
 
     def pose_at(self, t_ns: int, actor: str) -> Pose:
         """The pose of an actor for a time on its own clock, within 0.2 s before and 0.15 s after its newest frame.
@@ -130,7 +158,7 @@ class PoseFilter:
         if actor in self._profiles:
             self._actors[actor].calibrator.give(self._profiles[actor])
 
-    def _take(self, frame: Frame) -> Pose:
+    def _take(self, frame: Frame) -> Taken:
         layout = self._layout(frame.layout)
         positions, confidence = _checked(frame, layout)
         if type(frame.t_ns) is not int:  # numpy's integers overflow, and the wire does not know them
@@ -146,7 +174,7 @@ class PoseFilter:
             actor = self._new_actor(frame, visible)
         xyz = np.where(visible[:, None], xyz, 0.0).astype(np.float32)
         given, made = measured.astype(np.float32), derived.astype(np.float32)
-        return actor.push(frame, xyz, trust, given, made, self._shift_ns)
+        return actor.take(frame, xyz, trust, given, made, self._shift_ns)
 
     def _new_actor(self, frame: Frame, visible: np.ndarray[Any, Any]) -> Actor:
         if not visible.any():

@@ -22,7 +22,7 @@ from model.export import export_weights
 from model.skeleton import J
 from streamer.errors import ConfigError, ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
-from streamer.runtimes import load_runtime
+from streamer.runtimes import Ask, load_runtime
 from streamer.runtimes.native import GRAPHS, NativeRuntime, aligned
 from streamer.runtimes.native.build import compiler, load_library
 from streamer.runtimes.native.lower import Unsupported
@@ -242,10 +242,9 @@ def test_many_actors_in_one_call_are_each_alone(folder: Path) -> None:
             one.frame[0, :3] = rng.normal(0, 0.5, (3, J))
             one.frame[0, 3:5] = 1.0
             one.time[0, 0] = 1 / 60
-            one.ask(0.01 * n % 0.15, offsets, np.zeros((J, 4), np.float32))
             other.frame[:], other.time[:] = one.frame, one.time
             other.step(0.01 * n % 0.15, offsets, np.zeros((J, 4), np.float32))
-        runtime.step_many(together)
+        runtime.step_many([Ask(one, 0.01 * n % 0.15, offsets, np.zeros((J, 4), np.float32)) for one in together])
         for one, other in zip(together, alone, strict=True):
             for x, y in zip(one.answer, other.answer, strict=True):
                 np.testing.assert_array_equal(x, y)

@@ -21,7 +21,7 @@ PACKAGES = ("streamer", "model", "bench")
 
 # One arrow, bench -> streamer -> the torch-free half of model; never back.
 TORCH_FREE = {f"model.{name}" for name in ("skeleton", "contract", "kinematics", "layouts", "prepare", "synthetic")}
-TORCH_RUNTIME = ROOT / "streamer" / "runtimes" / "torch_reference.py"
+TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("torch_reference", "torch_cuda")}
 
 
 def modules(package: str) -> list[Path]:
@@ -65,7 +65,7 @@ def test_model_imports_neither_streamer_nor_bench(path: Path) -> None:
     assert not heads(imports_of(path)) & {"streamer", "bench", "zmq", "socket", "threading", "asyncio"}
 
 
-@pytest.mark.parametrize("path", [p for p in modules("streamer") if p != TORCH_RUNTIME], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in modules("streamer") if p not in TORCH_RUNTIMES], ids=lambda p: p.stem)
 def test_streamer_imports_only_the_torch_free_half_of_model(path: Path) -> None:
     # The command line is where the commands meet, so it alone may reach the rest, from inside a function.
     is_cli = path == ROOT / "streamer" / "cli.py"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from model.contract import WEIGHTS, Contract
 from streamer.errors import ConfigError, RuntimeUnavailable
 
 F32 = npt.NDArray[np.float32]
-RUNTIMES = ("auto", "onnx", "native", "torch")
+Answer = tuple[F32, F32, F32, F32]  # positions, rotations, covariance, contact: see Lane.pose
+RUNTIMES = ("auto", "onnx", "native", "tensorrt", "torch", "torch_cuda")
 
 
 class Lane(Protocol):
@@ -25,7 +27,7 @@ class Lane(Protocol):
     frame: F32
     time: F32
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
+    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
         """Take in the frame and answer as ``pose`` does."""
         ...
 
@@ -33,7 +35,7 @@ class Lane(Protocol):
         """What the last frame shows of the actor's skeleton: (24, 4) bone in the rest pose [m], and its weight."""
         ...
 
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
+    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
         """Positions (24, 3), rotations (24, 4), covariance (24, 3, 3) and contact (2,) for the last frame + tau.
 
         On the skeleton offsets_m (24, 3), quaternion signs as in previous (24, 4). They stand until the next call.
@@ -44,11 +46,31 @@ class Lane(Protocol):
         """As new."""
 
 
+class Ask(NamedTuple):
+    """What a lane, whose frame is written, wants of a step: see ``Lane.pose``."""
+
+    lane: Lane
+    tau_s: float
+    offsets_m: F32
+    previous: F32
+
+
 class Runtime(Protocol):
+    """One that answers many lanes in one call also has ``step_many``, as the function of that name here."""
+
     name: str
     contract: Contract
 
     def open(self) -> Lane: ...
+
+
+def step_many(runtime: Runtime, asks: Sequence[Ask]) -> list[Answer]:
+    """Take in the frames of several lanes, each at most once: in one call where the runtime can."""
+    together = getattr(runtime, "step_many", None)
+    if together is not None:
+        answers: list[Answer] = together(asks)
+        return answers
+    return [ask.lane.step(ask.tau_s, ask.offsets_m, ask.previous) for ask in asks]
 
 
 def load_runtime(name: str, path: Path | None = None, threads: int = 1, **options: Any) -> Runtime:
@@ -58,7 +80,7 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
 
     Raises:
         ConfigError: no such runtime, or a bad thread count. ContractError: another model. RuntimeUnavailable: a
-        library is missing.
+        library or a GPU is missing.
     """
     folder = path or WEIGHTS
     if threads < 1:
@@ -82,4 +104,12 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
         from streamer.runtimes.torch_reference import TorchRuntime
 
         return TorchRuntime(folder, threads, **options)
+    if name == "tensorrt":
+        from streamer.runtimes.tensorrt import TensorRTRuntime
+
+        return TensorRTRuntime(folder, **options)
+    if name == "torch_cuda":
+        from streamer.runtimes.torch_cuda import TorchCudaRuntime
+
+        return TorchCudaRuntime(folder, **options)
     raise ConfigError(f"runtime {name!r} does not exist; choose one of {', '.join(RUNTIMES)}")

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from streamer.runtimes import F32
+from streamer.runtimes import F32, Answer, Ask
 from streamer.runtimes.native.build import load_library
 from streamer.runtimes.native.program import GRAPHS, translate
 
@@ -49,11 +49,16 @@ class NativeRuntime:
         self._read(self._data[0], count)
         return count
 
-    def step_many(self, lanes: Sequence[NativeLane]) -> None:
-        """A step of many actors in one call; ``ask`` each lane first, ``answer`` it after. Four share a weight read."""
-        for lane in lanes:
+    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        """A step of many actors in one call: four share a reading of the weights."""
+        lanes: list[NativeLane] = []
+        for lane, tau_s, offsets_m, previous in asks:
+            assert isinstance(lane, NativeLane)
+            lane.ask(tau_s, offsets_m, previous)
             lane.turn()
+            lanes.append(lane)
         self.call("step", (ctypes.c_void_p * len(lanes))(*(lane.address for lane in lanes)))
+        return [lane.answer for lane in lanes]
 
 
 class NativeLane:
@@ -88,7 +93,7 @@ class NativeLane:
         self._at["slot"][0] = self._frames % self._contract.window
         self._frames += 1
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
+    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
         self.ask(tau_s, offsets_m, previous)
         self.turn()
         return self._run("step")
@@ -98,11 +103,11 @@ class NativeLane:
         out: F32 = self._at["skeleton"][0]
         return out
 
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
+    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
         self.ask(tau_s, offsets_m, previous)
         return self._run("head")
 
-    def _run(self, graph: str) -> tuple[F32, F32, F32, F32]:
+    def _run(self, graph: str) -> Answer:
         self._runtime.call(graph, self._rows)
         return self.answer
 
