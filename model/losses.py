@@ -105,9 +105,7 @@ def losses(
         "world": (_norm(error) * share).mean(),
         "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
         "acceleration": (_norm(second) * (rate[:, 2:] * calm)).mean(),
-        "lag": sum(
-            _common_lag_s(moved, at, dt_s, tau_s) for moved, at in ((relative + true, true), (said, target.positions))
-        ),
+        "lag": _common_lag_s(relative + true, true, dt_s, tau_s) + _common_lag_s(said, target.positions, dt_s, tau_s),
         "rotation": torch.sqrt(turn + 1e-6).mean(),
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3
