@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.9, "lag": 5.0, "rotation": 0.05, "own": 0.3,
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.8, "lag": 0.6, "rotation": 0.05, "own": 0.3,
     "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
 }  # fmt: skip
 
@@ -36,27 +36,13 @@ def whiten(error_m: Tensor, pose: Pose) -> Tensor:
     return torch.linalg.solve_triangular(pose.cholesky, turned, upper=False)[..., 0]
 
 
-def sequence_lag_s(moved_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
-    """(B,) how late each sequence moves [s], by the share of the true acceleration that its velocity lacks.
-
-    A motion late by L has the velocity v(t - L) = v - L a: so this is the shift at which the cross-correlation of the
-    velocities is highest, to first order. Errors that shrink a motion do not count.
-
-    Args:
-        moved_m, true_m: (B, T, J, 3) joints [m].
-        dt_s: (B, T) step to each frame [s].
-    """
-    step_s = dt_s.clamp(min=4e-3)[..., None, None]
-    true = (true_m[:, 1:] - true_m[:, :-1]) / step_s[:, 1:]
-    error = (moved_m[:, 1:] - moved_m[:, :-1]) / step_s[:, 1:] - true
-    acceleration = 2 * (true[:, 1:] - true[:, :-1]) / (step_s[:, 2:] + step_s[:, 1:-1])
-    lacking = (0.5 * (error[:, 1:] + error[:, :-1]) * acceleration).mean((1, 2, 3))
-    return -lacking / (acceleration.square().mean((1, 2, 3)) + 1.0)
-
-
-def _common_lag_s(moved_m: Tensor, true_m: Tensor, dt_s: Tensor, tau_s: Tensor) -> Tensor:
-    """The lag that sequences share, where there is no prediction: what is guessed ahead falls short, and should."""
-    return (sequence_lag_s(moved_m, true_m, dt_s) * (tau_s <= 0)).mean().abs()
+def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
+    """(B,) how late each sequence is [s]: the share of the true velocity that its error takes back."""
+    relative = true_m - true_m[:, :, :1]
+    step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
+    velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
+    along = (error_m[:, 1:-1] * velocity).mean((1, 2, 3))
+    return -along / (velocity.square().mean((1, 2, 3)) + 0.1**2)
 
 
 def losses(
@@ -81,10 +67,8 @@ def losses(
         raw_m: (B, T, J, 3) the input [m].
     """
     shape = dt_s.shape
-    said = pose.positions.unflatten(0, shape)
-    error = said - target.positions
+    error = pose.positions.unflatten(0, shape) - target.positions
     relative = error - error[:, :, :1]
-    true = target.positions - target.positions[:, :, :1]
     raw = raw_m - target.positions
     size_m = _norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015  # (B,)
     share = (1 / size_m / (1 / size_m).mean())[:, None, None]
@@ -105,9 +89,8 @@ def losses(
         "world": (_norm(error) * share).mean(),
         "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
         "acceleration": (_norm(second) * (rate[:, 2:] * calm)).mean(),
-        "lag": sum(
-            _common_lag_s(moved, at, dt_s, tau_s) for moved, at in ((relative + true, true), (said, target.positions))
-        ),
+        # The common lag, where there is no prediction: what is guessed ahead falls short, and should.
+        "lag": (sequence_lag_s(relative, target.positions, dt_s) * (tau_s <= 0)).mean().abs(),
         "rotation": torch.sqrt(turn + 1e-6).mean(),
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3

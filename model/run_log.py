@@ -34,12 +34,17 @@ def markdown(folders: Sequence[Path]) -> str:
         lines.append(f"## {folder.name}\n")
         for entry in entries:
             if "step" not in entry:
-                lines += [f"- {name}: `{json.dumps(value)}`" for name, value in entry.items()]
-        cases = [case for case in CASES if checks and f"{case}_out_mm" in checks[0]]
+                lines += [
+                    str(value) if name == "note" else f"- {name}: `{json.dumps(value)}`"
+                    for name, value in entry.items()
+                ]
+        if not checks:
+            lines.append("")
+            continue
+        cases = [case for case in CASES if f"{case}_out_mm" in checks[0]]
         lines += ["", "| step | minutes | " + " | ".join(cases) + " | lag ms | in 1 sigma |"]
         lines.append("|---:" * (len(cases) + 4) + "|")
-        if checks:
-            lines.append("| input | | " + " | ".join(_cell(checks[0], case, "raw") for case in cases) + " | | |")
+        lines.append("| input | | " + " | ".join(_cell(checks[0], case, "raw") for case in cases) + " | | |")
         for row in checks:
             cells = " | ".join(_cell(row, case, "out") for case in cases)
             lag, inside = row[f"{cases[0]}_lag_ms"], row[f"{cases[0]}_in_1_sigma"]

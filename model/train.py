@@ -211,7 +211,8 @@ def validate(model: CausalFilter, batches: dict[str, Batch]) -> dict[str, float]
             second = (error[:, 2:] - 2 * error[:, 1:-1] + error[:, :-2]).norm(dim=-1).mean(-1)
             row[f"{name}_{kind}_mm"] = float(1e3 * (relative * late).sum() / late.sum())
             row[f"{name}_{kind}_accel"] = float(1e3 * (second * late[:, 2:]).sum() / late[:, 2:].sum())
-        row[f"{name}_lag_ms"] = float(1e3 * sequence_lag_s(out, truth, batch.dt_s).mean())
+        error = out - truth
+        row[f"{name}_lag_ms"] = float(1e3 * sequence_lag_s(error - error[:, :, :1], truth, batch.dt_s).mean())
         spread = covariance(pose).diagonal(dim1=-2, dim2=-1).sqrt().unflatten(0, batch.dt_s.shape)
         row[f"{name}_in_1_sigma"] = float(((out - truth).abs() < spread)[batch.times_s > 1.0].float().mean())
         row[f"{name}_bones_mm"] = float(1e3 * (running - batch.target.offsets_m[:, None])[:, -1].norm(dim=-1).mean())
