@@ -35,6 +35,7 @@ TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
 _FAR_S = 1e3  # age of history slots that were never written
 _RESET_S = 0.1  # a joint missing for longer starts its filters anew
 _COAST_S = 0.15  # time constant by which a missing joint's velocity fades
+_CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
 
 
 class Frame(NamedTuple):
@@ -121,6 +122,7 @@ class Observation(NamedTuple):
 def step(frame: Frame, state: State) -> tuple[State, Observation]:
     """The next state, and what this frame added; ``features`` makes the network's input of both."""
     dt = frame.dt_s
+    state = _centred(state, dt)
     fade = torch.where(state.age_s > 0, torch.exp(-dt / _COAST_S), 1.0)  # what is missing comes to rest on the body
     faded = state.velocity * fade
     predicted = state.point_m + faded * dt  # (B, K, 3, N)
@@ -161,6 +163,19 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
         seen, age, track, run, mean, spread, watched, noise + doubt, slow + doubt, point, velocity, history, history_s
     )
     return new, Observation(observed, innovation, error / mean.clamp(min=0.02))
+
+
+def _centred(state: State, dt: Tensor) -> State:
+    """The same points and speeds with the anchor nearer to the middle of the joints.
+
+    Only the sum of anchor and relative joint is ever measured: noise would let the two drift apart without end.
+    """
+    seen = state.seen[..., :J]
+    middle = seen / seen.sum(3, keepdim=True).clamp(min=1.0)  # (B, 1, 1, J)
+    moves = torch.cat([state.point_m[:, :1], state.velocity[:, :1]], 1)[..., :J]  # of the fastest filter
+    shift = (1 - torch.exp(-dt / _CENTRE_S)) * (moves * middle).sum(3, keepdim=True)  # (B, 2, 3, 1)
+    place, speed = (shift * constant("centre", shift)).split(1, 1)  # (B, 1, 3, N) off the joints, onto the anchor
+    return state._replace(point_m=state.point_m + place, velocity=state.velocity + speed)
 
 
 def _spread(state: State, square: Tensor, valid: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,7 @@ def _constants() -> dict[str, Tensor]:
         "fork_rest_frames": fork_frames(torch.tensor(rest_offsets())),
         "filter_tau": torch.tensor(FILTER_TAU_S, dtype=f64)[:, None, None],
         "target": torch.tensor([0.0, 0, 1, 0, 0], dtype=f64),
+        "centre": torch.tensor([-1.0] * J + [1.0], dtype=f64),
         # Of bone length and of jitter: variance before anything was seen, the time it counts for, memory, share.
         "first_var": pair(1e-4, 0.0), "first_s": pair(0.01, 0.0), "memory_s": pair(1.5, 0.5), "watch_s": pair(4.0, 0.5),
         "share": pair(0.5, 1.0), "feature_scale": scale, "feature_shift": shift,

@@ -275,3 +275,20 @@ def test_noisy_frames_count_less_for_the_skeleton() -> None:
     zero = torch.zeros(1, dtype=torch.float64)
     clean, noisy = (run_front(frames_of(walk(dt) + n, dt), zero).weight[:, -1] for n in (0 * noise, noise))
     assert (clean > 10 * noisy).all()
+
+
+def test_the_anchor_stays_on_the_body_for_minutes() -> None:
+    """Only anchor plus relative joint is measured: nothing but the filter itself keeps the two from drifting apart."""
+    rng, count = np.random.default_rng(1), 3600
+    dt = np.full((1, count), 1 / 30)
+    dt[:, 0] = 0.0
+    walk = SyntheticActor(1).positions(dt[0].cumsum())
+    noisy = walk[None] + 0.01 * rng.standard_normal((1, count, J, 3))
+    frames = network_frames(noisy, np.ones((1, count, J)), dt)
+    state = front.initial_state(1, torch.float64)
+    off = []
+    with torch.no_grad():
+        for t in range(count):
+            state, _ = front.step(at(frames, t), state)
+            off.append((state.point_m[0, 0, :, J] - torch.from_numpy(walk[t].mean(0))).norm())
+    assert max(off) < 0.2
