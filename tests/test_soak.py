@@ -36,10 +36,6 @@ def test_some_simulated_seconds(tmp_path: Path) -> None:
     assert len(back["series"]["hours"]) == 8
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,  # and not that there was no time for it
-    reason="the front's anchor drifts off the body, metres a minute: what was long ago is not forgotten",
-)
 def test_a_filter_forgets() -> None:
     """After a minute it says what a fresh one says that saw the last 14 s: longer than its ring and its front reach."""
     late = soak.run(hours=60 / 3600, rate_hz=30.0)["against_fresh"][-1]
