@@ -44,7 +44,7 @@ ELEMENTWISE = {
     "Sigmoid": "sigmoid({})", "Tanh": "tanh_({})", "Erf": "erf_({})", "Gelu": "gelu({})", "Softplus": "softplus({})",
     "Min": "least({}, {})", "Max": "most({}, {})", "Greater": "(float)({} > {})", "Less": "(float)({} < {})",
     "GreaterOrEqual": "(float)({} >= {})", "LessOrEqual": "(float)({} <= {})", "Equal": "(float)({} == {})",
-    "Where": "pick({}, {}, {})", "Cast": "{}",
+    "Where": "pick({}, {}, {})", "Cast": "{}", "Identity": "{}",
 }  # fmt: skip
 REDUCTIONS = {  # start, how a term joins, what is done to a term, to the result
     "ReduceSum": ("0.0f", "({} + {})", "{}", "{}"), "ReduceProd": ("1.0f", "({} * {})", "{}", "{}"),
