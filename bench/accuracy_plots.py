@@ -109,8 +109,8 @@ def _groups(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
 
 
 def _against_delay(rows: Sequence[Row]) -> Figure | None:
-    groups = _groups(rows)
-    if not groups or len({row["at_s"] for row in rows}) < 2:
+    groups = {name: methods for name, methods in _groups(rows).items() if max(len(at) for at in methods.values()) > 1}
+    if not groups:
         return None
     figure, axes = _panels(list(groups), "Accuracy against delay", "delay [ms], below 0: prediction", MPJPE)
     for ax, methods in zip(axes, groups.values()):
@@ -192,7 +192,7 @@ def _parts(scores: Row) -> Iterator[tuple[Any, Any]]:
 
 
 def _calibration(result: Row) -> Figure | None:
-    having = [row for row in result["rows"] if "calibration" in row["settled"]]
+    having = [row for row in result["rows"] if row["method"] == FILTER and "calibration" in row["settled"]]
     if not having:
         return None
     asked = {row["at_s"] for row in having}
