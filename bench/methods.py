@@ -26,6 +26,7 @@ from streamer.frames import Frame
 from streamer.runtimes import Runtime
 
 FILTER = "HPSTM Live"
+ROUNDING_NS = 10  # of frame times: a frame that is due now is not put off to the next one
 
 
 class Case(NamedTuple):
@@ -80,7 +81,7 @@ def filtered(runtime: Runtime, take: Take, seen: Seen, at_s: Sequence[float]) ->
     due: dict[int, list[tuple[int, int]]] = {}  # after which frame to ask, for which of the times, for whose answer
     for a, target_ns in enumerate(targets):
         asked = np.minimum(
-            np.searchsorted(take.t_ns, target_ns + reach_ns, side="right") - 1, np.arange(len(target_ns))
+            np.searchsorted(take.t_ns, target_ns + reach_ns + ROUNDING_NS, side="right") - 1, np.arange(len(target_ns))
         )
         for i, k in enumerate(asked):
             due.setdefault(int(k), []).append((a, i))
