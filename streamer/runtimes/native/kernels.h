@@ -2,6 +2,9 @@
    GNU C (gcc, clang, zig cc). Errors of the functions: a few times float32's rounding. */
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#include <immintrin.h>
+#endif
 
 static inline float square(float x) { return x * x; }
 static inline float least(float a, float b) { return a < b ? a : b; }
@@ -58,14 +61,20 @@ static inline float erf_(float x) { /* Abramowitz and Stegun 7.1.26: within 1.5e
 }
 static inline float gelu(float x) { return 0.5f * x * (1.0f + erf_(x * 0.70710678118654752f)); }
 
-/* ---- rows[b][out + o] = bias[o] + sum_i weight[o][i] * rows[b][in + i], for n rows
-
-   ``outputs`` is a multiple of PANEL. Weights come in panels of PANEL outputs, and in a panel input by input. In half the space (bfloat16, the upper half of
-   a float32) a 32-bit word holds the weights of outputs o (lower half) and o + LANES (upper half). */
-#define LANES 16
-#define PANEL 64
+/* ---- vectors, as wide as this processor's */
+#if defined(__AVX512F__)
+enum { LANES = 16, ROWS = 6 }; /* ROWS: actors that a product takes together, as many as have registers for their sums */
+#elif defined(__AVX__)
+enum { LANES = 8, ROWS = 1 };
+#else
+enum { LANES = 4, ROWS = 1 };
+#endif
 typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+
+#define VECTORS(n) (((n) + LANES - 1) / LANES) /* that hold n floats */
+#define VECTOR(n, v) ((v) < VECTORS(n) - 1 ? LANES : (n) - LANES * (VECTORS(n) - 1)) /* how many the v-th holds */
 
 static inline words load(const void *from) {
     words w;
@@ -73,51 +82,157 @@ static inline words load(const void *from) {
     return w;
 }
 
-#define PRODUCT(NAME, ROWS, VECTORS_OF_WEIGHTS, WEIGHTS)                                                             \
-    static inline void NAME(const char *w, const float *bias, float **rows, int in, int out, int inputs,             \
-                            int outputs) {                                                                           \
-        for (int o = 0; o < outputs; o += PANEL) {                                                                   \
-            lanes sum[ROWS][4] = {0};                                                                                \
-            for (int i = 0; i < inputs; i++, w += 64 * VECTORS_OF_WEIGHTS) {                                         \
-                lanes weight[4] = WEIGHTS;                                                                           \
-                for (int b = 0; b < ROWS; b++)                                                                       \
-                    for (int k = 0; k < 4; k++) sum[b][k] += weight[k] * rows[b][in + i];                            \
+/* ---- rows[b][out + o] = bias[o] + sum_i weight[o][i] * rows[b][in + i], for n rows
+
+   ``outputs`` is a multiple of PANEL. Weights come in panels of PANEL outputs; all rows use a panel while it is near. */
+enum { PANEL = 64, PARTS = PANEL / LANES }; /* PANEL: as in tensors.py */
+
+/* Weights in float32, input by input. */
+#define SINGLE(NAME, COUNT)                                                                                          \
+    static inline void single_##NAME(const float *w, const float *bias, float **rows, int in, int out, int inputs) { \
+        lanes sum[COUNT][PARTS] = {0};                                                                               \
+        for (int i = 0; i < inputs; i++, w += PANEL)                                                                 \
+            for (int k = 0; k < PARTS; k++) {                                                                        \
+                lanes weight = (lanes)load(w + LANES * k);                                                           \
+                for (int b = 0; b < COUNT; b++) sum[b][k] += weight * rows[b][in + i];                               \
             }                                                                                                        \
-            for (int b = 0; b < ROWS; b++)                                                                           \
-                for (int k = 0; k < 4; k++) {                                                                        \
-                    lanes y = sum[b][k] + (lanes)load(bias + o + LANES * k);                                         \
-                    memcpy(rows[b] + out + o + LANES * k, &y, sizeof y);                                             \
+        for (int b = 0; b < COUNT; b++)                                                                              \
+            for (int k = 0; k < PARTS; k++) {                                                                        \
+                lanes y = sum[b][k] + (lanes)load(bias + LANES * k);                                                 \
+                memcpy(rows[b] + out + LANES * k, &y, sizeof y);                                                     \
+            }                                                                                                        \
+    }
+SINGLE(one, 1)
+SINGLE(two, 2)
+SINGLE(many, ROWS)
+
+static void linear_single(const char *weights, const float *bias, float **rows, int n, int in, int out, int inputs,
+                          int outputs) {
+    const float *w = (const float *)weights;
+    for (int o = 0; o < outputs; o += PANEL, w += inputs * PANEL, bias += PANEL) {
+        int b = 0;
+        for (; b + ROWS <= n; b += ROWS) single_many(w, bias, rows + b, in, out + o, inputs);
+        for (; b + 2 <= n; b += 2) single_two(w, bias, rows + b, in, out + o, inputs);
+        for (; b < n; b++) single_one(w, bias, rows + b, in, out + o, inputs);
+    }
+}
+
+/* Weights that are whole numbers q in -127..127 times a scale of the output; ``outputs`` scales follow the biases. A
+   word holds q + 128 of four inputs; four inputs after the other, each a word for every output of the panel. */
+#if defined(__AVX512VNNI__)
+#define DOT(sum, w, x) ((ints)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(w), (__m512i)(x)))
+#elif defined(__AVXVNNI__)
+#define DOT(sum, w, x) ((ints)_mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(w), (__m256i)(x)))
+#endif
+
+#ifdef DOT
+/* In whole numbers: x = unit * (65536 d2 + 256 d1 + d0) with digits in -128..127, so rounded to a 2^-24th of the largest
+   x, about as float32 rounds a sum of them. The products and their sums are exact. */
+enum { DIGITS = 3, CHUNK = 32, LARGEST = 127 << 16 };
+typedef struct {
+    float unit;
+    int32_t start[DIGITS]; /* of the sums: takes back the 128 of every weight */
+} digits;
+
+static inline digits split(const float *x, int inputs, int8_t *restrict to, int stride) {
+    float top = 1e-30f;
+    _Pragma("omp simd reduction(max:top)") for (int i = 0; i < inputs; i++) top = most(top, __builtin_fabsf(x[i]));
+    float up = LARGEST / top;
+    int32_t s0 = 0, s1 = 0, s2 = 0;
+    _Pragma("omp simd reduction(+:s0,s1,s2)") for (int i = 0; i < inputs; i++) {
+        float y = x[i] * up;
+        int32_t whole = (int32_t)(y + (y < 0 ? -0.5f : 0.5f)), d0 = (int8_t)whole;
+        whole = (whole - d0) >> 8;
+        int32_t d1 = (int8_t)whole, d2 = (whole - d1) >> 8;
+        to[i] = (int8_t)d0, to[stride + i] = (int8_t)d1, to[2 * stride + i] = (int8_t)d2;
+        s0 += d0, s1 += d1, s2 += d2;
+    }
+    return (digits){top / LARGEST, {-128 * s0, -128 * s1, -128 * s2}};
+}
+
+#define BYTE(NAME, COUNT)                                                                                            \
+    static inline void byte_##NAME(const char *w, const float *bias, const float *scale, float **rows, int out,      \
+                                   int stride, const int8_t *x, const digits *of) {                                  \
+        ints sum[COUNT][DIGITS][PARTS];                                                                              \
+        for (int b = 0; b < COUNT; b++)                                                                              \
+            for (int d = 0; d < DIGITS; d++)                                                                         \
+                for (int k = 0; k < PARTS; k++) sum[b][d][k] = (ints){0} + of[b].start[d];                           \
+        for (int i = 0; i < stride; i += 4, w += 4 * PANEL)                                                          \
+            for (int b = 0; b < COUNT; b++)                                                                          \
+                for (int d = 0; d < DIGITS; d++) {                                                                   \
+                    int32_t four;                                                                                    \
+                    memcpy(&four, x + (b * DIGITS + d) * stride + i, 4);                                             \
+                    for (int k = 0; k < PARTS; k++)                                                                  \
+                        sum[b][d][k] = DOT(sum[b][d][k], load(w + 4 * LANES * k), (ints){0} + four);                 \
                 }                                                                                                    \
-        }                                                                                                            \
+        for (int b = 0; b < COUNT; b++)                                                                              \
+            for (int k = 0; k < PARTS; k++) {                                                                        \
+                lanes s0 = __builtin_convertvector(sum[b][0][k], lanes);                                             \
+                lanes s1 = __builtin_convertvector(sum[b][1][k], lanes);                                             \
+                lanes s2 = __builtin_convertvector(sum[b][2][k], lanes);                                             \
+                lanes y = (s2 * 65536.0f + (s1 * 256.0f + s0)) * of[b].unit * (lanes)load(scale + LANES * k);        \
+                y += (lanes)load(bias + LANES * k);                                                                  \
+                memcpy(rows[b] + out + LANES * k, &y, sizeof y);                                                     \
+            }                                                                                                        \
     }
+BYTE(one, 1)
+BYTE(two, 2)
 
-#define SINGLE {(lanes)load(w), (lanes)load(w + 64), (lanes)load(w + 128), (lanes)load(w + 192)}
-#define HALVES {(lanes)(load(w) << 16), (lanes)(load(w) & 0xffff0000), \
-                (lanes)(load(w + 64) << 16), (lanes)(load(w + 64) & 0xffff0000)}
-PRODUCT(product_single_1, 1, 4, SINGLE)
-PRODUCT(product_single_2, 2, 4, SINGLE)
-PRODUCT(product_single_4, 4, 4, SINGLE)
-PRODUCT(product_half_1, 1, 2, HALVES)
-PRODUCT(product_half_2, 2, 2, HALVES)
-PRODUCT(product_half_4, 4, 2, HALVES)
-
-#define LINEAR(KIND)                                                                                                 \
-    static void linear_##KIND(const char *w, const float *bias, float **rows, int n, int in, int out, int inputs,    \
-                              int outputs) {                                                                         \
-        for (; n >= 4; n -= 4, rows += 4) product_##KIND##_4(w, bias, rows, in, out, inputs, outputs);               \
-        for (; n >= 2; n -= 2, rows += 2) product_##KIND##_2(w, bias, rows, in, out, inputs, outputs);               \
-        for (; n >= 1; n -= 1, rows += 1) product_##KIND##_1(w, bias, rows, in, out, inputs, outputs);               \
+static void linear_byte(const char *weights, const float *bias, float **rows, int n, int in, int out, int inputs,
+                        int outputs) {
+    int stride = (inputs + 3) / 4 * 4, size = DIGITS * stride;
+    for (; n > 0; n -= CHUNK, rows += CHUNK) {
+        int count = n < CHUNK ? n : CHUNK;
+        int8_t x[count * size];
+        digits of[count];
+        memset(x, 0, sizeof x);
+        for (int b = 0; b < count; b++) of[b] = split(rows[b] + in, inputs, x + b * size, stride);
+        const char *w = weights;
+        for (int o = 0; o < outputs; o += PANEL, w += stride * PANEL) {
+            const float *add = bias + o, *scale = add + outputs;
+            int b = 0;
+            for (; b + 2 <= count; b += 2) byte_two(w, add, scale, rows + b, out + o, stride, x + b * size, of + b);
+            for (; b < count; b++) byte_one(w, add, scale, rows + b, out + o, stride, x + b * size, of + b);
+        }
     }
-LINEAR(single)
-LINEAR(half)
+}
+#else
+/* In floats: a number is shifted to the top of its word, which takes the 128 away and is 2^24 times too large. */
+static inline void add_inputs(lanes *sum, const char *w, const float *x, int count) {
+    for (int k = 0; k < PARTS; k++) {
+        words four = load(w + 4 * LANES * k) ^ 0x80808080;
+        for (int i = 0; i < count; i++) {
+            words top = (four << (24 - 8 * i)) & 0xff000000;
+            sum[k] += __builtin_convertvector((ints)top, lanes) * x[i];
+        }
+    }
+}
+
+static void linear_byte(const char *weights, const float *bias, float **rows, int n, int in, int out, int inputs,
+                        int outputs) {
+    for (int o = 0; o < outputs; o += PANEL, weights += (inputs + 3) / 4 * 4 * PANEL)
+        for (int b = 0; b < n; b++) {
+            const char *w = weights;
+            const float *x = rows[b] + in, *end = x + inputs, *add = bias + o;
+            lanes sum[PARTS] = {0};
+            for (; x + 4 <= end; x += 4, w += 4 * PANEL) add_inputs(sum, w, x, 4);
+            if (x < end) add_inputs(sum, w, x, end - x);
+            for (int k = 0; k < PARTS; k++, add += LANES) {
+                lanes y = sum[k] * ((lanes)load(add + outputs) * 0x1p-24f) + (lanes)load(add);
+                memcpy(rows[b] + out + o + LANES * k, &y, sizeof y);
+            }
+        }
+}
+#endif
 
 /* What no step can beat: reads ``bytes`` (a multiple of 512) and adds them up. */
 float read_through(const char *from, int64_t bytes) {
-    lanes sum[8] = {0};
+    enum { SUMS = 512 / (4 * LANES) };
+    lanes sum[SUMS] = {0};
     for (const char *end = from + bytes; from < end; from += 512)
-        for (int k = 0; k < 8; k++) sum[k] += (lanes)load(from + 64 * k);
-    lanes all = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+        for (int k = 0; k < SUMS; k++) sum[k] += (lanes)load(from + 4 * LANES * k);
     float total = 0;
-    for (int i = 0; i < LANES; i++) total += all[i];
+    for (int k = 0; k < SUMS; k++)
+        for (int i = 0; i < LANES; i++) total += sum[k][i];
     return total;
 }

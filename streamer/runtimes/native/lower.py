@@ -1,42 +1,32 @@
 """An exported graph as C: every shape fixed, every actor a row of float32 that holds its state and the scratch.
 
 Slices, splits and transposes are only other strides. An element-wise result that is used once is computed where it is
-used. What is left becomes loops, and products with packed weights (kernels.h), which take all actors at once.
+used. What is left becomes loops (emit.py), and products with packed weights (kernels.h), which take all actors at once.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
 
+from streamer.runtimes.native.emit import REDUCTIONS, Emitter
 from streamer.runtimes.native.onnx_file import Graph, Node
 from streamer.runtimes.native.tensors import (
-    PANEL,
-    SIMD,
     Constants,
     Formula,
     Shape,
     Value,
     View,
     cut,
-    index,
     literal,
-    loops,
-    merged,
     slot,
     strides_of,
-    views_of,
-    write_value,
 )
 
 _LINEAR = 4096  # weights from which a product takes packed ones
-_UNROLL = 8  # terms up to which a sum is written out, so that the loop around it vectorises
 
 ELEMENTWISE = {
     "Add": "({} + {})", "Sub": "({} - {})", "Mul": "({} * {})", "Div": "({} / {})", "Neg": "(-{})",
@@ -46,41 +36,23 @@ ELEMENTWISE = {
     "GreaterOrEqual": "(float)({} >= {})", "LessOrEqual": "(float)({} <= {})", "Equal": "(float)({} == {})",
     "Where": "pick({}, {}, {})", "Cast": "{}", "Identity": "{}",
 }  # fmt: skip
-REDUCTIONS = {  # start, how a term joins, what is done to a term, to the result
-    "ReduceSum": ("0.0f", "({} + {})", "{}", "{}"), "ReduceProd": ("1.0f", "({} * {})", "{}", "{}"),
-    "ReduceMax": ("-3.4e38f", "most({}, {})", "{}", "{}"), "ReduceMin": ("3.4e38f", "least({}, {})", "{}", "{}"),
-    "ReduceMean": ("0.0f", "({} + {})", "{}", "({} / {count}.0f)"),
-    "ReduceL2": ("0.0f", "({} + {})", "square({})", "__builtin_sqrtf({})"),
-}  # fmt: skip
 
 
 class Unsupported(ValueError):
     """A node that has no C here; its name is in the message."""
 
 
-@dataclass
-class Statement:
-    """C that runs for one row, or a ``linear`` for all rows at once."""
-
-    code: str
-    linear: bool = False
-
-    def buffers(self, names: Iterable[str]) -> set[str]:
-        return set(re.findall(r"\w+", self.code)) & set(names)
-
-
-class Lowering:
+class Lowering(Emitter):
     """The C of one graph; ``slots`` are the buffers that outlive a call, by name with their shapes."""
 
     def __init__(self, name: str, graph: Graph, slots: Mapping[str, Shape], constants: Constants) -> None:
-        self._name, self._graph, self._constants = name, graph, constants
+        super().__init__(name, graph.outputs, constants)
+        self._graph = graph
         self._uses = Counter(name for node in graph.nodes for name in node.inputs) + Counter(graph.outputs)
         self._values: dict[str, Value] = {
             name: View(slot(name), 0, slots[name], strides_of(slots[name])) for name in graph.inputs
         }
         self.outputs: dict[str, Shape] = {}
-        self.sizes: dict[str, int] = {}  # of the scratch buffers
-        self.statements: list[Statement] = []
         for node in graph.nodes:
             self._lower(node)
         for name in graph.outputs:
@@ -110,14 +82,6 @@ class Lowering:
         view = self._view(name)
         return view if view.contiguous else self._store(view)
 
-    def _new(self, shape: Shape, name: str = "") -> View:
-        """Room for a tensor: the slot of an output, or scratch."""
-        if name in self._graph.outputs:
-            return View(slot(name), 0, shape, strides_of(shape))
-        buffer = f"{self._name}_{len(self.sizes)}"
-        self.sizes[buffer] = prod(shape)
-        return View(buffer, 0, shape, strides_of(shape))
-
     def _numbers(self, node: Node, i: int, default: list[int] | None = None) -> list[int]:
         """An integer input that is a constant."""
         name = node.inputs[i] if i < len(node.inputs) else ""
@@ -133,81 +97,6 @@ class Lowering:
         self.outputs[name] = value.shape
         if not isinstance(value, View) or value.buffer != slot(name):
             self._store(value, self._new(value.shape, name))
-
-    # ---- statements
-
-    def _store(self, value: Value, out: View | None = None) -> View:
-        """Write a tensor to memory."""
-        out = out or self._new(value.shape)
-        shape, (into, *strides) = merged(out.shape, [out, *views_of(value)])
-        elements = [v.at(index("i", s)) for v, s in zip(views_of(value), strides, strict=True)]
-        self._emit(loops("i", shape, f"{out.at(index('i', into))} = {write_value(value, elements)};", True))
-        return out
-
-    def _emit(self, code: str) -> None:
-        self.statements.append(Statement(code))
-
-    def _reduce(self, op: str, value: Value, axes: Sequence[int], keep: bool) -> View:
-        start, join, term, end = REDUCTIONS[op]
-        axes = [a % len(value.shape) for a in axes] or list(range(len(value.shape)))
-        kept = tuple(1 if i in axes else n for i, n in enumerate(value.shape))
-        gone = tuple(n if i in axes else 1 for i, n in enumerate(value.shape))
-        out = self._new(kept)
-        views = views_of(value)
-        over, (into, *outer) = merged(kept, [out, *views], value.shape)
-        along, inner = merged(gone, views, value.shape)
-
-        def written(fixed: Sequence[int] | None) -> str:
-            elements = []
-            for view, a, b in zip(views, outer, inner, strict=True):
-                further = index("k", b) if fixed is None else str(sum(map(int.__mul__, b, fixed)) or "")
-                elements.append(view.at(" + ".join(x for x in (index("i", a), further) if x)))
-            return term.format(write_value(value, elements))
-
-        if prod(along) <= _UNROLL:
-            total = start
-            for fixed in product(*map(range, along)):
-                total = written(fixed) if total == start else join.format(total, written(fixed))
-            body = ""
-        else:
-            total = "s"
-            clause = {"ReduceSum": "+", "ReduceMean": "+", "ReduceL2": "+", "ReduceProd": "*"}.get(op)
-            hint = f'_Pragma("omp simd reduction({clause}:s)") ' if clause and len(along) == 1 else ""
-            body = f"float s = {start}; {hint}" + loops("k", along, f"s = {join.format('s', written(None))};") + " "
-        body += f"{out.at(index('i', into))} = {end.format(total, count=prod(along))};"
-        self._emit(loops("i", over, f"{{ {body} }}"))
-        if keep:
-            return out
-        shape = tuple(n for i, n in enumerate(kept) if i not in axes)
-        return View(out.buffer, 0, shape, strides_of(shape))
-
-    def _product(self, a: View, b: View, bias: View | None = None) -> View:
-        """a (..., M, K) @ b (..., K, N), the batches broadcast."""
-        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        (m, k), n = a.shape[-2:], b.shape[-1]
-        out = self._new((*lead, m, n))
-        left, right = a.broadcast((*lead, m, k)), b.broadcast((*lead, k, n))
-        parts = [View(v.buffer, v.start, lead, s[:-2]) for v, s in ((a, left), (b, right), (out, out.strides))]
-        shape, strides = merged(lead, parts)
-
-        def at(which: int, *inner: str) -> str:
-            return parts[which].at(" + ".join(x for x in (index("i", strides[which]), *inner) if x))
-
-        x = at(0, f"m * {left[-2]}", f"k * {left[-1]}")
-        y = at(1, f"k * {right[-2]}", f"n * {right[-1]}")
-        into = f"{at(2, f'm * {n}', 'n')} = "
-        if right[-2] == 1 and right[-1] != 1:  # the terms of each sum lie side by side
-            body = (
-                f'for (int n = 0; n < {n}; n++) {{ float s = 0; _Pragma("omp simd reduction(+:s)") '
-                f"for (int k = 0; k < {k}; k++) s += {x} * {y}; {into}s; }}"
-            )
-        else:
-            body = (
-                f"float s[{n}] = {{0}}; for (int k = 0; k < {k}; k++) {{ float x = {x}; "
-                f"{SIMD}for (int n = 0; n < {n}; n++) s[n] += x * {y}; }} for (int n = 0; n < {n}; n++) {into}s[n];"
-            )
-        self._emit(loops("i", shape, f"for (int m = 0; m < {m}; m++) {{ {body} }}"))
-        return out
 
     # ---- nodes
 
@@ -302,14 +191,7 @@ class Lowering:
             table = np.ascontiguousarray(weight.T)
             out = self._product(a, View("", self._constants.place(table), table.shape, strides_of(table.shape)))
             return self._apply("({} + {})", self._named(out), bias) if bias else out
-        out = self._new((1, -(-len(weight) // PANEL) * PANEL))
-        kind, offset = self._constants.pack(weight)
-        added = np.zeros(out.shape, np.float32)
-        added[0, : len(weight)] = self._graph.constants[bias] if bias else 0.0
-        place = f"c + {self._constants.place(added)}"
-        where = f"{a.buffer} + {a.start}, {out.buffer}, {weight.shape[1]}, {out.shape[1]}"
-        self.statements.append(Statement(f"linear_{kind}(w + {offset}, {place}, rows, n, {where});", True))
-        return cut(out, 1, 0, len(weight))
+        return self._linear(a, weight, self._graph.constants[bias] if bias else np.zeros(len(weight), np.float32))
 
     def _op_Concat(self, node: Node) -> Value:
         values = [self._value(name) for name in node.inputs]

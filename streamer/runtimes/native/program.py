@@ -15,9 +15,10 @@ from model import contract as contracts
 from model.contract import Contract
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.runtimes import F32
-from streamer.runtimes.native.lower import Lowering, Statement, Unsupported
+from streamer.runtimes.native.emit import Statement
+from streamer.runtimes.native.lower import Lowering, Unsupported
 from streamer.runtimes.native.onnx_file import Graph, read_graph
-from streamer.runtimes.native.tensors import LANES, Constants, Shape, slot
+from streamer.runtimes.native.tensors import GROUP, Constants, Shape, slot
 
 GRAPHS = ("step", "head", "skeleton")
 
@@ -66,8 +67,10 @@ def assemble(graphs: Mapping[str, Graph], inputs: Mapping[str, Shape], endings: 
         row = max(row, end)
         parts.append(f"{_enum(scratch)}\n{_functions(name, one.statements)}")
     weights = np.frombuffer(b"".join(constants.packed), np.uint8)
-    floats = np.concatenate([*constants.floats, np.zeros(LANES, np.float32)])
-    return Program("\n".join(parts), places, shapes, row, floats, weights)
+    floats = np.concatenate([*constants.floats, np.zeros(GROUP, np.float32)])
+    return Program(
+        "\n".join(parts), places, shapes, row + GROUP, floats, weights
+    )  # whole lanes are read at the end, too
 
 
 def _graph(path: Path) -> Graph:
@@ -109,7 +112,7 @@ def _stacked(sizes: Mapping[str, int], start: int = 0) -> tuple[dict[str, int], 
     places = {}
     for name, size in sizes.items():
         places[name] = start
-        start += -(-size // LANES) * LANES
+        start += -(-size // GROUP) * GROUP
     return places, start
 
 
@@ -124,8 +127,8 @@ def _scratch(statements: Sequence[Statement], sizes: Mapping[str, int], start: i
     places: dict[str, int] = {}
     end = start
     for name in sorted(first, key=first.__getitem__):
-        size = -(-sizes[name] // LANES) * LANES
-        busy = sorted((places[o], places[o] + -(-sizes[o] // LANES) * LANES) for o in places if last[o] >= first[name])
+        size = -(-sizes[name] // GROUP) * GROUP
+        busy = sorted((places[o], places[o] + -(-sizes[o] // GROUP) * GROUP) for o in places if last[o] >= first[name])
         place = start
         for low, high in busy:
             if place + size <= low:

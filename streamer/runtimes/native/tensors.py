@@ -13,7 +13,8 @@ from streamer.runtimes.native.onnx_file import Array
 
 Shape = tuple[int, ...]
 
-PANEL, LANES = 64, 16  # as in kernels.h
+PANEL = 64  # outputs whose weights lie together, as in kernels.h
+GROUP = 16  # floats of the widest vectors: buffers are whole numbers of them
 SIMD = '_Pragma("omp simd") '
 
 
@@ -76,27 +77,36 @@ class Constants:
         key = numbers.tobytes()
         if key not in self._places:
             self._places[key] = self._size
-            padded = np.zeros(-(-numbers.size // LANES) * LANES, np.float32)
+            padded = np.zeros(-(-numbers.size // GROUP) * GROUP, np.float32)
             padded[: numbers.size] = numbers.ravel()
             self.floats.append(padded)
             self._size += len(padded)
         return self._places[key]
 
-    def pack(self, weight: Array) -> tuple[str, int]:
-        """Kind ("half" where nothing is lost, else "single") and offset of a weight (outputs, inputs) as panels."""
+    def pack(self, weight: Array, bias: Array) -> tuple[str, int, int]:
+        """A weight (outputs, inputs) as panels: its kind, its offset, and the place of the biases (and scales).
+
+        "byte" where each output's weights are whole multiples of 1/127 of its largest: nothing is lost; else "single".
+        """
         outputs, inputs = weight.shape
         panels = np.zeros((-(-outputs // PANEL) * PANEL, inputs), np.float32)
         panels[:outputs] = weight
-        words: Array = panels.view(np.uint32).reshape(-1, PANEL, inputs).transpose(0, 2, 1)  # (panel, input, output)
-        half = not (words & 0xFFFF).any()
-        if half:
-            pairs = words.reshape(*words.shape[:2], 2, 2, LANES)
-            words = (pairs[:, :, :, 0] >> 16) | pairs[:, :, :, 1]
-        key = b"packed" + np.ascontiguousarray(words).tobytes()
+        added = np.zeros(len(panels), np.float32)
+        added[:outputs] = bias
+        scale = np.abs(panels).max(1, keepdims=True) / np.float32(127)
+        whole = np.rint(np.divide(panels, scale, out=np.zeros_like(panels), where=scale > 0))
+        kind, numbers = "single", panels
+        if np.array_equal(whole * scale, panels):
+            fours = np.full((len(panels), -(-inputs // 4) * 4), 128, np.uint8)
+            fours[:, :inputs] = whole + 128
+            kind, numbers = "byte", fours.view(np.uint32)
+            added = np.concatenate([added, scale[:, 0]])
+        by_input = numbers.reshape(-1, PANEL, numbers.shape[1]).transpose(0, 2, 1)
+        key = kind.encode() + by_input.tobytes()
         if key not in self._places:
             self._places[key] = sum(map(len, self.packed))
-            self.packed.append(key[6:])
-        return ("half" if half else "single"), self._places[key]
+            self.packed.append(key[len(kind) :])
+        return kind, self._places[key], self.place(added)
 
 
 def slot(name: str) -> str:
@@ -152,6 +162,6 @@ def index(variable: str, strides: Sequence[int]) -> str:
 def loops(variable: str, shape: Shape, body: str, simd: bool = False) -> str:
     for d in reversed(range(len(shape))):
         v = f"{variable}{d}"
-        hint = SIMD if simd and d == len(shape) - 1 and shape[d] >= LANES else ""
+        hint = SIMD if simd and d == len(shape) - 1 and shape[d] >= GROUP else ""
         body = f"{hint}for (int {v} = 0; {v} < {shape[d]}; {v}++) {body}"
     return body
