@@ -1,11 +1,12 @@
 """How the benches drive a filter in this process: noisy frames, a stopwatch around the network, pushes that are timed.
 
-Everything that knows how a runtime is called is ``StageClock``; the rest goes through ``PoseFilter``.
+Everything that knows how a runtime is called is ``StageClock``, ``Recorder`` and ``step_alone``; the rest goes through
+``PoseFilter``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from time import perf_counter_ns
@@ -17,7 +18,7 @@ from bench.noise import demo_events, observed
 from model.synthetic import SyntheticActor
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Answer, Ask, Lane, Runtime, step_many
+from streamer.runtimes import F32, Answer, Ask, Lane, Runtime, step_many
 
 Times = npt.NDArray[np.int64]
 
@@ -50,6 +51,32 @@ class StageClock:
         answers = step_many(self._runtime, asks)
         self.step_ns.append((perf_counter_ns() - started) // len(asks))
         return answers
+
+
+class Recorder(StageClock):
+    """A runtime that keeps what goes into its steps: ``inputs``, by the names of the exported graph's, batch axis 1."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.inputs: list[dict[str, F32]] = []
+
+    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        for lane, tau_s, offsets_m, previous in asks:
+            wanted = {"tau_s": np.float32(tau_s), "offsets_m": offsets_m, "previous": previous}
+            given = {name: np.array(value, np.float32)[None] for name, value in wanted.items()}
+            self.inputs.append({"frame": lane.frame.copy(), "time": lane.time.copy(), **given})
+        return super().step_many(asks)
+
+
+def step_alone(runtime: Runtime) -> Callable[[dict[str, F32]], F32]:
+    """A function from a step's inputs, as ``Recorder`` keeps them, to positions (24, 3) [m]: one actor, no filter."""
+    lane = runtime.open()
+
+    def step(inputs: dict[str, F32]) -> F32:
+        lane.frame[:], lane.time[:] = inputs["frame"], inputs["time"]
+        return lane.step(float(inputs["tau_s"][0]), inputs["offsets_m"][0], inputs["previous"][0])[0]
+
+    return step
 
 
 class Pushing:
