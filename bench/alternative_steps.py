@@ -7,140 +7,51 @@ and compiled; the native runtime. What is not installed says so when it is impor
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from bench.drive import step_alone
-from model.contract import Contract
-from streamer.runtimes import F32, load_runtime
+from bench.stateful import Arrays, Setting, Step, bound, carried
+from streamer.runtimes import load_runtime
 
-Arrays = dict[str, Any]  # by the names of the graph's inputs or outputs
-Step = Callable[[Arrays], F32]  # frame, time, tau_s, offsets_m, previous -> positions (24, 3) [m]
-Call = Callable[[Arrays], Arrays]  # everything that a graph takes -> what it gives
 ALL = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
-class Setting:
-    """The model folder, and a folder to make other files in."""
+class Ort:
+    """A session on one thread."""
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
-        self.folder, self.scratch = folder, scratch
+    def __init__(self, path: Path, level: ort.GraphOptimizationLevel = ALL) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.graph_optimization_level, options.log_severity_level = level, 3
+        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = [i.name for i in self.session.get_inputs()]
+        self.outputs = {out.name: (1, *out.shape[1:]) for out in self.session.get_outputs()}
 
-    @property
-    def step(self) -> Path:
-        return self.folder / "step.onnx"
-
-    @cached_property
-    def contract(self) -> Contract:
-        return load_runtime("onnx", self.folder).contract
-
-    def zeros(self) -> Arrays:
-        """Every input of a new actor."""
-        arrays: Arrays = {
-            name: np.zeros((1, *shape), np.float32) for name, shape in self.contract.input_shapes().items()
-        }
-        arrays["blocked"].fill(self.contract.blocked)
-        return arrays | {"slot": np.zeros(1, np.int64)}
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], object]:
+        binding = self.session.io_binding()
+        for arrays, add in ((inputs, binding.bind_input), (outputs, binding.bind_output)):
+            for name, array in arrays.items():
+                add(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return lambda: self.session.run_with_iobinding(binding)
 
 
-# ---- state from step to step
-
-
-def carry(given: Arrays, told: Arrays, frames: int, c: Contract) -> None:
-    """Write what a step told into what the next is given; the ring's rows only where the graph does not keep it."""
-    for name in told:
-        if name.startswith("out_"):
-            given[name[4:]] = told[name]
-    if "rows" in told:
-        write_rows(given, told["rows"], frames % c.window, c)
-    given["slot"][0] = (frames + 1) % c.window
-
-
-def write_rows(given: Arrays, rows: F32, slot: int, c: Contract) -> None:
-    """The host's part where the graph only gives the new row (1, L, 2, H, D) of each ring."""
-    for i in range(c.layers):
-        given[f"keys_{i}"][0, :, slot], given[f"values_{i}"][0, :, slot] = rows[0, i]
-    given["blocked"][0, slot] = 0.0
-
-
-def carried(call: Call, setting: Setting) -> Step:
-    """A step of arrays in, new arrays out."""
-    given, frames = setting.zeros(), 0
-
-    def step(inputs: Arrays) -> F32:
-        nonlocal frames
-        given.update(inputs)
-        told = call(given)
-        carry(given, told, frames, setting.contract)
-        frames += 1
-        positions: F32 = told["positions"][0]
-        return positions
-
-    return step
-
-
-# ---- ONNX Runtime
-
-
-def session(path: Path, level: ort.GraphOptimizationLevel = ALL) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level, options.log_severity_level = level, 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def dicts(path: Path, setting: Setting) -> Step:
+def dicts(setting: Setting) -> Step:
     """Called with dictionaries of arrays; it allocates its answers."""
-    run = session(path)
-    used, names = {i.name for i in run.get_inputs()}, [out.name for out in run.get_outputs()]
+    engine = Ort(setting.step)
 
     def call(given: Arrays) -> Arrays:
-        return dict(zip(names, run.run(None, {name: given[name] for name in used}), strict=True))
+        told = engine.session.run(None, {name: given[name] for name in engine.inputs})
+        return dict(zip(engine.outputs, told, strict=True))
 
     return carried(call, setting)
 
 
-def bound(path: Path, setting: Setting, level: ort.GraphOptimizationLevel = ALL) -> Step:
-    """Every buffer allocated and bound once; what a step changes is in two, read and written in turn."""
-    run, c = session(path, level), setting.contract
-    told: Arrays = {}
-    for out in run.get_outputs():
-        told[out.name] = np.zeros((1, *out.shape[1:]), np.float32)
-    states = [setting.zeros(), setting.zeros()]  # bound by address: they live as long as ``step``
-    changing = {name[4:] for name in told if name.startswith("out_")}
-    bindings = []
-    for old, new in (states, states[::-1]):
-        binding = run.io_binding()
-        for i in run.get_inputs():
-            array = old[i.name] if i.name in changing else states[0][i.name]
-            binding.bind_input(i.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for name, array in told.items():
-            array = new[name[4:]] if name[4:] in changing else array
-            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        bindings.append(binding)
-    frames = 0
-
-    def step(inputs: Arrays) -> F32:
-        nonlocal frames
-        for name, array in inputs.items():
-            states[0][name][:] = array
-        states[0]["slot"][0] = frames % c.window
-        run.run_with_iobinding(bindings[frames % 2])
-        if "rows" in told:
-            write_rows(states[0], told["rows"], frames % c.window, c)
-        frames += 1
-        positions: F32 = told["positions"][0]
-        return positions
-
-    return step
-
-
 def at_level(level: ort.GraphOptimizationLevel, setting: Setting) -> Step:
-    return bound(setting.step, setting, level)
+    return bound(Ort(setting.step, level), setting)
 
 
 def transformers(setting: Setting) -> Step:
@@ -149,7 +60,7 @@ def transformers(setting: Setting) -> Step:
     made = setting.scratch / "fused.onnx"
     heads, width = setting.contract.heads, setting.contract.latent
     optimize_model(str(setting.step), "bert", heads, width, opt_level=0).save_model_to_file(str(made))
-    return bound(made, setting)
+    return bound(Ort(made), setting)
 
 
 def int8(setting: Setting) -> Step:
@@ -160,7 +71,7 @@ def int8(setting: Setting) -> Step:
     model, linear, _ = with_matmuls(setting.folder)
     made = setting.scratch / "int8.onnx"
     quantize_dynamic(model, made, per_channel=True, weight_type=QuantType.QInt8, nodes_to_quantize=linear)
-    return bound(made, setting)
+    return bound(Ort(made), setting)
 
 
 def n_bits(bits: int, setting: Setting) -> Step:
@@ -174,7 +85,7 @@ def n_bits(bits: int, setting: Setting) -> Step:
     quantizer.process()
     made = setting.scratch / "bits.onnx"
     quantizer.model.save_model_to_file(str(made))
-    return bound(made, setting)
+    return bound(Ort(made), setting)
 
 
 def products_in(kind: str, setting: Setting) -> Step:
@@ -182,34 +93,41 @@ def products_in(kind: str, setting: Setting) -> Step:
 
     from bench.graph_forms import with_products_in
 
-    return bound(with_products_in(setting.folder, getattr(TensorProto, kind), setting.scratch / "low.onnx"), setting)
+    made = with_products_in(setting.folder, getattr(TensorProto, kind), setting.scratch / "low.onnx")
+    return bound(Ort(made), setting)
 
 
 def ring_in_graph(form: str, setting: Setting) -> Step:
     from bench.graph_forms import with_ring
 
-    return bound(with_ring(setting.folder, setting.contract, form, setting.scratch / "ring.onnx"), setting)
+    made = with_ring(setting.folder, setting.contract, form, setting.scratch / "ring.onnx")
+    return bound(Ort(made), setting)
 
 
-# ---- others
+class OpenVino:
+    """A compiled model on one thread."""
+
+    def __init__(self, path: Path, precision: str, shapes: Arrays) -> None:
+        import openvino as ov
+
+        self._ov, core = ov, ov.Core()
+        model = core.read_model(path)
+        model.reshape({i.any_name: list(shapes[i.any_name].shape) for i in model.inputs})
+        hints = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        self._compiled = core.compile_model(model, "CPU", hints)
+        self.inputs = [i.any_name for i in self._compiled.inputs]
+        self.outputs = {out.any_name: tuple(out.shape) for out in self._compiled.outputs}
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], object]:
+        request = self._compiled.create_infer_request()
+        for name, array in (inputs | outputs).items():
+            request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))
+        run: Callable[[], object] = request.infer
+        return run
 
 
 def openvino(precision: str, setting: Setting) -> Step:
-    import openvino as ov
-
-    core = ov.Core()
-    model = core.read_model(setting.step)
-    zeros = setting.zeros()
-    model.reshape({i.any_name: list(zeros[i.any_name].shape) for i in model.inputs})
-    hints = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    compiled = core.compile_model(model, "CPU", hints)
-    request, used = compiled.create_infer_request(), [i.any_name for i in compiled.inputs]
-
-    def call(given: Arrays) -> Arrays:
-        out = request.infer({name: given[name] for name in used}, share_inputs=True)
-        return {port.any_name: array for port, array in out.items()}
-
-    return carried(call, setting)
+    return bound(OpenVino(setting.step, precision, setting.zeros()), setting)
 
 
 def torch_compiled(ahead: bool, setting: Setting) -> Step:
@@ -265,7 +183,7 @@ CANDIDATES: dict[str, Callable[[Setting], Step]] = {
     "ort, extended": partial(at_level, LEVELS.ORT_ENABLE_EXTENDED),
     "ort, all": partial(at_level, LEVELS.ORT_ENABLE_ALL),
     "ort, transformers optimizer": transformers,
-    "ort, called with dicts": lambda setting: dicts(setting.step, setting),
+    "ort, called with dicts": dicts,
     "ort, ring shifted in the graph": partial(ring_in_graph, "shift"),
     "ort, ring by ScatterElements": partial(ring_in_graph, "scatter"),
     "ort, ring by TensorScatter": partial(ring_in_graph, "tensor_scatter"),

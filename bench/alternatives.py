@@ -21,9 +21,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.alternative_steps import CANDIDATES, Setting
+from bench.alternative_steps import CANDIDATES
 from bench.drive import Recorder, noisy_frames, step_alone
 from bench.report import console, frozen_gc, machine, machine_line, one_core, write_json
+from bench.stateful import Setting
 from model.contract import WEIGHTS
 from streamer.filter import PoseFilter
 from streamer.runtimes import F32, load_runtime
@@ -121,7 +122,8 @@ def markdown(result: dict[str, Any], command: str) -> str:
         "# One step of one actor on a CPU, by what computes it", "",
         f"{machine_line(result['machine'])}; one core, one thread, measured {result['machine']['measured']}. "
         f"Microseconds of {result['steps']} steps after {result['frames']}; difference of the positions from torch in "
-        f"float64 on those {result['frames']} frames, largest and mean. `{command}`", "",
+        f"float64 on those {result['frames']} frames, largest and mean. Start: all that comes before the second step, "
+        f"export and compilation included. `{command}`", "",
         "| | p10 | p50 | p90 | p99 | start, s | largest, mm | mean, mm |", "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     lines += [f"| {' | '.join(cells)} |" for cells in _cells(result)]

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -144,22 +145,13 @@ def run(
         offline_steps: windows of the offline model timed; 0, or no torch, leaves it out.
     """
     folder = Path(weights) if weights else WEIGHTS
-    frames = noisy_frames(max(warmup + steps, 64 + offline_steps))
-    rows: dict[str, dict[str, Any]] = {}
-    driven: dict[str, Driven] = {}
+    frames = _frames(max(warmup + steps, 64 + offline_steps))
     with ExitStack() as stack:
         core = stack.enter_context(one_core()) if threads == 1 else None
         cuts, not_split = _cut_folders(folder, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        for name in runtimes:
-            try:
-                driven[name] = drive(name, folder, cuts, frames, actors, threads)
-            except (HPSTMError, ImportError) as error:
-                rows[name] = {"unavailable": str(error)}
-            else:
-                rows[name] = footprint(name, folder, threads)
+        driven, rows = _drive_all(runtimes, folder, cuts, frames, actors, threads)
         offline, recomputing = _offline(frames, threads) if offline_steps else ({"left_out": "not asked for"}, {})
-        filter_ = PoseFilter.load(folder)
-        codec = Codec(frames[:60], [filter_.push(frame) for frame in frames[:60]])
+        codec = Codec.over(PoseFilter.load(folder), frames[:60])
         plans = [plan for one in driven.values() for plan in one.plan(warmup, steps)]
         plans += [Planned(job, 3, offline_steps) for job in recomputing.values()]
         take_turns([*plans, Planned(codec, warmup, steps)])
@@ -168,17 +160,41 @@ def run(
     for name, one in driven.items():
         rows[name] |= _row(one, codec, work[name], rates)
     offline["runtimes"] = {name: _timed(job.window_ns) for name, job in recomputing.items()}
+    settings = {"weights": weights, "threads": threads, "core": core, "steps": steps, "warmup": warmup, "joints": J,
+                "rate_hz": RATE_HZ}  # fmt: skip
     result = {
-        "benchmark": "latency", "machine": machine(),
-        "settings": {
-            "model": next(iter(driven.values())).runtime.contract.name if driven else None, "threads": threads,
-            "core": core, "steps": steps, "warmup": warmup, "joints": J, "rate_hz": RATE_HZ,
-        },
-        "stages_measured": HOW, "not_split": not_split, "curve_percent": CURVE.tolist(),
-        "runtimes": rows, "offline": offline,
+        "benchmark": "latency", "machine": machine(), "settings": settings, "curve_percent": CURVE.tolist(),
+        "runtimes": rows, "stages_measured": HOW, "not_split": not_split, "offline": offline,
         "core": {"flops_per_s": rates.flops_per_s, "memory_bytes_per_s": rates.memory_bytes_per_s},
     }  # fmt: skip
     return result | {"ratios": ratios(result), "targets": targets(result)}
+
+
+def _frames(count: int) -> list[Frame]:
+    """At least so many, from the first that shows a joint: an actor cannot begin before it."""
+    frames = noisy_frames(count + round(RATE_HZ))
+    return list(dropwhile(lambda frame: bool(np.isnan(frame.positions).all()), frames))
+
+
+def _drive_all(
+    runtimes: Sequence[str],
+    folder: Path,
+    cuts: Sequence[Path],
+    frames: list[Frame],
+    actors: Iterable[int],
+    threads: int,
+) -> tuple[dict[str, Driven], dict[str, dict[str, Any]]]:
+    """The runtimes that run here, and a row for each one: its footprint, or why it is unavailable."""
+    driven: dict[str, Driven] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name in runtimes:
+        try:
+            driven[name] = drive(name, folder, cuts, frames, actors, threads)
+        except (HPSTMError, ImportError) as error:
+            rows[name] = {"unavailable": str(error)}
+        else:
+            rows[name] = footprint(name, folder, threads)
+    return driven, rows
 
 
 def _row(one: Driven, codec: Codec, work: Work, rates: Core) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.drive import Pushing
 from bench.report import Percentiles
+from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.protocol import Encoder, decode_frame
 
@@ -40,6 +41,11 @@ class Codec:
         self._poses = poses
         self.decode_ns: list[int] = []
         self.encode_ns: list[int] = []
+
+    @classmethod
+    def over(cls, pose_filter: PoseFilter, frames: Sequence[Frame]) -> Codec:
+        """The frames, and the filter's poses of them."""
+        return cls(frames, [pose_filter.push(frame) for frame in frames])
 
     def advance(self, turns: int) -> None:
         """Decode and encode so many."""
