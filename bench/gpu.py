@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.latency import StageClock, measure_push, noisy_frames
+from bench.drive import Pushing, noisy_frames
 from bench.report import Percentiles, console, frozen_gc, machine, machine_line, percentile_table, write_json
 from streamer.errors import HPSTMError
 from streamer.filter import PoseFilter
@@ -81,14 +81,20 @@ def time_drains(runtime: Runtime, frames: list[Frame], actors: int, drains: int,
     return {"actors": actors, "drain_ms": spent, "frames_per_s": 1e3 * actors / spent.mean}
 
 
+def time_pushes(runtime: Runtime, frames: list[Frame], warmup: int) -> dict[str, Percentiles]:
+    """One actor's latency; its lane is free again afterwards."""
+    one = Pushing(runtime, frames)
+    one.advance(warmup)
+    one.forget()
+    with frozen_gc():
+        one.advance(len(frames) - warmup)
+    return {"push_ms": Percentiles.of_ns(one.push_ns), "step_ms": Percentiles.of_ns(one.step_ns)}
+
+
 def measure(runtime: Runtime, frames: list[Frame], actors: list[int], warmup: int, drains: int) -> dict[str, Any]:
     """Latency of one actor, and throughput of many; bones are calibrated in the warm-up, as in a running server."""
-    push = measure_push(PoseFilter(runtime), frames, warmup).wall_ns
-    clock = StageClock(runtime)
-    measure_push(PoseFilter(clock), frames, warmup)
     return {
-        "push_ms": Percentiles.of_ns(push),
-        "step_ms": Percentiles.of_ns(np.array(clock.step_ns[-len(push) :])),
+        **time_pushes(runtime, frames, warmup),
         "throughput": [time_drains(runtime, frames, n, drains, warmup) for n in actors],
     }
 

@@ -1,236 +1,246 @@
-"""``hpstm bench latency``: the time of one ``PoseFilter.push`` on one core, beside the offline model's recompute.
+"""``hpstm bench latency``: one frame through the filter, by runtime and stage, beside the offline model and the limit.
 
-Both see the same noisy frames in the same process, on the same core and thread count, after warm-up, with the garbage
-collector frozen. A push answers with the pose of that frame; the offline model needs its whole window again for it.
+All in one run on one core, after warm-up, with the garbage collector frozen: runtimes, cut graphs, crowds of actors,
+the codec and the offline model take turns in short stretches, so that what the machine does meanwhile meets them all.
+A push answers with the pose of that frame; the offline model needs its whole window again for it. How each stage is
+measured: stages.py; what no step can beat: limits.py; the targets: latency_report.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
+import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from itertools import dropwhile
 from pathlib import Path
-from time import perf_counter_ns, thread_time_ns
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
-from rich.console import Console
 
-from bench.noise import demo_events, observed
-from bench.report import (
-    Percentiles,
-    console,
-    frozen_gc,
-    machine,
-    machine_line,
-    one_core,
-    percentile_table,
-    write_json,
-)
+from bench.drive import RATE_HZ, Pushing, noisy_frames
+from bench.footprint import footprint
+from bench.latency_report import ratios, show, targets
+from bench.limits import Core, Work, measure_core, work_of
+from bench.report import Percentiles, console, frozen_gc, machine, one_core, write_json
+from bench.stages import CUTTABLE, HOW, Codec, stages_of
+from model.contract import WEIGHTS
 from model.skeleton import J
-from model.synthetic import SyntheticActor
+from streamer.errors import HPSTMError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import F32, Lane, Runtime, load_runtime
+from streamer.runtimes import Runtime, load_runtime
 
-Times = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from bench.offline_cost import Recomputing
 
-BUDGET_MS = 0.5  # of one push, p50, on one core
-RATE_HZ = 60.0
-
-
-def noisy_frames(count: int, rate_hz: float = RATE_HZ, seed: int = 1) -> list[Frame]:
-    """Frames of a synthetic actor with an estimator's noise and gaps, evenly timed."""
-    t_s = np.arange(count) / rate_hz
-    seen, confidence = observed(SyntheticActor(seed).positions(t_s), t_s, seed, demo_events(count / rate_hz))
-    return [
-        Frame("a", seq, round(float(t) * 1e9), seen[seq].astype(np.float32), confidence[seq])
-        for seq, t in enumerate(t_s)
-    ]
+RUNTIMES = ("native", "onnx")
+WARMUP = 300  # ticks: bones are measured for the first 4 s of an actor
+TURNS = 10
+CURVE = np.concatenate([np.linspace(0, 99, 100), np.linspace(99.1, 99.9, 9)])  # percent, of what the picture draws
 
 
-class Pushes(NamedTuple):
-    """Durations of each push [ns]: on the wall clock, and of processor time, which other programs cannot lengthen."""
+class Job(Protocol):
+    """Something that is timed in stretches."""
 
-    wall_ns: Times
-    cpu_ns: Times
+    def advance(self, ticks: int, /) -> None: ...
 
-
-def measure_push(pose_filter: PoseFilter, frames: list[Frame], warmup: int) -> Pushes:
-    """Durations of each push after the first ``warmup`` ones."""
-    for frame in frames[:warmup]:
-        pose_filter.push(frame)
-    count = len(frames) - warmup
-    taken = Pushes(np.empty(count, np.int64), np.empty(count, np.int64))
-    push = pose_filter.push
-    with frozen_gc():
-        for i, frame in enumerate(frames[warmup:]):
-            cpu_started = thread_time_ns()
-            started = perf_counter_ns()
-            push(frame)
-            taken.wall_ns[i] = perf_counter_ns() - started
-            taken.cpu_ns[i] = thread_time_ns() - cpu_started
-    return taken
+    def forget(self) -> None: ...
 
 
-class StageClock:
-    """A runtime that also notes how long its lanes spend in the compiled step."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.name, self.contract = runtime.name, runtime.contract
-        self.step_ns: list[int] = []
-
-    def open(self) -> Lane:
-        return TimedLane(self._runtime.open(), self)
+class Planned(NamedTuple):
+    job: Job
+    warmup: int  # ticks before the clock counts
+    ticks: int
 
 
-class TimedLane:
-    """A lane with a stopwatch around its step."""
+class Driven(NamedTuple):
+    """All that is measured of one runtime."""
 
-    def __init__(self, lane: Lane, clock: StageClock) -> None:
-        self._lane, self._clock = lane, clock
-        self.frame, self.time = lane.frame, lane.time
-        self.skeleton, self.pose, self.reset = lane.skeleton, lane.pose, lane.reset
+    runtime: Runtime
+    whole: Pushing
+    crowds: dict[int, Pushing]
+    cuts: tuple[Pushing, Pushing] | None
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
-        started = perf_counter_ns()
-        out = self._lane.step(tau_s, offsets_m, previous)
-        self._clock.step_ns.append(perf_counter_ns() - started)
-        return out
-
-
-def measure_stages(runtime: Runtime, frames: list[Frame], warmup: int) -> dict[str, Percentiles]:
-    """Where a push spends its time; a pass of its own, so that the stopwatches do not lengthen the push measured."""
-    clock = StageClock(runtime)
-    whole = measure_push(PoseFilter(clock), frames, warmup).wall_ns
-    step = np.array(clock.step_ns[-len(whole) :])
-    return {
-        "encoder step + pose head + FK": Percentiles.of_ns(step),
-        "checks, clock, copies": Percentiles.of_ns(whole - step),
-    }
+    def plan(self, warmup: int, steps: int) -> list[Planned]:
+        """Every crowd takes in as many frames as the one actor does, in fewer ticks."""
+        crowds = [Planned(crowd, warmup, max(1, steps // actors)) for actors, crowd in self.crowds.items()]
+        return [Planned(self.whole, warmup, steps), *crowds, *(Planned(cut, warmup, steps) for cut in self.cuts or ())]
 
 
-def measure_offline(frames: list[Frame], steps: int, threads: int) -> tuple[Times, dict[str, Any]]:
-    """Nanoseconds of the offline model's window for each of ``steps`` frames, and what the model is.
+def drive(
+    name: str, folder: Path, cut_folders: Sequence[Path], frames: list[Frame], actors: Iterable[int], threads: int
+) -> Driven:
+    """A runtime with its pushings.
 
-    What a live program would do with it: keep the last W frames, and run the whole window again for every new one.
+    Raises:
+        HPSTMError, ImportError: it cannot run here.
     """
-    import torch
+    runtime = load_runtime(name, folder, threads)
+    crowds = {many: Pushing(runtime, frames, many) for many in actors if many > 1}
+    cuts = None
+    if name in CUTTABLE and cut_folders:
+        first, second = (Pushing(load_runtime(name, cut, threads), frames) for cut in cut_folders)
+        cuts = first, second
+    return Driven(runtime, Pushing(runtime, frames), crowds, cuts)
 
-    from model.offline import OfflineConfig, OfflineModel
 
-    torch.set_num_threads(threads)
-    config = OfflineConfig()
-    offline = OfflineModel(config).eval()
-    window: deque[npt.NDArray[np.float32]] = deque(maxlen=config.window)
-    taken = []
-    warmup = config.window + 3
-    with torch.inference_mode(), frozen_gc():
-        for frame in frames[: warmup + steps]:
-            started = perf_counter_ns()
-            window.append(np.nan_to_num(frame.positions))
-            if len(window) == config.window:
-                offline(torch.from_numpy(np.stack(window)[None]))
-            taken.append(perf_counter_ns() - started)
-    parameters = sum(parameter.numel() for parameter in offline.parameters())
-    return np.array(taken[warmup:]), {"parameters": parameters, "window": config.window}
+def take_turns(plans: Sequence[Planned]) -> None:
+    """Warm everything up, then time it in TURNS stretches each."""
+    for job, warmup, _ in plans:
+        job.advance(warmup)
+        job.forget()
+    with frozen_gc():
+        for turn in range(TURNS):
+            for job, _, ticks in plans:
+                job.advance(ticks * (turn + 1) // TURNS - ticks * turn // TURNS)
+
+
+def _cut_folders(folder: Path, into: Path) -> tuple[Sequence[Path], str | None]:
+    """Folders of the step cut short, or why there are none."""
+    if find_spec("onnx") is None:
+        return (), "the step is not split further: it needs onnx (pip install 'hpstm-live[train]')"
+    from bench.cuts import cut_folders
+
+    try:
+        return cut_folders(folder, into), None
+    except ValueError as error:
+        return (), str(error)
+
+
+def _offline(frames: list[Frame], threads: int) -> tuple[dict[str, Any], dict[str, Recomputing]]:
+    """What the offline model is, and its recomputing by runtime."""
+    if find_spec("torch") is None:
+        return {"left_out": "it needs torch: pip install 'hpstm-live[train]'"}, {}
+    from bench import offline_cost  # torch is imported only here
+
+    model = offline_cost.offline_model()
+    runs = {"torch": offline_cost.in_torch(model, threads)}
+    about = offline_cost.size_of(model)
+    try:
+        runs["onnx"] = offline_cost.in_onnx(model, threads)
+    except ImportError as error:
+        about["onnx_left_out"] = str(error)
+    return about, {name: offline_cost.Recomputing(run, frames) for name, run in runs.items()}
 
 
 def run(
-    steps: int = 5000,
-    warmup: int = 300,
+    runtimes: Sequence[str] = RUNTIMES,
+    actors: Sequence[int] = (1, 16),
     threads: int = 1,
-    offline_steps: int = 60,
-    runtime: str = "onnx",
+    steps: int = 5000,
+    warmup: int = WARMUP,
+    offline_steps: int = 100,
     weights: str | None = None,
 ) -> dict[str, Any]:
-    """Measures and returns everything that the table and the JSON say.
+    """Measures and returns everything that the table, the pictures and the JSON say.
 
     Args:
-        steps: pushes timed, after ``warmup`` ones (several turns of the ring).
-        threads: of both models; with 1, both run on one and the same core.
+        runtimes: by name; one that cannot run here is in the result with its reason.
+        actors: sizes of the crowds whose frames come in one call, beside one actor alone.
+        threads: of all models; with 1, everything runs on one and the same core.
+        steps: frames timed of each runtime, after ``warmup`` ones (several turns of the ring).
         offline_steps: windows of the offline model timed; 0, or no torch, leaves it out.
     """
-    frames = noisy_frames(max(warmup + steps, offline_steps + 64))
+    folder = Path(weights) if weights else WEIGHTS
+    frames = _frames(max(warmup + steps, 64 + offline_steps))
     with ExitStack() as stack:
         core = stack.enter_context(one_core()) if threads == 1 else None
-        engine = load_runtime(runtime, Path(weights) if weights else None, threads)
-        taken = measure_push(PoseFilter(engine), frames[: warmup + steps], warmup)
-        stages = measure_stages(engine, frames[: warmup + steps], warmup)
-        rows = {"push": Percentiles.of_ns(taken.wall_ns)}
-        if threads == 1:  # the calling thread's processor time is then all of it
-            rows["push, processor time"] = Percentiles.of_ns(taken.cpu_ns)
-        offline, ratio = None, None
-        if offline_steps and find_spec("torch") is not None:
-            windows, offline = measure_offline(frames, offline_steps, threads)
-            rows["offline window"] = Percentiles.of_ns(windows)
-            ratio = rows["offline window"].p50 / rows["push"].p50
-    return {
-        "benchmark": "latency",
-        "machine": machine(),
-        "settings": {
-            "runtime": runtime, "model": engine.contract.name, "threads": threads, "core": core, "steps": steps,
-            "warmup": warmup, "joints": J, "rate_hz": RATE_HZ,
-        },
-        "rows": rows,
-        "stages": stages,
-        "offline": offline,
-        "ratio_p50": ratio,
-        "budget_p50_ms": BUDGET_MS,
-        "within_budget": rows["push"].p50 < BUDGET_MS,
+        cuts, not_split = _cut_folders(folder, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        driven, rows = _drive_all(runtimes, folder, cuts, frames, actors, threads)
+        offline, recomputing = _offline(frames, threads) if offline_steps else ({"left_out": "not asked for"}, {})
+        codec = Codec.over(PoseFilter.load(folder), frames[:60])
+        plans = [plan for one in driven.values() for plan in one.plan(warmup, steps)]
+        plans += [Planned(job, 3, offline_steps) for job in recomputing.values()]
+        take_turns([*plans, Planned(codec, warmup, steps)])
+        work = {name: work_of(one.runtime, folder) for name, one in driven.items()}
+        rates = measure_core({one.weight_bytes for one in work.values()})
+    for name, one in driven.items():
+        rows[name] |= _row(one, codec, work[name], rates)
+    offline["runtimes"] = {name: _timed(job.window_ns) for name, job in recomputing.items()}
+    settings = {"weights": weights, "threads": threads, "core": core, "steps": steps, "warmup": warmup, "joints": J,
+                "rate_hz": RATE_HZ}  # fmt: skip
+    result = {
+        "benchmark": "latency", "machine": machine(), "settings": settings, "curve_percent": CURVE.tolist(),
+        "runtimes": rows, "stages_measured": HOW, "not_split": not_split, "offline": offline,
+        "core": {"flops_per_s": rates.flops_per_s, "memory_bytes_per_s": rates.memory_bytes_per_s},
     }  # fmt: skip
+    return result | {"ratios": ratios(result), "targets": targets(result)}
 
 
-def show(result: dict[str, Any], screen: Console) -> None:
-    """Prints the table and what follows from it."""
-    settings = result["settings"]
-    where = f"on core {settings['core']}" if settings["core"] is not None else "not bound to a core"
-    title = (
-        f"One frame of 24 joints, {settings['runtime']}, {settings['threads']} "
-        f"thread{'s' * (settings['threads'] != 1)} {where}"
-    )
-    table = percentile_table(title, {}, machine_line(result["machine"]))
-    table.add_row("[bold]PoseFilter.push[/]", *result["rows"]["push"].cells())
-    if "push, processor time" in result["rows"]:
-        table.add_row("  of which processor time", *result["rows"]["push, processor time"].cells(), style="dim")
-    for name, stage in result["stages"].items():
-        table.add_row(f"  {name}", *stage.cells(), style="dim")
-    if result["offline"]:
-        size = result["offline"]["parameters"] / 1e6
-        name = f"offline model, window of {result['offline']['window']} ({size:.1f} M parameters)"
-        table.add_row(name, *result["rows"]["offline window"].cells())
-    screen.print(table)
-    verdict = "within" if result["within_budget"] else "[red]over[/]"
-    screen.print(f"push p50 {result['rows']['push'].p50:.3f} ms: {verdict} the budget of {result['budget_p50_ms']} ms")
-    if result["ratio_p50"]:
-        screen.print(f"the offline model's recompute takes [bold]{result['ratio_p50']:.0f} times[/] as long (p50)")
-    else:
-        screen.print("the offline model was left out (it needs torch: pip install 'hpstm-live\\[train]')")
+def _frames(count: int) -> list[Frame]:
+    """At least so many, from the first that shows a joint: an actor cannot begin before it."""
+    frames = noisy_frames(count + round(RATE_HZ))
+    return list(dropwhile(lambda frame: bool(np.isnan(frame.positions).all()), frames))
+
+
+def _drive_all(
+    runtimes: Sequence[str],
+    folder: Path,
+    cuts: Sequence[Path],
+    frames: list[Frame],
+    actors: Iterable[int],
+    threads: int,
+) -> tuple[dict[str, Driven], dict[str, dict[str, Any]]]:
+    """The runtimes that run here, and a row for each one: its footprint, or why it is unavailable."""
+    driven: dict[str, Driven] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for name in runtimes:
+        try:
+            driven[name] = drive(name, folder, cuts, frames, actors, threads)
+        except (HPSTMError, ImportError) as error:
+            rows[name] = {"unavailable": str(error)}
+        else:
+            rows[name] = footprint(name, folder, threads)
+    return driven, rows
+
+
+def _row(one: Driven, codec: Codec, work: Work, rates: Core) -> dict[str, Any]:
+    """What is said of a runtime: each batch, and the stages of one actor's pose."""
+    batches = []
+    for actors, pushing in {1: one.whole, **one.crowds}.items():
+        step, limit = _timed(pushing.step_ns), rates.limit(work, actors)
+        ratio = step["percentiles"].p50 / limit["limit_ms"]
+        batches.append(
+            {"actors": actors, "push": _timed(pushing.push_ns), "step": step, "limit": limit, "step_by_limit": ratio}
+        )
+    return {"batches": batches, "stages": stages_of(codec, one.whole, one.cuts)}
+
+
+def _timed(durations_ns: Sequence[int]) -> dict[str, Any]:
+    curve = np.percentile(np.asarray(durations_ns) / 1e6, CURVE).tolist()
+    return {"percentiles": Percentiles.of_ns(durations_ns), "curve_ms": curve}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 when measured, whatever the numbers are."""
     parser = argparse.ArgumentParser(prog="hpstm bench latency", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--steps", type=int, default=5000, metavar="N", help="pushes to time (default 5000)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of both models (default 1)")
-    parser.add_argument("--offline-steps", type=int, default=60, metavar="N", help="windows to time; 0: leave it out")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto or torch")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), metavar="NAME",
+                        help=f"default: {' '.join(RUNTIMES)}")  # fmt: skip
+    parser.add_argument("--actors", nargs="+", type=int, default=[1, 16], metavar="N",
+                        help="actors whose frames come in one call, beside one alone (default: 1 16)")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of all models (default 1)")
+    parser.add_argument("--steps", type=int, default=5000, metavar="N", help="frames to time of each (default 5000)")
+    parser.add_argument("--offline-steps", type=int, default=100, metavar="N", help="windows to time; 0: leave it out")
     parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
+    parser.add_argument("--json", metavar="FILE", help="write the result there too")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the result there")
     options = parser.parse_args(argv)
-    if options.steps < 1 or options.threads < 1 or options.offline_steps < 0:
-        parser.error("--steps and --threads must be at least 1, --offline-steps at least 0")
+    if min(options.steps, options.threads, *options.actors) < 1 or options.offline_steps < 0:
+        parser.error("--steps, --threads and --actors must be at least 1, --offline-steps at least 0")
     result = run(
-        options.steps, threads=options.threads, offline_steps=options.offline_steps, runtime=options.runtime,
+        options.runtimes, options.actors, options.threads, options.steps, offline_steps=options.offline_steps,
         weights=options.weights,
     )  # fmt: skip
     show(result, console())
     if options.json:
         print(f"written: {write_json(options.json, result)}")
+    if options.plots:
+        from bench.latency_plots import pictures
+
+        print("drawn: " + ", ".join(str(path) for path in pictures(result, options.plots)))
     return 0
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.child import ServerFailed
-from bench.latency import StageClock, Times, noisy_frames
+from bench.drive import StageClock, Times, noisy_frames
 from bench.report import Percentiles, console, machine, machine_line, one_core, write_json
 from bench.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.wire_run import Load, server_over, through_server

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import zmq
 
-from bench.latency import Times, noisy_frames
+from bench.drive import Times, noisy_frames
 from bench.report import frozen_gc
 from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.child import ChildProcess, ServerFailed, ServerProcess, free_endpoints
-from bench.latency import Times, noisy_frames
+from bench.drive import Times, noisy_frames
 from bench.report import Percentiles
 from bench.wire_roles import FLUSH_S, LEAD_NS, POSE_COLUMNS, SILENCE_S
 from model.skeleton import J

@@ -25,7 +25,7 @@ MODULES = {
         "write the ONNX model and its contract; --runtime tensorrt: also engines of it",
     ),
 }
-BENCHES = ("latency", "runtimes", "gpu", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
+BENCHES = ("latency", "alternatives", "gpu", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench"}  # fmt: skip
 

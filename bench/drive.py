@@ -1,0 +1,118 @@
+"""How the benches drive a filter in this process: noisy frames, a stopwatch around the network, pushes that are timed.
+
+Everything that knows how a runtime is called is ``StageClock``, ``Recorder`` and ``step_alone``; the rest goes through
+``PoseFilter``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from time import perf_counter_ns
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.noise import demo_events, observed
+from model.synthetic import SyntheticActor
+from streamer.filter import PoseFilter
+from streamer.frames import Frame
+from streamer.runtimes import F32, Answer, Ask, Lane, Runtime, step_many
+
+Times = npt.NDArray[np.int64]
+
+RATE_HZ = 60.0
+
+
+def noisy_frames(count: int, rate_hz: float = RATE_HZ, seed: int = 1) -> list[Frame]:
+    """Frames of a synthetic actor with an estimator's noise and gaps, evenly timed."""
+    t_s = np.arange(count) / rate_hz
+    seen, confidence = observed(SyntheticActor(seed).positions(t_s), t_s, seed, demo_events(count / rate_hz))
+    return [
+        Frame("a", seq, round(float(t) * 1e9), seen[seq].astype(np.float32), confidence[seq])
+        for seq, t in enumerate(t_s)
+    ]
+
+
+class StageClock:
+    """A runtime that also notes how long its steps take: ``step_ns``, one a call, shared by the actors of the call."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.name, self.contract = runtime.name, runtime.contract
+        self.step_ns: list[int] = []
+
+    def open(self) -> Lane:
+        return self._runtime.open()
+
+    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        started = perf_counter_ns()
+        answers = step_many(self._runtime, asks)
+        self.step_ns.append((perf_counter_ns() - started) // len(asks))
+        return answers
+
+
+class Recorder(StageClock):
+    """A runtime that keeps what goes into its steps: ``inputs``, by the names of the exported graph's, batch axis 1."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.inputs: list[dict[str, F32]] = []
+
+    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
+        for lane, tau_s, offsets_m, previous in asks:
+            wanted = {"tau_s": np.float32(tau_s), "offsets_m": offsets_m, "previous": previous}
+            given = {name: np.array(value, np.float32)[None] for name, value in wanted.items()}
+            self.inputs.append({"frame": lane.frame.copy(), "time": lane.time.copy(), **given})
+        return super().step_many(asks)
+
+
+def step_alone(runtime: Runtime) -> Callable[[dict[str, F32]], F32]:
+    """A function from a step's inputs, as ``Recorder`` keeps them, to positions (24, 3) [m]: one actor, no filter."""
+    lane = runtime.open()
+
+    def step(inputs: dict[str, F32]) -> F32:
+        lane.frame[:], lane.time[:] = inputs["frame"], inputs["time"]
+        return lane.step(float(inputs["tau_s"][0]), inputs["offsets_m"][0], inputs["previous"][0])[0]
+
+    return step
+
+
+class Pushing:
+    """A filter that is pushed the frames of ``actors`` actors, a tick at a time, every tick timed.
+
+    ``push_ns`` and ``step_ns`` hold the durations per actor [ns]: of the whole push, and of the network's step in it.
+    """
+
+    def __init__(self, runtime: Runtime, frames: Sequence[Frame], actors: int = 1) -> None:
+        self._clock = StageClock(runtime)
+        self.actors = actors
+        self._filter = PoseFilter(self._clock, max_actors=actors)
+        self._ticks = iter(list(_ticks(frames, actors)))
+        self.push_ns: list[int] = []
+
+    @property
+    def step_ns(self) -> list[int]:
+        return self._clock.step_ns
+
+    def advance(self, ticks: int) -> None:
+        """Push so many ticks: ``push`` for one actor, ``push_many`` for several."""
+        push, push_many = self._filter.push, self._filter.push_many
+        for tick in islice(self._ticks, ticks):
+            started = perf_counter_ns()
+            if self.actors == 1:
+                push(tick[0])
+            else:
+                push_many(tick)
+            self.push_ns.append((perf_counter_ns() - started) // self.actors)
+
+    def forget(self) -> None:
+        """Drop what was timed so far: it was the warm-up."""
+        self.push_ns.clear()
+        self._clock.step_ns.clear()
+
+
+def _ticks(frames: Sequence[Frame], actors: int) -> Iterator[list[Frame]]:
+    for frame in frames:
+        yield [replace(frame, actor=f"a{i}") for i in range(actors)]
