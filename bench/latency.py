@@ -34,7 +34,7 @@ from model.skeleton import J
 from model.synthetic import SyntheticActor
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import F32, Lane, Runtime, load_runtime
+from streamer.runtimes import Block, RowIndex, Runtime, load_runtime
 
 Times = npt.NDArray[np.int64]
 
@@ -77,30 +77,24 @@ def measure_push(pose_filter: PoseFilter, frames: list[Frame], warmup: int) -> P
 
 
 class StageClock:
-    """A runtime that also notes how long its lanes spend in the compiled step."""
+    """A runtime that also notes how long its blocks spend in the compiled step."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.name, self.contract = runtime.name, runtime.contract
         self.step_ns: list[int] = []
 
-    def open(self) -> Lane:
-        return TimedLane(self._runtime.open(), self)
+    def open(self, capacity: int) -> Block:
+        block = self._runtime.open(capacity)
+        step = block.step
 
+        def timed(rows: RowIndex) -> None:
+            started = perf_counter_ns()
+            step(rows)
+            self.step_ns.append(perf_counter_ns() - started)
 
-class TimedLane:
-    """A lane with a stopwatch around its step."""
-
-    def __init__(self, lane: Lane, clock: StageClock) -> None:
-        self._lane, self._clock = lane, clock
-        self.frame, self.time = lane.frame, lane.time
-        self.skeleton, self.pose, self.reset = lane.skeleton, lane.pose, lane.reset
-
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
-        started = perf_counter_ns()
-        out = self._lane.step(tau_s, offsets_m, previous)
-        self._clock.step_ns.append(perf_counter_ns() - started)
-        return out
+        block.step = timed  # type: ignore[method-assign]
+        return block
 
 
 def measure_stages(runtime: Runtime, frames: list[Frame], warmup: int) -> dict[str, Percentiles]:

@@ -21,8 +21,8 @@ from rich.table import Table
 
 from bench.report import console, frozen_gc, machine, machine_line, one_core, write_json
 from streamer.errors import HPSTMError
-from streamer.runtimes import Ask, Lane, load_runtime
-from streamer.runtimes.native import NativeLane, NativeRuntime
+from streamer.runtimes import Block, RowIndex, Runtime, load_runtime
+from streamer.runtimes.native import NativeRuntime
 
 STEPS, WARMUP, TOGETHER = 2000, 300, 16
 
@@ -48,29 +48,35 @@ def measure(name: str, folder: Path | None, steps: int) -> dict[str, Any]:
     started = perf_counter_ns()
     runtime = load_runtime(name, folder)
     start_s = (perf_counter_ns() - started) / 1e9
-    lane, offsets = runtime.open(), np.asarray(runtime.contract.rest_offsets_m, np.float32)
-    lane.frame[0, :3] = np.random.default_rng(1).normal(0.0, 0.3, offsets.T.shape)
-    lane.frame[0, 3:5] = 1.0  # all joints present, in full confidence
-    lane.time[0, 0] = 1 / 60
-    wish = 0.0, offsets, np.zeros((len(offsets), 4), np.float32)
-    timed(lambda: lane.step(*wish), WARMUP)
-    out: dict[str, Any] = {"start_s": start_s, "step": timed(lambda: lane.step(*wish), steps)}
-    out["other_time"] = timed(lambda: lane.pose(*wish), steps)
+    block, one = _filled(runtime, 1)
+    timed(lambda: block.step(one), WARMUP)
+    out: dict[str, Any] = {"start_s": start_s, "step": timed(lambda: block.step(one), steps)}
+    out["other_time"] = timed(lambda: block.pose(one), steps)
     if isinstance(runtime, NativeRuntime):
-        out |= _native(runtime, lane, wish, steps)
+        out |= _native(runtime, steps)
     out["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return out
 
 
-def _native(runtime: NativeRuntime, like: Lane, wish: tuple[Any, ...], steps: int) -> dict[str, Any]:
+def _filled(runtime: Runtime, count: int) -> tuple[Block, RowIndex]:
+    """A block whose rows each hold one frame of a body, and all its rows."""
+    block, rows = runtime.open(count), np.arange(count)
+    offsets = np.asarray(runtime.contract.rest_offsets_m, np.float32)
+    for row in rows:
+        block.reset(row)
+    block.frame[:, :3] = np.random.default_rng(1).normal(0.0, 0.3, offsets.T.shape)
+    block.frame[:, 3:5] = 1.0  # all joints present, in full confidence
+    block.time[:, 0] = 1 / 60
+    block.offsets_m[:] = offsets
+    return block, rows
+
+
+def _native(runtime: NativeRuntime, steps: int) -> dict[str, Any]:
     """Many actors at once, and the limit."""
-    crowd: list[NativeLane] = [runtime.open() for _ in range(TOGETHER)]
-    for lane in crowd:
-        lane.frame[:], lane.time[:] = like.frame, like.time
-    asks = [Ask(lane, *wish) for lane in crowd]
+    crowd, rows = _filled(runtime, TOGETHER)
     bytes_read = runtime.read_weights()
     return {
-        "together": timed(lambda: runtime.step_many(asks), max(1, steps // TOGETHER), TOGETHER),
+        "together": timed(lambda: crowd.step(rows), max(1, steps // TOGETHER), TOGETHER),
         "limit": timed(runtime.read_weights, steps), "weight_bytes": bytes_read,
     }  # fmt: skip
 

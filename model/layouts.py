@@ -117,41 +117,50 @@ class Layout:
     def to_canonical(
         self, positions: npt.NDArray[Any], confidence: npt.NDArray[Any] | None = None
     ) -> tuple[F32, Bools, Bools, F32]:
-        """The canonical joints of one frame.
+        """The canonical joints of frames; each one's depend on no other.
 
         Args:
-            positions: (J, 3) in the layout's units and axes; NaN = missing.
-            confidence: (J,) 0..1; zero, negative or NaN = missing. None: all 1.
+            positions: (..., J, 3) in the layout's units and axes; NaN = missing.
+            confidence: (..., J) 0..1; zero, negative or NaN = missing. None: all 1.
         Returns:
-            xyz (24, 3) m, Y up, finite everywhere, meaningless where neither of the masks is True;
-            measured (24,) and derived (24,), True where this frame gives the joint (any missing source drops it);
-            confidence (24,), the sources' weighted mean, 0 where missing. Masks and confidence may be read-only.
+            xyz (..., 24, 3) m, Y up, finite everywhere, meaningless where neither of the masks is True;
+            measured and derived (..., 24), True where the frame gives the joint (any missing source drops it), or (24,)
+            where nothing is missing; confidence (..., 24) or (24,), the sources' weighted mean, 0 where missing.
+            Masks and confidence may be read-only.
         Raises:
             LayoutError: the number of joints is another.
         """
-        if positions.shape != self._shape:
+        if positions.shape[-2:] != self._shape:
             raise LayoutError(f"layout {self.name} has {self._shape[0]} joints: positions are {positions.shape}")
-        good = np.isfinite(positions).all(1)
+        good = np.isfinite(positions).all(-1)
         if confidence is not None:
             good &= confidence > 0
             confidence = np.minimum(confidence, 1.0, dtype=np.float32)
         measured, derived, trust = self.measured, self.derived, self._ones
         if good.all():
-            xyz = self.weights @ positions.astype(np.float32, copy=False)
+            kept = positions.astype(np.float32, copy=False)
             if confidence is not None:
-                trust = self._share @ confidence
+                trust = _each(self._share, confidence)
         else:
             kept = positions.astype(np.float32)
             kept[~good] = 0.0
-            xyz = self.weights @ kept
-            whole = self._used @ good.astype(np.float32) > self._enough
+            whole = _each(self._used, good.astype(np.float32)) > self._enough
             measured, derived, trust = measured & whole, derived & whole, trust * whole
             if confidence is not None:
                 confidence[~good] = 0.0
-                trust *= self._share @ confidence
+                trust *= _each(self._share, confidence)
+        # One product a frame, for a product of all might round each one's sums in another order. Axes before joints:
+        # so the sums lie as the network takes them.
+        xyz = (kept.swapaxes(-1, -2) @ self.weights.T).swapaxes(-1, -2)
         if self._turn is not None:
             xyz = xyz @ self._turn
         return xyz, measured, derived, trust
+
+
+def _each(matrix: F32, vectors: F32) -> F32:
+    """matrix @ vector for each of (..., J) vectors, one by one."""
+    out: F32 = (matrix @ vectors[..., None])[..., 0]
+    return out
 
 
 def _mean(joints: Sequence[str], names: Sequence[str]) -> F64:
