@@ -16,7 +16,7 @@ from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.intake import Seen
-from streamer.runtimes import F32, RowIndex, Runtime
+from streamer.runtimes import F32, RowIndex, Runtime, row_index
 from streamer.skeletons import F64, Skeletons
 
 PAUSE_NS = SECOND_NS // 4  # a shorter gap never begins a new track
@@ -43,9 +43,10 @@ class Actors(Mapping[str, Actor]):
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self._rows: dict[str, int] = {}
+        self._all = np.arange(n)
         self._free = list(range(n))  # a heap: the lowest rows are used, and only their memory
         self._window, self._angular = contract.window, np.asarray(contract.angular_hz, np.float64)
-        self.newest: list[Frame | None] = [None] * n
+        self.newest = np.full(n, None, object)  # Frame, or None: reset, and no frame since
         self.frames = np.zeros(n, np.int64)  # of the present track
         self.last_ns, self.seen_ns, self._epoch_ns = (np.zeros(n, np.int64) for _ in range(3))  # seen: any joint
         self.origin: F64 = np.zeros((n, 3))
@@ -112,21 +113,24 @@ class Actors(Mapping[str, Actor]):
 
     # -- the hot path
 
-    def follow(self, rows: RowIndex, seen: Seen, errors: dict[int, FrameError]) -> tuple[RowIndex, Seen]:
+    def follow(self, rows: list[int], seen: Seen, errors: dict[int, FrameError]) -> tuple[list[int], Seen]:
         """The frames whose time is right: after the actor's last one; the others' errors go to ``errors``.
 
         A first frame, and one after a gap longer than the ring, begins a track, with the skeleton as it is.
         """
-        gap_ns = seen.t_ns - self.last_ns[rows]
-        usual = (gap_ns > 0) & (gap_ns <= PAUSE_NS) & (self.frames[rows] > 0)
+        if not rows:
+            return rows, seen
+        at = row_index(rows)
+        gap_ns = seen.t_ns - self.last_ns[at]
+        usual = (gap_ns > 0) & (gap_ns <= PAUSE_NS) & (self.frames[at] > 0)
         if usual.all():
             return rows, seen
         for i in np.flatnonzero(~usual):
-            error = self._begin_if_due(int(rows[i]), seen, i)
+            error = self._begin_if_due(rows[i], seen, int(i))
             if error is not None:
                 errors[seen.places[i]] = error
         kept = [i for i, place in enumerate(seen.places) if place not in errors]
-        return rows[kept], seen.at(kept)
+        return [rows[i] for i in kept], seen.at(kept)
 
     def _begin_if_due(self, row: int, seen: Seen, i: int) -> FrameError | None:
         """Begins a track with frame ``i`` if it is the row's first for long; an error if it cannot be taken."""
@@ -158,17 +162,19 @@ class Actors(Mapping[str, Actor]):
     def fill(self, rows: RowIndex, seen: Seen) -> F64:
         """Write frames into the block; (B,) seconds since each one's frame before."""
         t_ns, present = seen.t_ns, seen.marks[:, 0]
-        frame = np.empty((len(rows), 6, present.shape[1]), np.float32)
-        frame[:, :3] = (seen.xyz - self.origin[rows][:, None]).swapaxes(1, 2) * present[:, None]
+        frame = np.empty((len(t_ns), 6, present.shape[1]), np.float32)
+        frame[:, :3] = (seen.xyz - self.origin[rows, None]).swapaxes(1, 2) * present[:, None]
         frame[:, 3:] = seen.marks
         self.block.frame[rows] = frame
         dt_ns = t_ns - self.last_ns[rows]
         dt_s: F64 = dt_ns / SECOND_NS
         angle = ((t_ns - self._epoch_ns[rows]) / SECOND_NS)[:, None] * self._angular  # float64: good for years
         self.block.time[rows] = np.concatenate((dt_s[:, None], np.cos(angle), np.sin(angle)), 1)
-        frames = self.frames[rows]
-        self._intervals_ns[rows, (frames - 1) % RECENT] = dt_ns  # that of a first frame, none, is written over
-        self.frames[rows] = frames + 1
+        self._intervals_ns[self._all[rows], (self.frames[rows] - 1) % RECENT] = (
+            dt_ns  # a first frame's, none, is written over
+        )
+        self.frames[rows] += 1
+        self.newest[rows] = seen.frames
         self.last_ns[rows] = t_ns
         self.seen_ns[rows] = np.where(present.any(1), t_ns, self.seen_ns[rows])
         return dt_s
@@ -177,7 +183,7 @@ class Actors(Mapping[str, Actor]):
         """Calibrate on the frames just stepped; who adopts a skeleton is answered again, on it."""
         measuring = ~self.skeletons.done[rows]
         if measuring.any():
-            some = rows[measuring]
+            some = self._all[rows][measuring]
             changed = self.skeletons.update(some, self.block.skeleton(some), dt_s[measuring])
             if len(changed):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]

@@ -18,8 +18,8 @@ from streamer.actors import Actor, Actors
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
-from streamer.intake import FARTHEST_NS, Intake, Seen, Times
-from streamer.runtimes import F32, RowIndex, Runtime, load_runtime
+from streamer.intake import FARTHEST_NS, Intake, Seen
+from streamer.runtimes import F32, RowIndex, Runtime, load_runtime, row_index
 
 LOST_NS = SECOND_NS  # with no joint seen for this long, the actor is lost
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
@@ -96,10 +96,11 @@ class PoseFilter:
         answers: list[Pose | None] = []
         remaining = iter(frames)
         while some := list(islice(remaining, MOST_FRAMES)):
-            told: dict[int, Pose | FrameError] = {}
+            start = len(answers)
+            answers += [None] * len(some)
             for places in batches(some, self._actors):
-                told |= zip(places, self._infer([some[i] for i in places]))
-            answers += [None if isinstance(told[i], FrameError) else told[i] for i in range(len(some))]
+                for place, answer in zip(places, self._infer([some[i] for i in places])):
+                    answers[start + place] = answer if isinstance(answer, Pose) else None
         return answers
 
     def _infer(self, frames: Sequence[Frame]) -> list[Pose | FrameError]:
@@ -108,32 +109,34 @@ class PoseFilter:
         seen = self._intake.read(frames, errors)  # checked, on canonical joints
         rows, seen = self._admit(seen, errors)  # of actors known and new
         rows, seen = self._actors.follow(rows, seen, errors)  # in time; tracks begin
-        answers: dict[int, Pose | FrameError] = dict(errors)
-        if len(rows):
-            dt_s = self._actors.fill(rows, seen)
-            self._block.tau_s[rows] = self._shift_ns / SECOND_NS
-            self._block.step(rows)
-            self._actors.learn(rows, dt_s)
-            for row, frame in zip(rows.tolist(), seen.frames):
-                self._actors.newest[row] = frame
-            wanted_ns = seen.t_ns + self._shift_ns
-            answers |= zip(seen.places, self._poses(rows, wanted_ns, wanted_ns))
+        poses: list[Pose] = []
+        if rows:
+            at = row_index(rows)
+            dt_s = self._actors.fill(at, seen)
+            self._block.tau_s[at] = self._shift_ns / SECOND_NS
+            self._block.step(at)
+            self._actors.learn(at, dt_s)
+            wanted_ns = (seen.t_ns + self._shift_ns).tolist()
+            poses = self._poses(at, seen.frames, wanted_ns, wanted_ns)
+        if not errors:
+            return list(poses)
         self.rejected.update(error.reason for error in errors.values())
+        answers = errors | dict(zip(seen.places, poses))
         return [answers[i] for i in range(len(frames))]
 
-    def _admit(self, seen: Seen, errors: dict[int, FrameError]) -> tuple[RowIndex, Seen]:
+    def _admit(self, seen: Seen, errors: dict[int, FrameError]) -> tuple[list[int], Seen]:
         """The rows of the frames' actors; a new actor gets one if it shows a joint and there is room."""
         rows = [self._actors.row(frame.actor) for frame in seen.frames]
-        if None in rows:
-            for i, row in enumerate(rows):
-                if row is None:
-                    try:
-                        rows[i] = self._new_actor(seen, i)
-                    except FrameError as error:
-                        errors[seen.places[i]] = error
-            kept = [i for i, row in enumerate(rows) if row is not None]
-            rows, seen = [rows[i] for i in kept], seen.at(kept)
-        return np.array(rows, np.intp), seen
+        for i, row in enumerate(rows):
+            if row is None:
+                try:
+                    rows[i] = self._new_actor(seen, i)
+                except FrameError as error:
+                    errors[seen.places[i]] = error
+        admitted = [row for row in rows if row is not None]
+        if len(admitted) < len(rows):
+            seen = seen.at([i for i, row in enumerate(rows) if row is not None])
+        return admitted, seen
 
     def _new_actor(self, seen: Seen, i: int) -> int:
         if not seen.marks[i, 0].any():
@@ -143,35 +146,28 @@ class PoseFilter:
         self._apply_profile(name)
         return row
 
-    def _poses(self, rows: RowIndex, t_ns: Times, wanted_ns: Times) -> list[Pose]:
-        """What the block has just answered for rows, as poses for ``t_ns``, where ``wanted_ns`` was asked for."""
+    def _poses(self, at: RowIndex, frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int]) -> list[Pose]:
+        """What the block has just answered, as poses for ``t_ns``, where ``wanted_ns`` was asked for.
+
+        ``frames``: the newest of each actor. A pose's arrays are its own: whoever keeps it keeps nothing of others.
+        """
         block, actors, skeletons = self._block, self._actors, self._skeletons
-        rotations = block.rotations[rows]
-        block.previous[rows] = rotations
-        positions = (block.positions[rows] + actors.origin[rows][:, None]).astype(np.float32)
-        beyond_s = (wanted_ns - actors.last_ns[rows] - self._ahead_ns) / SECOND_NS
-        covariance = block.covariance[rows].astype(np.float32, copy=False)
-        if (beyond_s > 0).any():  # nobody knows where people go: doubt grows with the time beyond reach
-            doubt = (0.5 * np.maximum(beyond_s, 0.0)) ** 2
-            covariance += doubt.astype(np.float32)[:, None, None, None] * np.eye(3, dtype=np.float32)
-        arrays = (
-            positions, rotations.astype(np.float32, copy=False), positions[:, 0].copy(), skeletons.lengths_m[rows],
-            skeletons.offsets_m[rows], covariance, block.contact[rows].astype(np.float32, copy=False),
+        positions = block.positions[at] + actors.origin[at, None]
+        block.previous[at] = block.rotations[at]
+        arrays = zip(
+            positions, block.rotations[at], positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
+            block.covariance[at], block.contact[at],
         )  # fmt: skip
-        last = zip(actors.last_ns[rows].tolist(), actors.seen_ns[rows].tolist(), skeletons.done[rows].tolist())
-        inferred_ns, poses = now_ns(), []
-        for row, t, wanted, (last_ns, seen_ns, done), version, *own in zip(
-            rows.tolist(), t_ns.tolist(), wanted_ns.tolist(), last, skeletons.version[rows].tolist(), *arrays
-        ):
-            frame = actors.newest[row]
-            assert frame is not None
-            if len(rows) > 1:  # a pose that is kept must not keep the whole batch
-                own = [array.copy() for array in own]
-            status = self._status(wanted, last_ns, seen_ns, done)
-            poses.append(
-                Pose(frame.actor, frame.seq, t, status, *own, last_ns, frame.received_ns, inferred_ns, 0, 0, version)
+        known = (x[at].tolist() for x in (actors.last_ns, actors.seen_ns, skeletons.done, skeletons.version))
+        inferred_ns = now_ns()
+        return [
+            Pose(
+                frame.actor, frame.seq, t, self._status(wanted, last_ns, seen_ns, done),
+                *[array.astype(np.float32) for array in own],
+                last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
             )
-        return poses
+            for frame, t, wanted, own, last_ns, seen_ns, done, version in zip(frames, t_ns, wanted_ns, arrays, *known)
+        ]  # fmt: skip
 
     def _status(self, t_ns: int, last_ns: int, seen_ns: int, done: bool) -> Status:
         if max(t_ns, last_ns) - seen_ns > LOST_NS:
@@ -194,18 +190,23 @@ class PoseFilter:
 
     def poses_at(self, times_ns: Mapping[str, int]) -> dict[str, Pose]:
         """As ``pose_at``, for several actors together: name -> pose, of those that have been seen since their reset."""
-        actors = self._actors
+        actors, (low_s, high_s) = self._actors, self._reach_s
         known = {name: row for name in times_ns if (row := actors.row(name)) is not None and actors.frames[row]}
-        rows = np.array(list(known.values()), np.intp)
         if not known:
             return {}
-        wanted = [min(max(int(times_ns[name]), -FARTHEST_NS), FARTHEST_NS) for name in known]
-        wanted_ns, last_ns = np.array(wanted, np.int64), actors.last_ns[rows]
-        tau_s = np.clip((wanted_ns - last_ns) / SECOND_NS, *self._reach_s)
-        self._block.tau_s[rows] = tau_s
-        self._block.pose(rows)
-        t_ns = last_ns + np.rint(tau_s * SECOND_NS).astype(np.int64)
-        return dict(zip(known, self._poses(rows, t_ns, wanted_ns)))
+        at = row_index(list(known.values()))
+        wanted_ns = [min(max(int(times_ns[name]), -FARTHEST_NS), FARTHEST_NS) for name in known]
+        last_ns = actors.last_ns[at]
+        after_s = (np.array(wanted_ns, np.int64) - last_ns) / SECOND_NS
+        tau_s = np.fmin(np.fmax(after_s, low_s), high_s)
+        self._block.tau_s[at] = tau_s
+        self._block.pose(at)
+        t_ns = (last_ns + np.rint(tau_s * SECOND_NS).astype(np.int64)).tolist()
+        poses = self._poses(at, [actors.newest[row] for row in known.values()], t_ns, wanted_ns)
+        for pose, beyond_s in zip(poses, (after_s - high_s).tolist()):
+            if beyond_s > 0:  # nobody knows where people go: doubt grows with the time beyond reach
+                pose.covariance += np.float32((0.5 * beyond_s) ** 2) * np.eye(3, dtype=np.float32)
+        return dict(zip(known, poses))
 
     # -- control
 

@@ -137,20 +137,20 @@ def _canonical(
     if given and given[0] is not None:
         confidence = np.fmin(np.fmax(np.array(given), 0.0), 1.0).astype(np.float32, copy=False)  # NaN: zero
     xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
-    visible = np.broadcast_to(measured | derived, xyz.shape[:2])
+    visible = measured | derived
     times = np.array([int(frame.t_ns) for frame in frames], np.int64)
     marks = np.empty((len(frames), 3, J), np.float32)
     marks[:, 0], marks[:, 1], marks[:, 2] = visible, trust, derived
     seen = Seen(list(places), list(frames), times, xyz, marks)
     wide = _span(xyz, visible) > BODY_M
-    return _without_strays(seen, np.flatnonzero(wide), errors) if wide.any() else seen
+    return _without_strays(seen, np.flatnonzero(wide.any(1)), errors) if wide.any() else seen
 
 
 def _span(xyz: F32, visible: Bools) -> F32:
-    """(B,) largest extent of the visible joints along an axis [m]; -inf where there is none."""
+    """(B, 3) extent of the visible joints [m] along each axis; -inf where there is none."""
     which = visible[..., None]
     high = np.maximum.reduce(xyz, 1, where=which, initial=-np.inf)
-    out: F32 = (high - np.minimum.reduce(xyz, 1, where=which, initial=np.inf)).max(1)
+    out: F32 = high - np.minimum.reduce(xyz, 1, where=which, initial=np.inf)
     return out
 
 

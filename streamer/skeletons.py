@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from model.contract import Contract
-from streamer.runtimes import F32, RowIndex
+from streamer.runtimes import F32
 
 F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
 
 
 class Skeletons:
@@ -48,7 +49,7 @@ class Skeletons:
         self.done[row] = True
         self._adopt(np.array([row]), offsets_m)
 
-    def update(self, rows: RowIndex, opinions: F32, dt_s: F64) -> RowIndex:
+    def update(self, rows: Ints, opinions: F32, dt_s: F64) -> Ints:
         """Take in what a frame of each of ``rows``, none of them done, shows; the rows that adopted a skeleton.
 
         Args:
@@ -60,14 +61,14 @@ class Skeletons:
         self._weight[rows] += weight
         self._elapsed_s[rows] += np.minimum(dt_s, self._longest)
         level = (self._elapsed_s[rows, None] >= self._events).sum(1)
-        changed: RowIndex = rows[level != self._level[rows]]
+        changed: Ints = rows[level != self._level[rows]]
         self._level[rows] = level
         if len(changed):
             self.done[rows] = level == len(self._events)
             self._adopt(changed, self._sum[changed] / self._weight[changed])
         return changed
 
-    def _adopt(self, rows: RowIndex, offsets_m: F64 | F32) -> None:
+    def _adopt(self, rows: Ints, offsets_m: F64 | F32) -> None:
         self.offsets_m[rows] = offsets_m
         self.lengths_m[rows] = np.sqrt((self.offsets_m[rows] ** 2).sum(-1))
         self.version[rows] += 1

@@ -43,6 +43,7 @@ class OnnxBlock:
             return np.zeros((capacity, *shape), np.float32)
 
         self._runtime, self._contract, self.capacity = runtime, c, capacity
+        self._rows = np.arange(capacity)
         self.frame, self.time = over_rows(6, joints), over_rows(*shapes["time"])
         self.tau_s, self.offsets_m, self.previous = over_rows(), over_rows(joints, 3), over_rows(joints, 4)
         self.positions, self.rotations = over_rows(joints, 3), over_rows(joints, 4)
@@ -56,7 +57,7 @@ class OnnxBlock:
         self._bindings: dict[int, list[dict[str, ort.IOBinding]]] = {}  # of rows that were used; for each state
 
     def step(self, rows: RowIndex) -> None:
-        for row in rows.tolist():
+        for row in self._rows[rows].tolist():
             self._run(self._runtime.step, "step", row)
             slot = self._frames[row] % self._contract.window
             self._rings[row, ..., slot, :] = self._new[row]
@@ -64,13 +65,13 @@ class OnnxBlock:
             self._frames[row] += 1
 
     def pose(self, rows: RowIndex) -> None:
-        for row in rows.tolist():
+        for row in self._rows[rows].tolist():
             self._run(self._runtime.head, "head", row)
 
     def skeleton(self, rows: RowIndex) -> F32:
-        for row in rows.tolist():
+        for row in self._rows[rows].tolist():
             self._run(self._runtime.skeleton, "skeleton", row)
-        return self._skeleton[rows]
+        return self._skeleton[rows].copy()
 
     def reset(self, row: int) -> None:
         written = (self.frame, self.time, self.tau_s, self.offsets_m, self.previous)

@@ -131,7 +131,7 @@ class RowBlock:
         self.positions, self.rotations = told["positions"], told["rotations"]
         self.covariance, self.contact = told["covariance"], told["contact"]
         self._skeleton = packing.skeleton.views(device.skeleton[:capacity])["skeleton"]
-        self._frames = np.zeros(capacity, np.int64)
+        self._frames, self._rows = np.zeros(capacity, np.int64), np.arange(capacity)
         self._used: set[int] = set()  # rows with a state
         device.request[:] = 0.0
         self._slot[:] = ABSENT
@@ -139,10 +139,10 @@ class RowBlock:
     def step(self, rows: RowIndex) -> None:
         slots = self._frames[rows] % self._window
         self._slot[rows] = slots
-        self._used.update(rows.tolist())
+        self._used.update(self._rows[rows].tolist())
         self._run("step")
         self._slot[rows] = ABSENT
-        self._blocked[rows, slots] = 0.0  # the device has written it
+        self._blocked[self._rows[rows], slots] = 0.0  # the device has written it
         self._frames[rows] += 1
         self._told[rows] = self.device.pose[rows]
 
@@ -152,7 +152,7 @@ class RowBlock:
 
     def skeleton(self, rows: RowIndex) -> F32:
         self._run("skeleton")
-        return self._skeleton[rows]
+        return self._skeleton[rows].copy()
 
     def reset(self, row: int) -> None:
         self.device.request[row] = 0.0

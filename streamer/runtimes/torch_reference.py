@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from model.contract import Contract, sha256
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.runtimes import F32, Block, RowIndex
@@ -60,7 +62,7 @@ class TorchBlock:
         def over_rows(*shape: int) -> Any:
             return torch.zeros(capacity, *shape, dtype=self._dtype).numpy()
 
-        self.capacity = capacity
+        self.capacity, self._rows = capacity, np.arange(capacity)
         self.frame, self.time, self.tau_s = over_rows(6, joints), over_rows(times), over_rows()
         self.offsets_m, self.previous = over_rows(joints, 3), over_rows(joints, 4)
         self.positions, self.rotations = over_rows(joints, 3), over_rows(joints, 4)
@@ -76,7 +78,7 @@ class TorchBlock:
 
     @torch.no_grad()
     def step(self, rows: RowIndex) -> None:
-        for row in rows.tolist():
+        for row in self._rows[rows].tolist():
             state, latent, ring = self._states[row]
             rings = [x for pair in zip(ring.keys, ring.values, strict=True) for x in pair]
             frame, time, *wanted = self._of(row, self.frame, self.time, self.tau_s, self.offsets_m, self.previous)
@@ -89,7 +91,7 @@ class TorchBlock:
     @torch.no_grad()
     def skeleton(self, rows: RowIndex) -> F32:
         seen = []
-        for row in rows.tolist():
+        for row in self._rows[rows].tolist():
             state, latent, _ = self._states[row]
             seen.append(self._graphs["skeleton"](latent, *self._of(row, self.frame, self.time), *state))
         out: F32 = torch.cat(seen).numpy()
@@ -97,7 +99,7 @@ class TorchBlock:
 
     @torch.no_grad()
     def pose(self, rows: RowIndex) -> None:
-        for row in rows.tolist():
+        for row in self._rows[rows].tolist():
             state, latent, _ = self._states[row]
             wanted = self._of(row, self.tau_s, self.offsets_m, self.previous)
             self._answer(row, self._graphs["head"](latent, *state, *wanted))

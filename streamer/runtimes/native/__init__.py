@@ -84,15 +84,16 @@ class NativeBlock:
 
     def skeleton(self, rows: RowIndex) -> F32:
         self._call("skeleton", rows)
-        return self._skeleton[rows]
+        return self._skeleton[rows].copy()
 
     def reset(self, row: int) -> None:
         self._memory[row] = 0.0
         self._blocked[row] = self._empty
 
     def _call(self, graph: str, rows: RowIndex) -> None:
-        count = len(rows)
-        self._called[:count] = self._addresses[rows]
+        addresses = self._addresses[rows]
+        count = len(addresses)
+        self._called[:count] = addresses
         self._runtime.call(graph, self._called_at, count)
 
 
