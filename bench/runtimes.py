@@ -62,7 +62,7 @@ def _filled(runtime: Runtime, count: int) -> tuple[Block, RowIndex]:
     """A block whose rows each hold one frame of a body, and all its rows."""
     block, rows = runtime.open(count), np.arange(count)
     offsets = np.asarray(runtime.contract.rest_offsets_m, np.float32)
-    for row in rows:
+    for row in rows.tolist():
         block.reset(row)
     block.frame[:, :3] = np.random.default_rng(1).normal(0.0, 0.3, offsets.T.shape)
     block.frame[:, 3:5] = 1.0  # all joints present, in full confidence

@@ -104,6 +104,7 @@ class Layout:
         self._enough: F32 = self._used.sum(1) - np.float32(0.5)  # fewer good sources drop the joint
         share = np.abs(weights)
         self._share: F32 = (share / np.maximum(share.sum(1, keepdims=True), 1e-9)).astype(np.float32)
+        self._canonical = np.array_equal(weights, np.eye(J))  # joint for joint
         identity = world_from_source is None or np.array_equal(world_from_source, np.eye(3))
         self._turn: F32 | None = None if identity else np.asarray(world_from_source, np.float32).T
         self._shape = (len(self.joints), 3)
@@ -132,35 +133,37 @@ class Layout:
         """
         if positions.shape[-2:] != self._shape:
             raise LayoutError(f"layout {self.name} has {self._shape[0]} joints: positions are {positions.shape}")
-        good = np.isfinite(positions).all(-1)
+        good = np.isfinite(positions)
+        missing = np.count_nonzero(good) < good.size
         if confidence is not None:
-            good &= confidence > 0
+            given = confidence > 0
+            missing = missing or np.count_nonzero(given) < given.size
             confidence = np.minimum(confidence, 1.0, dtype=np.float32)
         measured, derived, trust = self.measured, self.derived, self._ones
-        if good.all():
-            kept = positions.astype(np.float32, copy=False)
-            if confidence is not None:
-                trust = _each(self._share, confidence)
-        else:
-            kept = positions.astype(np.float32)
+        kept = positions.astype(np.float32, copy=missing)
+        if missing:
+            good = good.all(-1) if confidence is None else good.all(-1) & given
             kept[~good] = 0.0
-            whole = _each(self._used, good.astype(np.float32)) > self._enough
+            whole = self._each(self._used, good.astype(np.float32)) > self._enough
             measured, derived, trust = measured & whole, derived & whole, trust * whole
             if confidence is not None:
                 confidence[~good] = 0.0
-                trust *= _each(self._share, confidence)
-        # One product a frame, for a product of all might round each one's sums in another order. Axes before joints:
-        # so the sums lie as the network takes them.
-        xyz = (kept.swapaxes(-1, -2) @ self.weights.T).swapaxes(-1, -2)
+        if confidence is not None:
+            trust = trust * self._each(self._share, confidence)
+        xyz = self._each(self.weights, kept)
         if self._turn is not None:
             xyz = xyz @ self._turn
         return xyz, measured, derived, trust
 
+    def _each(self, matrix: F32, x: F32) -> F32:
+        """(..., 24) or (..., 24, 3): (24, J) matrix @ x of each frame.
 
-def _each(matrix: F32, vectors: F32) -> F32:
-    """matrix @ vector for each of (..., J) vectors, one by one."""
-    out: F32 = (matrix @ vectors[..., None])[..., 0]
-    return out
+        One product a frame: one of all might round each frame's sums in another order.
+        """
+        if self._canonical:
+            return x
+        out: F32 = matrix @ x if x.shape[-2:] == self._shape else (matrix @ x[..., None])[..., 0]
+        return out
 
 
 def _mean(joints: Sequence[str], names: Sequence[str]) -> F64:

@@ -15,11 +15,12 @@ import numpy as np
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
-from streamer.intake import Seen
+from streamer.intake import FARTHEST_NS, Seen
 from streamer.runtimes import F32, RowIndex, Runtime, row_index
 from streamer.skeletons import F64, Skeletons
 
 PAUSE_NS = SECOND_NS // 4  # a shorter gap never begins a new track
+NEVER_NS = -FARTHEST_NS  # stands for the last frame where there is none; ``frames`` says whether there is
 RECENT = 16  # frame intervals that the rate is taken from
 
 
@@ -109,7 +110,8 @@ class Actors(Mapping[str, Actor]):
     def _clear(self, row: int) -> None:
         self.block.reset(row)
         self.block.offsets_m[row] = self.skeletons.offsets_m[row]
-        self.newest[row], self.frames[row], self.seen_ns[row] = None, 0, 0
+        self.newest[row], self.frames[row] = None, 0
+        self.last_ns[row] = NEVER_NS  # so that no frame follows it unexamined
 
     # -- the hot path
 
@@ -120,13 +122,12 @@ class Actors(Mapping[str, Actor]):
         """
         if not rows:
             return rows, seen
-        at = row_index(rows)
-        gap_ns = seen.t_ns - self.last_ns[at]
-        usual = (gap_ns > 0) & (gap_ns <= PAUSE_NS) & (self.frames[at] > 0)
-        if usual.all():
+        gap_ns = seen.t_ns - self.last_ns[row_index(rows)]
+        usual = (gap_ns > 0) & (gap_ns <= PAUSE_NS)
+        if np.count_nonzero(usual) == len(usual):
             return rows, seen
-        for i in np.flatnonzero(~usual):
-            error = self._begin_if_due(rows[i], seen, int(i))
+        for i in np.flatnonzero(~usual).tolist():
+            error = self._begin_if_due(rows[i], seen, i)
             if error is not None:
                 errors[seen.places[i]] = error
         kept = [i for i, place in enumerate(seen.places) if place not in errors]
@@ -141,13 +142,13 @@ class Actors(Mapping[str, Actor]):
                 return FrameError(reason, f"t_ns {t_ns} is not after the actor's last frame {last_ns}")
             if t_ns - last_ns <= max(self._ring_ns(row), PAUSE_NS):
                 return None
-        present = seen.marks[i, 0] > 0
+        xyz, present = seen.joints[i, :3], seen.joints[i, 3] > 0
         if not present.any():
             return FrameError("empty", "positions: the actor's first frame has no usable joint")
         previous = self.block.previous[row].copy()  # quaternion signs go on over a gap
         self._clear(row)
         self.block.previous[row] = previous
-        self.origin[row] = seen.xyz[i, present].astype(np.float64).mean(0)
+        self.origin[row] = xyz[:, present].astype(np.float64).mean(1)
         self.last_ns[row] = self._epoch_ns[row] = t_ns
         return None
 
@@ -159,32 +160,32 @@ class Actors(Mapping[str, Actor]):
         middle = int(np.sort(self._intervals_ns[row, :known])[known // 2])
         return self._window * max(middle, SECOND_NS // 240)
 
-    def fill(self, rows: RowIndex, seen: Seen) -> F64:
+    def fill(self, at: RowIndex, seen: Seen) -> F64:
         """Write frames into the block; (B,) seconds since each one's frame before."""
-        t_ns, present = seen.t_ns, seen.marks[:, 0]
-        frame = np.empty((len(t_ns), 6, present.shape[1]), np.float32)
-        frame[:, :3] = (seen.xyz - self.origin[rows, None]).swapaxes(1, 2) * present[:, None]
-        frame[:, 3:] = seen.marks
-        self.block.frame[rows] = frame
-        dt_ns = t_ns - self.last_ns[rows]
+        block, t_ns, joints = self.block, seen.t_ns, seen.joints
+        present = joints[:, 3:4]
+        joints[:, :3] -= self.origin[at, :, None]
+        joints[:, :3] *= present
+        block.frame[at] = joints
+        dt_ns = t_ns - self.last_ns[at]
+        since_s = (t_ns - self._epoch_ns[at]) / SECOND_NS
         dt_s: F64 = dt_ns / SECOND_NS
-        angle = ((t_ns - self._epoch_ns[rows]) / SECOND_NS)[:, None] * self._angular  # float64: good for years
-        self.block.time[rows] = np.concatenate((dt_s[:, None], np.cos(angle), np.sin(angle)), 1)
-        self._intervals_ns[self._all[rows], (self.frames[rows] - 1) % RECENT] = (
-            dt_ns  # a first frame's, none, is written over
-        )
-        self.frames[rows] += 1
-        self.newest[rows] = seen.frames
-        self.last_ns[rows] = t_ns
-        self.seen_ns[rows] = np.where(present.any(1), t_ns, self.seen_ns[rows])
+        angle = since_s[:, None] * self._angular  # float64: good for years
+        block.time[at] = np.concatenate((dt_s[:, None], np.cos(angle), np.sin(angle)), 1)
+        frames = self.frames[at]
+        self._intervals_ns[self._all[at], (frames - 1) % RECENT] = dt_ns  # a first frame's, none, is written over
+        self.frames[at] = frames + 1
+        self.last_ns[at] = t_ns
+        self.seen_ns[at] = np.where(np.maximum.reduce(present, 2)[:, 0], t_ns, self.seen_ns[at])
+        self.newest[at] = seen.frames
         return dt_s
 
-    def learn(self, rows: RowIndex, dt_s: F64) -> None:
+    def learn(self, at: RowIndex, dt_s: F64) -> None:
         """Calibrate on the frames just stepped; who adopts a skeleton is answered again, on it."""
-        measuring = ~self.skeletons.done[rows]
-        if measuring.any():
-            some = self._all[rows][measuring]
-            changed = self.skeletons.update(some, self.block.skeleton(some), dt_s[measuring])
+        done = self.skeletons.done[at]
+        if np.count_nonzero(done) < len(done):
+            some = self._all[at][~done]
+            changed = self.skeletons.update(some, self.block.skeleton(some), dt_s[~done])
             if len(changed):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]
                 self.block.pose(changed)

@@ -139,7 +139,7 @@ class PoseFilter:
         return admitted, seen
 
     def _new_actor(self, seen: Seen, i: int) -> int:
-        if not seen.marks[i, 0].any():
+        if not seen.joints[i, 3].any():
             raise FrameError("empty", "positions: the actor's first frame has no usable joint")
         name = seen.frames[i].actor
         row = self._actors.open(name)
@@ -154,20 +154,24 @@ class PoseFilter:
         block, actors, skeletons = self._block, self._actors, self._skeletons
         positions = block.positions[at] + actors.origin[at, None]
         block.previous[at] = block.rotations[at]
-        arrays = zip(
+        arrays = (
             positions, block.rotations[at], positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
             block.covariance[at], block.contact[at],
         )  # fmt: skip
-        known = (x[at].tolist() for x in (actors.last_ns, actors.seen_ns, skeletons.done, skeletons.version))
-        inferred_ns = now_ns()
-        return [
-            Pose(
-                frame.actor, frame.seq, t, self._status(wanted, last_ns, seen_ns, done),
-                *[array.astype(np.float32) for array in own],
-                last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
-            )
-            for frame, t, wanted, own, last_ns, seen_ns, done, version in zip(frames, t_ns, wanted_ns, arrays, *known)
-        ]  # fmt: skip
+        known = (actors.last_ns[at], actors.seen_ns[at], skeletons.done[at], skeletons.version[at])
+        poses, inferred_ns = [], now_ns()
+        for frame, t, wanted, last_ns, seen_ns, done, version, *own in zip(
+            frames, t_ns, wanted_ns, *[x.tolist() for x in known], *arrays
+        ):
+            a = [array.astype(np.float32) for array in own]
+            status = self._status(wanted, last_ns, seen_ns, done)
+            poses.append(
+                Pose(
+                    frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
+                    last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
+                )
+            )  # fmt: skip
+        return poses
 
     def _status(self, t_ns: int, last_ns: int, seen_ns: int, done: bool) -> Status:
         if max(t_ns, last_ns) - seen_ns > LOST_NS:
@@ -223,19 +227,18 @@ class PoseFilter:
     def remove(self, actor: str) -> None:
         """Drop an actor and its state; a skeleton that was set for it is kept for a while (see ``set_skeleton``)."""
         self._actors.remove(actor)
-        self._forget_profiles()
+        if actor in self._profiles:
+            self._keep_profile(actor, self._profiles[actor])
 
     def set_skeleton(self, actor: str, offsets_m: F32) -> None:
         """Use a known skeleton for an actor: (24, 3) rest-pose vector from the parent to each joint [m].
 
-        Of actors that are not there, yet or any more, only the last ``max_actors`` skeletons that were set are kept.
+        Of actors that are not there, the skeletons of ``max_actors`` are kept: of those set or gone last.
         """
         offsets = np.array(offsets_m, np.float32)
         if offsets.shape != (24, 3) or not np.isfinite(offsets).all():
             raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape}")
-        self._profiles.pop(actor, None)
-        self._profiles[actor] = offsets  # the newest is the last
-        self._forget_profiles()
+        self._keep_profile(actor, offsets)
         if actor in self._actors:
             self._apply_profile(actor)
 
@@ -243,7 +246,9 @@ class PoseFilter:
         if actor in self._profiles:
             self._actors.give(actor, self._profiles[actor])
 
-    def _forget_profiles(self) -> None:
+    def _keep_profile(self, actor: str, offsets: F32) -> None:
+        self._profiles.pop(actor, None)
+        self._profiles[actor] = offsets  # in order of age
         absent = [name for name in self._profiles if name not in self._actors]
         for name in absent[: -self._actors.capacity]:
             del self._profiles[name]

@@ -23,7 +23,7 @@ Times = npt.NDArray[np.int64]
 FARTHEST_M = 1e5  # beyond this a coordinate is not a place
 BODY_M = 4.0  # a joint farther than this from the body's median is not a joint
 FARTHEST_NS = 4 * 10**18  # 126 years from the clock's zero: the difference of any two times fits 64 bits
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOAT32 = np.dtype(np.float32)
 
 
 class Seen(NamedTuple):
@@ -32,13 +32,21 @@ class Seen(NamedTuple):
     places: list[int]  # which of the frames that were read
     frames: list[Frame]
     t_ns: Times  # (B,)
-    xyz: F32  # (B, 24, 3) canonical joints in the world [m], meaningless where absent
-    marks: F32  # (B, 3, 24) present, confidence (zero where absent), derived: each 0..1
+    joints: F32  # (B, 6, 24) canonical: x, y, z in the world [m], present, confidence, derived; last two 0 where absent
 
-    def at(self, index: Sequence[int]) -> Seen:
+    def at(self, index: list[int]) -> Seen:
         """Those at some indices, in that order."""
-        arrays = (array[np.asarray(index, np.intp)] for array in self[2:])
-        return Seen([self.places[i] for i in index], [self.frames[i] for i in index], *arrays)
+        frames = [self.frames[i] for i in index]
+        return Seen([self.places[i] for i in index], frames, self.t_ns[index], self.joints[index])
+
+
+class Group(NamedTuple):
+    """Frames of one layout that all have a confidence, or all have none."""
+
+    places: list[int]
+    frames: list[Frame]
+    positions: list[Array]
+    confidence: list[Array]  # empty: they have none
 
 
 class Intake:
@@ -49,24 +57,30 @@ class Intake:
 
     def read(self, frames: Sequence[Frame], errors: dict[int, FrameError]) -> Seen:
         """The usable ones of ``frames``, in their order; why another is not goes to ``errors``, under its place."""
-        groups: dict[tuple[Layout, bool], list[tuple[int, Frame, Array, Array | None]]] = {}
+        groups: dict[tuple[Layout, bool], Group] = {}
         for place, frame in enumerate(frames):
             try:
                 layout = self._layout(frame.layout)
                 positions, confidence = _checked(frame, layout)
             except FrameError as error:
                 errors[place] = error
-            else:
-                groups.setdefault((layout, confidence is None), []).append((place, frame, positions, confidence))
+                continue
+            group = groups.setdefault((layout, confidence is None), Group([], [], [], []))
+            group.places.append(place)
+            group.frames.append(frame)
+            group.positions.append(positions)
+            if confidence is not None:
+                group.confidence.append(confidence)
         parts = [_canonical(layout, group, errors) for (layout, _), group in groups.items()]
         if len(parts) == 1:
             return parts[0]
-        if not parts:
-            return Seen([], [], np.empty(0, np.int64), np.empty((0, J, 3), np.float32), np.empty((0, 3, J), np.float32))
         places = [place for part in parts for place in part.places]
-        kept = [frame for part in parts for frame in part.frames]
-        arrays = (np.concatenate(arrays) for arrays in zip(*(part[2:] for part in parts)))
-        return Seen(places, kept, *arrays).at(sorted(range(len(places)), key=places.__getitem__))
+        seen = Seen(
+            places, [frame for part in parts for frame in part.frames],
+            np.concatenate([np.empty(0, np.int64), *(part.t_ns for part in parts)]),
+            np.concatenate([np.empty((0, 6, J), np.float32), *(part.joints for part in parts)]),
+        )  # fmt: skip
+        return seen.at(sorted(range(len(places)), key=places.__getitem__))
 
     def _layout(self, name: str) -> Layout:
         layout = self._layouts.get(name)
@@ -87,82 +101,73 @@ def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
     if not -FARTHEST_NS <= t_ns <= FARTHEST_NS:
         raise FrameError("time", f"t_ns {t_ns} lies more than 126 years from 0; it is in nanoseconds")
     joints = len(layout.joints)
-    positions = _numbers(frame.positions, "joint_count", "positions")
+    positions = _numbers(frame.positions, np.float64, "joint_count", "positions")
     if positions.shape != (joints, 3):
         raise FrameError("joint_count", f"positions: {layout.name} has {joints} x 3, not {positions.shape}")
     if frame.confidence is None:
         return positions, None
     try:
-        confidence = _numbers(frame.confidence, "confidence", "confidence")
+        confidence = _numbers(frame.confidence, np.float32, "confidence", "confidence")
         if confidence.shape != (joints,):
             raise FrameError("confidence", f"confidence: {joints} numbers, one a joint, not {confidence.shape}")
     except FrameError:
-        if _beyond(positions).any():  # the first thing wrong with it
-            raise _absurd() from None
+        if np.fmax.reduce(np.abs(positions), axis=None) > FARTHEST_M:  # the first thing wrong with it is told
+            raise _beyond() from None
         raise
     return positions, confidence
 
 
-def _numbers(value: Any, reason: str, field: str) -> Array:
-    """An array of floats, in the precision it came in."""
+def _numbers(value: Any, dtype: Any, reason: str, field: str) -> Array:
+    """An array of floats: float32 as it came, anything else as ``dtype``."""
     try:
-        array = np.asarray(value)
-        return array if array.dtype in FLOATS else np.asarray(value, np.float64)
+        if type(value) is np.ndarray and value.dtype is FLOAT32:
+            return value
+        return np.asarray(value, dtype)
     except (TypeError, ValueError) as error:
         raise FrameError(reason, f"{field}: not an array of numbers ({error})") from error
 
 
-def _beyond(positions: Array) -> Bools:
-    """Where a coordinate is farther than any place: infinity included, NaN not."""
-    out: Bools = np.abs(positions) > FARTHEST_M
-    return out
-
-
-def _absurd() -> FrameError:
+def _beyond() -> FrameError:
     return FrameError("absurd", f"positions: a coordinate lies beyond {FARTHEST_M:g} m; positions are in metres")
 
 
-def _canonical(
-    layout: Layout, group: list[tuple[int, Frame, Array, Array | None]], errors: dict[int, FrameError]
-) -> Seen:
-    """Frames of one layout, that all have a confidence or all have none."""
-    positions = np.array([positions for _, _, positions, _ in group])
-    beyond = _beyond(positions)
-    if beyond.any():
-        away = beyond.any((1, 2))
-        errors |= {group[i][0]: _absurd() for i in np.flatnonzero(away)}
-        group, positions = [group[i] for i in np.flatnonzero(~away)], positions[~away]
-    places, frames, _, given = zip(*group) if group else ((), (), (), ())
-    confidence = None
-    if given and given[0] is not None:
-        confidence = np.fmin(np.fmax(np.array(given), 0.0), 1.0).astype(np.float32, copy=False)  # NaN: zero
+def _canonical(layout: Layout, group: Group, errors: dict[int, FrameError]) -> Seen:
+    """The usable frames of a group; far coordinates are refused, far joints hidden."""
+    positions = np.array(group.positions)
+    beyond = np.abs(positions) > FARTHEST_M  # infinity included, NaN not
+    if np.count_nonzero(beyond):
+        far = beyond.any((1, 2))
+        errors |= {group.places[i]: _beyond() for i in np.flatnonzero(far)}
+        positions[far] = np.nan  # left out below
+    confidence = np.array(group.confidence) if group.confidence else None
     xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
     visible = measured | derived
-    times = np.array([int(frame.t_ns) for frame in frames], np.int64)
-    marks = np.empty((len(frames), 3, J), np.float32)
-    marks[:, 0], marks[:, 1], marks[:, 2] = visible, trust, derived
-    seen = Seen(list(places), list(frames), times, xyz, marks)
-    wide = _span(xyz, visible) > BODY_M
-    return _without_strays(seen, np.flatnonzero(wide.any(1)), errors) if wide.any() else seen
+    joints = np.empty((len(xyz), 6, J), np.float32)
+    joints[:, :3], joints[:, 3], joints[:, 4], joints[:, 5] = xyz.swapaxes(1, 2), visible, trust, derived
+    times = np.array([int(frame.t_ns) for frame in group.frames], np.int64)
+    seen = Seen(group.places, group.frames, times, joints)
+    wide = _span(joints[:, :3], visible) > BODY_M
+    if np.count_nonzero(wide):
+        errors |= {group.places[i]: error for i in np.flatnonzero(wide.any(1)) if (error := _hide_strays(joints[i]))}
+    if errors:
+        seen = seen.at([i for i, place in enumerate(seen.places) if place not in errors])
+    return seen
 
 
 def _span(xyz: F32, visible: Bools) -> F32:
-    """(B, 3) extent of the visible joints [m] along each axis; -inf where there is none."""
-    which = visible[..., None]
-    high = np.maximum.reduce(xyz, 1, where=which, initial=-np.inf)
-    out: F32 = high - np.minimum.reduce(xyz, 1, where=which, initial=np.inf)
+    """(B, 3) extent [m] along each axis of the joints (B, 3, 24) that are visible; -inf where there is none."""
+    which = visible[..., None, :]
+    high = np.maximum.reduce(xyz, 2, where=which, initial=-np.inf)
+    out: F32 = high - np.minimum.reduce(xyz, 2, where=which, initial=np.inf)
     return out
 
 
-def _without_strays(seen: Seen, wide: npt.NDArray[np.intp], errors: dict[int, FrameError]) -> Seen:
-    """Hides joints that lie metres off the body in the frames ``wide``; a frame that is mostly so is left out."""
-    for i in wide:
-        visible = seen.marks[i, 0] > 0
-        away = np.linalg.norm(seen.xyz[i] - np.median(seen.xyz[i, visible], 0), axis=-1)
-        far = visible & (away > BODY_M)
-        if 2 * far.sum() > visible.sum():
-            said = "positions: most joints lie metres apart; positions are in metres, not mm or cm"
-            errors[seen.places[i]] = FrameError("absurd", said)
-        seen.marks[i, :, far] = 0.0
-    kept = [i for i, place in enumerate(seen.places) if place not in errors]
-    return seen if len(kept) == len(seen.places) else seen.at(kept)
+def _hide_strays(joints: F32) -> FrameError | None:
+    """Hides joints of a frame (6, 24) that lie metres off the body, in place; an error if most do."""
+    visible = joints[3] > 0
+    away = np.linalg.norm(joints[:3] - np.median(joints[:3, visible], 1, keepdims=True), axis=0)
+    far = visible & (away > BODY_M)
+    joints[3:, far] = 0.0
+    if 2 * far.sum() <= visible.sum():
+        return None
+    return FrameError("absurd", "positions: most joints lie metres apart; positions are in metres, not mm or cm")

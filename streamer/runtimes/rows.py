@@ -7,7 +7,6 @@ itself (tensorrt.py; in the tests ONNX Runtime) is behind ``Device``.
 
 from __future__ import annotations
 
-import weakref
 from math import prod
 from typing import NamedTuple, Protocol
 
@@ -94,21 +93,18 @@ class Device(Protocol):
 
 
 class Rows:
-    """A runtime on a device whose rows one block holds at a time."""
+    """A runtime on a device whose rows belong to one block at a time: the one opened last."""
 
     def __init__(self, contract: Contract, device: Device, lanes: int) -> None:
         self.contract, self.device, self._lanes = contract, device, lanes
-        self._block: weakref.ref[RowBlock] | None = None
+        self._block: RowBlock | None = None
 
     def open(self, capacity: int) -> RowBlock:
-        """Raises RuntimeUnavailable while another block is in use."""
-        if self._block is not None and self._block() is not None:
-            raise RuntimeUnavailable(
-                f"all {self._lanes} lanes of this runtime are taken: it serves one filter; load one more"
-            )
-        block = RowBlock(self.contract, self.device, row_counts(self._lanes), min(capacity, self._lanes))
-        self._block = weakref.ref(block)
-        return block
+        """The device's rows; a block opened before has lost them."""
+        if self._block is not None:
+            self._block.lost = True
+        self._block = RowBlock(self.contract, self.device, row_counts(self._lanes), min(capacity, self._lanes))
+        return self._block
 
 
 class RowBlock:
@@ -120,7 +116,7 @@ class RowBlock:
 
     def __init__(self, contract: Contract, device: Device, counts: list[int], capacity: int) -> None:
         packing = Packing.of(contract)
-        self.capacity, self.device = capacity, device
+        self.capacity, self.device, self.lost = capacity, device, False
         self._counts, self._window, self._empty = counts, contract.window, contract.blocked
         asked = packing.request.views(device.request[:capacity])
         self.frame, self.time, self.tau_s = asked["frame"], asked["time"], asked["tau_s"]
@@ -161,5 +157,7 @@ class RowBlock:
         self.device.clear(row)
 
     def _run(self, graph: str) -> None:
+        if self.lost:
+            raise RuntimeUnavailable("a newer filter has the rows of this runtime: load one runtime for each filter")
         need = max(self._used, default=0) + 1
         self.device.run(graph, next(count for count in self._counts if count >= need))

@@ -58,7 +58,7 @@ class NativeBlock:
     def __init__(self, runtime: NativeRuntime, capacity: int) -> None:
         program, contract = runtime.program, runtime.contract
         self.capacity = capacity
-        self._runtime, self._window, self._empty = runtime, contract.window, contract.blocked
+        self._runtime, self._empty = runtime, contract.blocked
         width = -(-4 * program.row_floats // LINE) * LINE // 4
         self._memory = aligned_zeros(4 * capacity * width).view(np.float32).reshape(capacity, width)
         at: dict[str, F32] = {}
@@ -70,14 +70,13 @@ class NativeBlock:
         self.offsets_m, self.previous = at["offsets_m"], at["previous"]
         self.positions, self.rotations = at["positions"], at["rotations"]
         self.covariance, self.contact = at["covariance"], at["contact"]
-        self._skeleton, self._blocked, self._slot = at["skeleton"], at["blocked"], at["slot"]
+        self._skeleton, self._blocked = at["skeleton"], at["blocked"]
         self._addresses = self._memory.ctypes.data + 4 * width * np.arange(capacity, dtype=np.uintp)
         self._called = np.empty(capacity, np.uintp)  # addresses of the rows of one call
         self._called_at = self._called.ctypes.data
 
     def step(self, rows: RowIndex) -> None:
         self._call("step", rows)
-        self._slot[rows] = (self._slot[rows] + 1) % self._window  # of the ring, for the next frame
 
     def pose(self, rows: RowIndex) -> None:
         self._call("head", rows)
@@ -106,6 +105,8 @@ def aligned_zeros(count: int) -> npt.NDArray[np.uint8]:
 
 def aligned(array: npt.NDArray[T]) -> npt.NDArray[T]:
     """A copy that starts on a cache line."""
-    out: npt.NDArray[T] = aligned_zeros(array.nbytes).view(array.dtype)
+    space = np.empty(array.nbytes + LINE, np.uint8)
+    start = -space.ctypes.data % LINE
+    out: npt.NDArray[T] = space[start : start + array.nbytes].view(array.dtype)
     out[:] = array
     return out
