@@ -22,7 +22,7 @@ Times = npt.NDArray[np.int64]
 
 FARTHEST_M = 1e5  # beyond this a coordinate is not a place
 BODY_M = 4.0  # a joint farther than this from the body's median is not a joint
-FARTHEST_NS = 4 * 10**18  # 126 years from the clock's zero: the difference of any two times fits 64 bits
+FARTHEST_NS = 4 * 10**18  # 126 years from the clock's zero: the difference of any two times fits in 64 bits
 FLOAT32 = np.dtype(np.float32)
 
 
