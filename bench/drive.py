@@ -18,11 +18,12 @@ from bench.noise import demo_events, observed
 from model.synthetic import SyntheticActor
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import F32, Answer, Ask, Lane, Runtime, step_many
+from streamer.runtimes import F32, Block, RowIndex, Runtime
 
 Times = npt.NDArray[np.int64]
 
 RATE_HZ = 60.0
+GIVEN = ("frame", "time", "tau_s", "offsets_m", "previous")  # what a step is given of each actor
 
 
 def noisy_frames(count: int, rate_hz: float = RATE_HZ, seed: int = 1) -> list[Frame]:
@@ -43,38 +44,52 @@ class StageClock:
         self.name, self.contract = runtime.name, runtime.contract
         self.step_ns: list[int] = []
 
-    def open(self) -> Lane:
-        return self._runtime.open()
+    def open(self, capacity: int) -> Block:
+        block = self._runtime.open(capacity)
+        step = block.step
 
-    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        started = perf_counter_ns()
-        answers = step_many(self._runtime, asks)
-        self.step_ns.append((perf_counter_ns() - started) // len(asks))
-        return answers
+        def timed(rows: RowIndex) -> None:
+            started = perf_counter_ns()
+            step(rows)
+            taken = perf_counter_ns() - started
+            self.step_ns.append(taken // (rows.stop - rows.start if isinstance(rows, slice) else len(rows)))
+
+        block.step = timed  # type: ignore[method-assign]
+        return block
 
 
-class Recorder(StageClock):
+class Recorder:
     """A runtime that keeps what goes into its steps: ``inputs``, by the names of the exported graph's, batch axis 1."""
 
     def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime)
+        self._runtime = runtime
+        self.name, self.contract = runtime.name, runtime.contract
         self.inputs: list[dict[str, F32]] = []
 
-    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        for lane, tau_s, offsets_m, previous in asks:
-            wanted = {"tau_s": np.float32(tau_s), "offsets_m": offsets_m, "previous": previous}
-            given = {name: np.array(value, np.float32)[None] for name, value in wanted.items()}
-            self.inputs.append({"frame": lane.frame.copy(), "time": lane.time.copy(), **given})
-        return super().step_many(asks)
+    def open(self, capacity: int) -> Block:
+        block = self._runtime.open(capacity)
+        step = block.step
+
+        def kept(rows: RowIndex) -> None:
+            self.inputs.append({name: getattr(block, name)[rows].copy() for name in GIVEN})
+            step(rows)
+
+        block.step = kept  # type: ignore[method-assign]
+        return block
 
 
 def step_alone(runtime: Runtime) -> Callable[[dict[str, F32]], F32]:
     """A function from a step's inputs, as ``Recorder`` keeps them, to positions (24, 3) [m]: one actor, no filter."""
-    lane = runtime.open()
+    block, row = runtime.open(1), slice(0, 1)
+    block.reset(0)
+    buffers = [(name, getattr(block, name)) for name in GIVEN]
 
     def step(inputs: dict[str, F32]) -> F32:
-        lane.frame[:], lane.time[:] = inputs["frame"], inputs["time"]
-        return lane.step(float(inputs["tau_s"][0]), inputs["offsets_m"][0], inputs["previous"][0])[0]
+        for name, buffer in buffers:
+            buffer[row] = inputs[name]
+        block.step(row)
+        positions: F32 = block.positions[0]
+        return positions
 
     return step
 

@@ -112,7 +112,7 @@ class Soak:
         """
         ours = self.chunk(k)
         fresh = PoseFilter(self._runtime)
-        fresh.set_skeleton(ACTOR, self.filter.actors[ACTOR].calibrator.offsets_m)
+        fresh.set_skeleton(ACTOR, self.filter.actors[ACTOR].offsets_m)
         for earlier in range(k - tail + 1, k + 1):
             theirs = fresh.push_many(self.motion.chunk(earlier))
         apart = np.array([difference(a, b) for a, b in zip(ours, theirs) if a is not None and b is not None])

@@ -1,6 +1,6 @@
 """An actor's skeleton from what single frames show of it: a weighted mean, adopted at set times, then frozen.
 
-The streamer runs the same rule frame by frame (streamer/actor.py); tests hold the two equal.
+The streamer runs the same rule frame by frame (streamer/skeletons.py); tests hold the two equal.
 """
 
 from __future__ import annotations

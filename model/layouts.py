@@ -104,6 +104,7 @@ class Layout:
         self._enough: F32 = self._used.sum(1) - np.float32(0.5)  # fewer good sources drop the joint
         share = np.abs(weights)
         self._share: F32 = (share / np.maximum(share.sum(1, keepdims=True), 1e-9)).astype(np.float32)
+        self._canonical = np.array_equal(weights, np.eye(J))  # joint for joint
         identity = world_from_source is None or np.array_equal(world_from_source, np.eye(3))
         self._turn: F32 | None = None if identity else np.asarray(world_from_source, np.float32).T
         self._shape = (len(self.joints), 3)
@@ -117,41 +118,52 @@ class Layout:
     def to_canonical(
         self, positions: npt.NDArray[Any], confidence: npt.NDArray[Any] | None = None
     ) -> tuple[F32, Bools, Bools, F32]:
-        """The canonical joints of one frame.
+        """The canonical joints of frames; each one's depend on no other.
 
         Args:
-            positions: (J, 3) in the layout's units and axes; NaN = missing.
-            confidence: (J,) 0..1; zero, negative or NaN = missing. None: all 1.
+            positions: (..., J, 3) in the layout's units and axes; NaN = missing.
+            confidence: (..., J) 0..1; zero, negative or NaN = missing. None: all 1.
         Returns:
-            xyz (24, 3) m, Y up, finite everywhere, meaningless where neither of the masks is True;
-            measured (24,) and derived (24,), True where this frame gives the joint (any missing source drops it);
-            confidence (24,), the sources' weighted mean, 0 where missing. Masks and confidence may be read-only.
+            xyz (..., 24, 3) m, Y up, finite everywhere, meaningless where neither of the masks is True;
+            measured and derived (..., 24), True where the frame gives the joint (any missing source drops it), or (24,)
+            where nothing is missing; confidence (..., 24) or (24,), the sources' weighted mean, 0 where missing.
+            Masks and confidence may be read-only.
         Raises:
             LayoutError: the number of joints is another.
         """
-        if positions.shape != self._shape:
+        if positions.shape[-2:] != self._shape:
             raise LayoutError(f"layout {self.name} has {self._shape[0]} joints: positions are {positions.shape}")
-        good = np.isfinite(positions).all(1)
+        good = np.isfinite(positions)
+        missing = np.count_nonzero(good) < good.size
         if confidence is not None:
-            good &= confidence > 0
+            given = confidence > 0
+            missing = missing or np.count_nonzero(given) < given.size
             confidence = np.minimum(confidence, 1.0, dtype=np.float32)
         measured, derived, trust = self.measured, self.derived, self._ones
-        if good.all():
-            xyz = self.weights @ positions.astype(np.float32, copy=False)
-            if confidence is not None:
-                trust = self._share @ confidence
-        else:
-            kept = positions.astype(np.float32)
+        kept = positions.astype(np.float32, copy=missing)
+        if missing:
+            good = good.all(-1) if confidence is None else good.all(-1) & given
             kept[~good] = 0.0
-            xyz = self.weights @ kept
-            whole = self._used @ good.astype(np.float32) > self._enough
+            whole = self._each(self._used, good.astype(np.float32)) > self._enough
             measured, derived, trust = measured & whole, derived & whole, trust * whole
             if confidence is not None:
                 confidence[~good] = 0.0
-                trust *= self._share @ confidence
+        if confidence is not None:
+            trust = trust * self._each(self._share, confidence)
+        xyz = self._each(self.weights, kept)
         if self._turn is not None:
             xyz = xyz @ self._turn
         return xyz, measured, derived, trust
+
+    def _each(self, matrix: F32, x: F32) -> F32:
+        """(..., 24) or (..., 24, 3): (24, J) matrix @ x of each frame.
+
+        One product a frame: one of all might round each frame's sums in another order.
+        """
+        if self._canonical:
+            return x
+        out: F32 = matrix @ x if x.shape[-2:] == self._shape else (matrix @ x[..., None])[..., 0]
+        return out
 
 
 def _mean(joints: Sequence[str], names: Sequence[str]) -> F64:

@@ -1,25 +1,28 @@
 """PoseFilter: frames in, refined poses out, in this process; no socket, no thread, no torch.
 
-The whole data path: check the frame -> layout to canonical joints -> actor (ring, encoder step) -> pose head + FK.
-The server is this plus sockets.
+The whole data path is ``PoseFilter._infer``: check the frames -> layout to canonical joints -> actors' rows (ring,
+encoder step, pose head + FK) -> poses, all frames of a batch at each stage. The server is this plus sockets.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.layouts import Layout, LayoutError, get_layout
-from streamer.actor import BODY_M, FARTHEST_M, Actor, Taken
+from streamer.actors import Actor, Actors
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
-from streamer.frames import Array, Frame, Pose
-from streamer.runtimes import F32, Runtime, load_runtime, step_many
+from streamer.frames import Frame, Pose, Status
+from streamer.intake import FARTHEST_NS, Intake, Seen
+from streamer.runtimes import F32, RowIndex, Runtime, load_runtime, row_index
+
+LOST_NS = SECOND_NS  # with no joint seen for this long, the actor is lost
+MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
 
 
 class PoseFilter:
@@ -37,10 +40,11 @@ class PoseFilter:
             raise ConfigError(f"max_actors must be at least 1, not {max_actors}")
         self.runtime = runtime
         self._shift_ns = round((predict_s - delay_s) * SECOND_NS)
-        self._max_actors = max_actors
-        self._actors: dict[str, Actor] = {}
+        self._reach_s, self._ahead_ns = (low, high), round(high * SECOND_NS)
+        self._intake = Intake()
+        self._actors = Actors(runtime, max_actors)
+        self._block, self._skeletons = self._actors.block, self._actors.skeletons
         self._profiles: dict[str, F32] = {}
-        self._layouts: dict[str, Layout] = {}
         self.rejected: Counter[str] = Counter()
 
     @classmethod
@@ -62,13 +66,16 @@ class PoseFilter:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
-        if runtime in ("tensorrt", "torch_cuda"):  # where actors are rows of one block of memory
+        if runtime in ("tensorrt", "torch_cuda"):  # what they set up is for so many rows
             options = {"lanes": max_actors} | options
         return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors)
 
     @property
     def actors(self) -> Mapping[str, Actor]:
+        """Who is there, and what is known of each."""
         return self._actors
+
+    # -- the data path
 
     def push(self, frame: Frame) -> Pose:
         """The refined pose for this frame's time (less delay_s, plus predict_s).
@@ -76,48 +83,104 @@ class PoseFilter:
         Raises:
             FrameError: the frame is unusable; ``reason`` says why, it is counted in ``rejected`` and changes nothing.
         """
-        try:
-            taken = self._take(frame)
-        except FrameError as error:
-            self.rejected[error.reason] += 1
-            raise
-        return self._infer([taken])[0]
+        (answer,) = self._infer([frame])
+        if isinstance(answer, FrameError):
+            raise answer
+        return answer
 
     def push_many(self, frames: Iterable[Frame]) -> list[Pose | None]:
         """One pose for each frame, in order; None for a rejected one, counted in ``rejected``.
 
-        Frames of different actors that follow each other go through the network together, where the runtime can.
+        Frames of different actors go through every stage together; an actor's own go one after the other.
         """
         answers: list[Pose | None] = []
-        together: dict[str, tuple[int, Taken]] = {}  # actor -> place of its answer, frame
-
-        def infer() -> None:
-            poses = self._infer([taken for _, taken in together.values()])
-            for (place, _), pose in zip(together.values(), poses, strict=True):
-                answers[place] = pose
-            together.clear()
-
-        for frame in frames:
-            if frame.actor in together:
-                infer()
-            answers.append(None)
-            try:
-                together[frame.actor] = (len(answers) - 1, self._take(frame))
-            except FrameError as error:
-                self.rejected[error.reason] += 1
-        infer()
+        remaining = iter(frames)
+        while some := list(islice(remaining, MOST_FRAMES)):
+            start = len(answers)
+            answers += [None] * len(some)
+            for places in batches(some, self._actors):
+                for place, answer in zip(places, self._infer([some[i] for i in places])):
+                    answers[start + place] = answer if isinstance(answer, Pose) else None
         return answers
 
-    def _infer(self, frames: Sequence[Taken]) -> list[Pose]:
-        """Poses of frames that their actors, all different, have taken."""
-        if not frames:
-            return []
-        poses = []
-        for taken, answer in zip(frames, step_many(self.runtime, [taken.ask for taken in frames]), strict=True):
-            pose = taken.actor.told(taken, answer)
-            pose.inferred_ns = now_ns()
-            poses.append(pose)
+    def _infer(self, frames: Sequence[Frame]) -> list[Pose | FrameError]:
+        """A pose, or what is wrong, for each of some frames of different actors: the whole data path."""
+        errors: dict[int, FrameError] = {}
+        seen = self._intake.read(frames, errors)  # checked, on canonical joints
+        rows, seen = self._admit(seen, errors)  # of actors known and new
+        rows, seen = self._actors.follow(rows, seen, errors)  # in time; tracks begin
+        poses: list[Pose] = []
+        if rows:
+            at = row_index(rows)
+            dt_s = self._actors.fill(at, seen)
+            self._block.tau_s[at] = self._shift_ns / SECOND_NS
+            self._block.step(at)
+            self._actors.learn(at, dt_s)
+            wanted_ns = (seen.t_ns + self._shift_ns).tolist()
+            poses = self._poses(at, seen.frames, wanted_ns, wanted_ns)
+        if not errors:
+            return list(poses)
+        self.rejected.update(error.reason for error in errors.values())
+        answers = errors | dict(zip(seen.places, poses))
+        return [answers[i] for i in range(len(frames))]
+
+    def _admit(self, seen: Seen, errors: dict[int, FrameError]) -> tuple[list[int], Seen]:
+        """The rows of the frames' actors; a new actor gets one if it shows a joint and there is room."""
+        rows = [self._actors.row(frame.actor) for frame in seen.frames]
+        for i, row in enumerate(rows):
+            if row is None:
+                try:
+                    rows[i] = self._new_actor(seen, i)
+                except FrameError as error:
+                    errors[seen.places[i]] = error
+        admitted = [row for row in rows if row is not None]
+        if len(admitted) < len(rows):
+            seen = seen.at([i for i, row in enumerate(rows) if row is not None])
+        return admitted, seen
+
+    def _new_actor(self, seen: Seen, i: int) -> int:
+        if not seen.joints[i, 3].any():
+            raise FrameError("empty", "positions: the actor's first frame has no usable joint")
+        name = seen.frames[i].actor
+        row = self._actors.open(name)
+        self._apply_profile(name)
+        return row
+
+    def _poses(self, at: RowIndex, frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int]) -> list[Pose]:
+        """What the block has just answered, as poses for ``t_ns``, where ``wanted_ns`` was asked for.
+
+        ``frames``: the newest of each actor. A pose's arrays are its own: whoever keeps it keeps nothing of others.
+        """
+        block, actors, skeletons = self._block, self._actors, self._skeletons
+        positions = block.positions[at] + actors.origin[at, None]
+        block.previous[at] = block.rotations[at]
+        arrays = (
+            positions, block.rotations[at], positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
+            block.covariance[at], block.contact[at],
+        )  # fmt: skip
+        known = (actors.last_ns[at], actors.seen_ns[at], skeletons.done[at], skeletons.version[at])
+        poses, inferred_ns = [], now_ns()
+        for frame, t, wanted, last_ns, seen_ns, done, version, *own in zip(
+            frames, t_ns, wanted_ns, *[x.tolist() for x in known], *arrays
+        ):
+            a = [array.astype(np.float32) for array in own]
+            status = self._status(wanted, last_ns, seen_ns, done)
+            poses.append(
+                Pose(
+                    frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
+                    last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
+                )
+            )  # fmt: skip
         return poses
+
+    def _status(self, t_ns: int, last_ns: int, seen_ns: int, done: bool) -> Status:
+        if max(t_ns, last_ns) - seen_ns > LOST_NS:
+            return "lost"
+        if seen_ns != last_ns or t_ns - last_ns > self._ahead_ns:
+            return "coasting"
+        return "tracking" if done else "calibrating"
+
+    # -- other times
 
     def pose_at(self, t_ns: int, actor: str) -> Pose:
         """The pose of an actor for a time on its own clock, within 0.2 s before and 0.15 s after its newest frame.
@@ -127,103 +190,85 @@ class PoseFilter:
         Raises:
             KeyError: nobody of that name was seen, or not since its reset.
         """
-        pose = self._actors[actor].pose_at(t_ns)
-        pose.inferred_ns = now_ns()
-        return pose
+        return self.poses_at({actor: t_ns})[actor]
+
+    def poses_at(self, times_ns: Mapping[str, int]) -> dict[str, Pose]:
+        """As ``pose_at``, for several actors together: name -> pose, of those that have been seen since their reset."""
+        actors, (low_s, high_s) = self._actors, self._reach_s
+        known = {name: row for name in times_ns if (row := actors.row(name)) is not None and actors.frames[row]}
+        if not known:
+            return {}
+        at = row_index(list(known.values()))
+        wanted_ns = [min(max(int(times_ns[name]), -FARTHEST_NS), FARTHEST_NS) for name in known]
+        last_ns = actors.last_ns[at]
+        after_s = (np.array(wanted_ns, np.int64) - last_ns) / SECOND_NS
+        tau_s = np.fmin(np.fmax(after_s, low_s), high_s)
+        self._block.tau_s[at] = tau_s
+        self._block.pose(at)
+        t_ns = (last_ns + np.rint(tau_s * SECOND_NS).astype(np.int64)).tolist()
+        poses = self._poses(at, [actors.newest[row] for row in known.values()], t_ns, wanted_ns)
+        for pose, beyond_s in zip(poses, (after_s - high_s).tolist()):
+            if beyond_s > 0:  # nobody knows where people go: doubt grows with the time beyond reach
+                pose.covariance += np.float32((0.5 * beyond_s) ** 2) * np.eye(3, dtype=np.float32)
+        return dict(zip(known, poses))
+
+    # -- control
 
     def reset(self, actor: str) -> None:
         """Forget everything about an actor but its name, as if it had just appeared."""
-        self._actors[actor].reset()
+        self._actors.reset(actor)
         self._apply_profile(actor)
 
     def calibrate(self, actor: str) -> None:
         """Measure the actor's bones anew, without interrupting its stream."""
         self._profiles.pop(actor, None)
-        self._actors[actor].calibrator.restart()
+        self._actors.calibrate(actor)
 
     def remove(self, actor: str) -> None:
-        """Drop an actor and its state."""
-        self._actors.pop(actor, None)
+        """Drop an actor and its state; a skeleton that was set for it is kept for a while (see ``set_skeleton``)."""
+        self._actors.remove(actor)
+        if actor in self._profiles:
+            self._keep_profile(actor, self._profiles[actor])
 
     def set_skeleton(self, actor: str, offsets_m: F32) -> None:
-        """Use a known skeleton for an actor: (24, 3) rest-pose vector from the parent to each joint [m]."""
-        offsets = np.asarray(offsets_m, np.float32)
+        """Use a known skeleton for an actor: (24, 3) rest-pose vector from the parent to each joint [m].
+
+        Of actors that are not there, the skeletons of ``max_actors`` are kept: of those set or gone last.
+        """
+        offsets = np.array(offsets_m, np.float32)
         if offsets.shape != (24, 3) or not np.isfinite(offsets).all():
             raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape}")
-        self._profiles[actor] = offsets
+        self._keep_profile(actor, offsets)
         if actor in self._actors:
             self._apply_profile(actor)
 
     def _apply_profile(self, actor: str) -> None:
         if actor in self._profiles:
-            self._actors[actor].calibrator.give(self._profiles[actor])
+            self._actors.give(actor, self._profiles[actor])
 
-    def _take(self, frame: Frame) -> Taken:
-        layout = self._layout(frame.layout)
-        positions, confidence = _checked(frame, layout)
-        if type(frame.t_ns) is not int:  # numpy's integers overflow, and the wire does not know them
-            frame = replace(frame, t_ns=int(frame.t_ns))
-        xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
-        visible = measured | derived
-        seen = xyz[visible]
-        if len(seen) and (seen.max(0) - seen.min(0)).max() > BODY_M:
-            _mask_absurd(xyz, visible)
-            measured, derived = measured & visible, derived & visible
-        actor = self._actors.get(frame.actor)
-        if actor is None:
-            actor = self._new_actor(frame, visible)
-        xyz = np.where(visible[:, None], xyz, 0.0).astype(np.float32)
-        given, made = measured.astype(np.float32), derived.astype(np.float32)
-        return actor.take(frame, xyz, trust, given, made, self._shift_ns)
-
-    def _new_actor(self, frame: Frame, visible: np.ndarray[Any, Any]) -> Actor:
-        if not visible.any():
-            raise FrameError("empty", "positions: the actor's first frame has no usable joint")
-        if len(self._actors) >= self._max_actors:
-            raise FrameError("too_many_actors", f"actor {frame.actor!r}: {self._max_actors} actors are there already")
-        actor = self._actors[frame.actor] = Actor(self.runtime)
-        self._apply_profile(frame.actor)
-        return actor
-
-    def _layout(self, name: str) -> Layout:
-        layout = self._layouts.get(name)
-        if layout is None:
-            try:
-                layout = get_layout(name)
-            except (LayoutError, OSError) as error:
-                raise FrameError("layout", f"layout: {error}") from error
-            self._layouts[name] = layout
-        return layout
+    def _keep_profile(self, actor: str, offsets: F32) -> None:
+        self._profiles.pop(actor, None)
+        self._profiles[actor] = offsets  # in order of age
+        absent = [name for name in self._profiles if name not in self._actors]
+        for name in absent[: -self._actors.capacity]:
+            del self._profiles[name]
 
 
-def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
-    """Positions and confidence of a frame that has the layout's shape and lies on this planet."""
-    if isinstance(frame.t_ns, bool) or not isinstance(frame.t_ns, (int, np.integer)):
-        raise FrameError("time", f"t_ns must be integer nanoseconds, not {type(frame.t_ns).__name__}")
-    positions = _numbers(frame.positions, np.float64, "joint_count", "positions")
-    if positions.shape != (len(layout.joints), 3):
-        raise FrameError("joint_count", f"positions: {layout.name} has {len(layout.joints)} x 3, not {positions.shape}")
-    if np.fmax.reduce(np.abs(positions), axis=None) > FARTHEST_M:  # infinity included, NaN passed over
-        raise FrameError("absurd", f"positions: a coordinate lies beyond {FARTHEST_M:g} m; positions are in metres")
-    if frame.confidence is None:
-        return positions, None
-    confidence = _numbers(frame.confidence, np.float32, "confidence", "confidence")
-    if confidence.shape != (len(layout.joints),):
-        raise FrameError("confidence", f"confidence: {len(layout.joints)} numbers, one a joint, not {confidence.shape}")
-    return positions, np.clip(np.nan_to_num(confidence, nan=0.0), 0.0, 1.0)
+def batches(frames: Sequence[Frame], known: Actors) -> Iterator[list[int]]:
+    """Places of frames that may go together, in an order that tells each actor's story as it was.
 
-
-def _numbers(value: Any, dtype: Any, reason: str, field: str) -> Array:
-    try:
-        return np.asarray(value, dtype)
-    except (TypeError, ValueError) as error:
-        raise FrameError(reason, f"{field}: not an array of numbers ({error})") from error
-
-
-def _mask_absurd(xyz: np.ndarray[Any, Any], visible: np.ndarray[Any, Any]) -> None:
-    """Hide joints that lie metres off the body, in place; a frame that is mostly so is rejected."""
-    away = np.linalg.norm(xyz - np.median(xyz[visible], 0), axis=-1)
-    far = visible & (away > BODY_M)
-    if 2 * far.sum() > visible.sum():
-        raise FrameError("absurd", "positions: most joints lie metres apart; positions are in metres, not mm or cm")
-    visible &= ~far
+    An actor's n-th frame goes with the others' n-th. But whether an actor that is not ``known`` may come in depends on
+    who came before: the second frame of one waits until all before it are done.
+    """
+    waiting: list[list[int]] = []
+    turns: dict[str, int] = {}
+    for place, frame in enumerate(frames):
+        turn = turns.get(frame.actor, 0)
+        if turn and frame.actor not in known:
+            yield from waiting
+            waiting, turns, turn = [], {}, 0
+        if turn == len(waiting):
+            waiting.append([])
+        waiting[turn].append(place)
+        turns[frame.actor] = turn + 1
+    yield from waiting

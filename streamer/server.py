@@ -27,7 +27,7 @@ from streamer import __version__
 from streamer.clock import SECOND_NS, ClockMap, Ticker, now_ns
 from streamer.config import ServerConfig
 from streamer.control import Control
-from streamer.errors import HPSTMError, ProtocolError
+from streamer.errors import ProtocolError
 from streamer.frames import Frame, Pose
 from streamer.metrics import Metrics, serving_http
 from streamer.protocol import Encoder, Skeleton, decode_frame
@@ -157,7 +157,8 @@ class Server:
             if record is None:
                 record = self._actors[frame.actor] = ActorRecord()
             record.last_ns = frame.received_ns
-            record.clock.update(frame.t_ns, frame.received_ns)
+            if self._ticker is not None:
+                record.clock.update(frame.t_ns, frame.received_ns)
             poses.append(pose)
         if poses:
             self._frame_ns += 0.1 * (elapsed_ns / len(poses) - self._frame_ns)
@@ -168,14 +169,14 @@ class Server:
     def _publish_at(self, now: int) -> None:
         """Output clock: one pose per actor for this instant, until the actor is lost."""
         shift_ns = int((self.config.predict_s - self.config.delay_s) * SECOND_NS)
-        for actor, record in list(self._actors.items()):
-            if not record.clock.known:
-                continue  # reset a moment ago: nothing to say until its next frame
-            try:
-                pose = self._filter.pose_at(now - record.clock.offset_ns + shift_ns, actor=actor)
-            except (HPSTMError, KeyError):
-                continue
-            if pose.status != "lost" or record.pose is None or record.pose.status != "lost":
+        times_ns = {
+            actor: now - record.clock.offset_ns + shift_ns
+            for actor, record in self._actors.items()
+            if record.clock.known  # else reset a moment ago: nothing to say until its next frame
+        }
+        for actor, pose in self._filter.poses_at(times_ns).items():
+            before = self._actors[actor].pose
+            if pose.status != "lost" or before is None or before.status != "lost":
                 self._publish(pose)
 
     def _publish(self, pose: Pose) -> None:

@@ -22,7 +22,7 @@ from model.skeleton import PARENTS, J, rest_offsets
 from model.synthetic import SyntheticActor
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
-from streamer.runtimes import Lane
+from streamer.runtimes import Block
 
 TINY = Config(window=8, width=32, layers=2, heads=2, hidden=64, head_hidden=32, rotary=8)
 TAUS_S = (-0.2, -0.07, 0.0, 0.05, 0.15)
@@ -185,10 +185,10 @@ class DoubleRuntime:
         self.model, self.dtype = model, torch.float64
         self.contract = make_contract(model, save_weights(model, weights), "tiny")
 
-    def open(self) -> Lane:
-        from streamer.runtimes.torch_reference import TorchLane
+    def open(self, capacity: int) -> Block:
+        from streamer.runtimes.torch_reference import TorchBlock
 
-        return TorchLane(self)  # type: ignore[arg-type]
+        return TorchBlock(self, capacity)  # type: ignore[arg-type]
 
 
 def stream(positions: np.ndarray, times_s: np.ndarray, actor: str = "a", start_ns: int = 0) -> list[Frame]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+import psutil
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -24,7 +25,7 @@ from model.export import export_weights, int8_valued
 from model.skeleton import J
 from streamer.errors import ConfigError, ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
-from streamer.runtimes import Ask, load_runtime
+from streamer.runtimes import load_runtime
 from streamer.runtimes.native import GRAPHS, NativeRuntime, aligned
 from streamer.runtimes.native.build import compiler, load_library
 from streamer.runtimes.native.lower import Unsupported
@@ -246,19 +247,49 @@ def test_many_actors_in_one_call_are_each_alone(folder: Path) -> None:
     runtime = load_runtime("native", folder)
     assert isinstance(runtime, NativeRuntime)
     rng = np.random.default_rng(3)
-    offsets = np.asarray(runtime.contract.rest_offsets_m, np.float32)
-    together, alone = ([runtime.open() for _ in range(7)] for _ in range(2))
+    together, alone = runtime.open(7), runtime.open(9)
+    places = [4, 8, 0, 3, 1, 7, 5]  # of the same actors among the other rows
+    for block, rows in ((together, range(7)), (alone, places)):
+        for row in rows:
+            block.reset(row)
+            block.offsets_m[row] = runtime.contract.rest_offsets_m
     for n in range(3 * runtime.contract.window):
-        for one, other in zip(together, alone, strict=True):
-            one.frame[0, :3] = rng.normal(0, 0.5, (3, J))
-            one.frame[0, 3:5] = 1.0
-            one.time[0, 0] = 1 / 60
-            other.frame[:], other.time[:] = one.frame, one.time
-            other.step(0.01 * n % 0.15, offsets, np.zeros((J, 4), np.float32))
-        runtime.step_many([Ask(one, 0.01 * n % 0.15, offsets, np.zeros((J, 4), np.float32)) for one in together])
-        for one, other in zip(together, alone, strict=True):
-            for x, y in zip(one.answer, other.answer, strict=True):
-                np.testing.assert_array_equal(x, y)
+        together.frame[:, :3] = rng.normal(0, 0.5, (7, 3, J))
+        together.frame[:, 3:5] = 1.0
+        together.time[:, 0] = 1 / 60
+        together.tau_s[:] = 0.01 * n % 0.15
+        together.step(slice(0, 7) if n % 2 else np.arange(7))
+        for row, place in enumerate(places):
+            for name in ("frame", "time", "tau_s"):
+                getattr(alone, name)[place] = getattr(together, name)[row]
+            alone.step(slice(place, place + 1))
+        for name in ("positions", "rotations", "covariance", "contact"):
+            np.testing.assert_array_equal(getattr(together, name), getattr(alone, name)[places])
+        np.testing.assert_array_equal(together.skeleton(slice(0, 7)), alone.skeleton(np.array(places)))
+
+
+@needs_compiler
+def test_rows_are_aligned_and_a_reset_touches_its_own(folder: Path) -> None:
+    runtime = load_runtime("native", folder)
+    block = runtime.open(3)
+    assert block.capacity == 3
+    for row in range(3):
+        block.reset(row)
+        block.frame[row] = row + 1.0
+    assert {x % 64 for x in block._addresses.tolist()} == {0}  # type: ignore[attr-defined]
+    block.reset(1)
+    assert [float(block.frame[row].max()) for row in range(3)] == [1.0, 0.0, 3.0]
+
+
+@needs_compiler
+def test_memory_is_taken_by_rows_in_use_not_by_the_most_that_may_come(folder: Path) -> None:
+    process, runtime = psutil.Process(), load_runtime("native", folder)
+    assert isinstance(runtime, NativeRuntime)
+    row_bytes = 4 * runtime.program.row_floats
+    before = process.memory_info().rss
+    block = runtime.open(2**31 // row_bytes)  # 2 GiB
+    block.reset(0)
+    assert process.memory_info().rss - before < 2**26
 
 
 @needs_compiler

@@ -5,6 +5,7 @@ What is not checked here is CUDA itself: memory, capture and replay (tests/test_
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_frames_of_several_actors_are_one_call() -> None:
         drain = [*frames[start : start + 3], frames[start]]  # the last a duplicate
         steps = len(one.ort.rows)
         poses = together.push_many(drain)
-        if all(actor.calibrator.done for actor in together.actors.values()):
+        if all(actor.calibrated for actor in together.actors.values()):
             assert len(one.ort.rows) - steps == 1
         for pose, alone in zip(poses, [apart.push_many([frame])[0] for frame in drain], strict=True):
             assert (pose is None) == (alone is None)
@@ -142,25 +143,54 @@ def test_a_row_without_a_frame_keeps_its_state_to_the_bit() -> None:
     np.testing.assert_array_equal(device.ring[device.turn][1], ring)
 
 
-def test_rows_are_given_back_and_the_lowest_is_used_first() -> None:
+def test_a_call_takes_as_few_rows_as_hold_those_in_use() -> None:
     rows = OrtRows(WEIGHTS, lanes=5)
     assert row_counts(5) == [1, 4, 5]
-    lanes = [rows.open() for _ in range(5)]
-    with pytest.raises(RuntimeUnavailable, match="all 5 lanes"):
-        rows.open()
+    filter_ = PoseFilter(rows)  # for 64 actors, but there are 5 rows
+    frame = eventful(1)[0]
+    answers = filter_.push_many(replace(frame, actor=name) for name in "abcdef")
+    assert [answer is None for answer in answers] == [False] * 5 + [True]
+    assert filter_.rejected == {"too_many_actors": 1}
 
     def used() -> int:
-        rows.run("skeleton")
+        filter_.pose_at(frame.t_ns, next(iter(filter_.actors)))
         return rows.ort.rows[-1]
 
     assert used() == 5
-    del lanes[4]
+    filter_.remove("e")
     assert used() == 4
-    del lanes[0]
-    lanes.append(rows.open())  # row 0 again
+    filter_.remove("a")
+    filter_.push(replace(frame, actor="g"))  # row 0 again: the lowest that is free
     assert used() == 4
-    lanes.clear()
+    for name in "bcd":
+        filter_.remove(name)
     assert used() == 1
+
+
+def test_one_filter_holds_the_rows_at_a_time() -> None:
+    rows = OrtRows(WEIGHTS, lanes=5)
+    filter_ = PoseFilter(rows)
+    frames = [frame for frame in eventful(20) if frame.actor == "a"]
+    filter_.push(frames[0])
+    newer = PoseFilter(rows)
+    newer.push(frames[0])
+    with pytest.raises(RuntimeUnavailable, match="a newer filter has the rows"):
+        filter_.push(frames[1])
+    newer.push(frames[1])
+
+
+def test_what_others_ask_leaves_an_answer_standing() -> None:
+    """The device computes all rows in every call; those that did not ask keep what they were told."""
+    block = OrtRows(WEIGHTS, lanes=4).open(4)
+    for row in range(4):
+        block.reset(row)
+        block.frame[row, :3], block.frame[row, 3:5], block.offsets_m[row] = 0.1 * row, 1.0, 0.1
+    block.step(slice(0, 4))
+    before = block.positions.copy()
+    block.tau_s[:] = 0.1
+    block.pose(np.array([1, 3]))
+    np.testing.assert_array_equal(block.positions[[0, 2]], before[[0, 2]])
+    assert not np.array_equal(block.positions[[1, 3]], before[[1, 3]])
 
 
 def test_a_new_actor_finds_nothing_of_the_one_before() -> None:

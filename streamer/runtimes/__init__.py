@@ -1,10 +1,10 @@
-"""Runtimes: the exported graphs on some engine. A runtime opens one lane, state and all, for each actor."""
+"""Runtimes: the exported graphs on some engine. A runtime opens a block of rows, each the state of one actor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,64 +13,68 @@ from model.contract import WEIGHTS, Contract
 from streamer.errors import ConfigError, RuntimeUnavailable
 
 F32 = npt.NDArray[np.float32]
-Answer = tuple[F32, F32, F32, F32]  # positions, rotations, covariance, contact: see Lane.pose
+RowIndex = slice | npt.NDArray[np.intp]  # different rows of a block; a slice takes numpy a tenth of the time
 RUNTIMES = ("auto", "onnx", "native", "tensorrt", "torch", "torch_cuda")
 
 
-class Lane(Protocol):
-    """One actor's state on a runtime. ``frame`` and ``time`` are written by the caller, then ``step`` takes them in.
+def row_index(rows: Sequence[int]) -> RowIndex:
+    """Different rows as an index: a slice where each follows the one before, as one row does and a whole crowd."""
+    first, count = rows[0], len(rows)
+    if count == 1 or list(rows) == list(range(first, first + count)):
+        return slice(first, first + count)
+    return np.array(rows, np.intp)
 
-    frame (1, 6, 24): x, y, z relative to the actor's origin [m], present, confidence, derived.
-    time (1, 1 + 2 D): seconds since the previous frame, cosines and sines of the rotary phase.
+
+class Block(Protocol):
+    """The state of N actors, a row each, as arrays over rows. What is said of one row depends on no other row.
+
+    The caller writes, at the rows it then calls with:
+        frame (N, 6, 24): x, y, z relative to the actor's origin [m], present, confidence, derived;
+        time (N, 1 + 2 D): seconds since the previous frame, cosines and sines of the rotary phase;
+        tau_s (N,): which pose is wanted, seconds after the frame; offsets_m (N, 24, 3): on which skeleton;
+        previous (N, 24, 4): quaternions whose signs the answer's shall continue.
+    It reads, where they stand until the next call with that row:
+        positions (N, 24, 3) relative to the origin [m], rotations (N, 24, 4), covariance (N, 24, 3, 3), contact (N, 2).
     """
 
+    capacity: int  # N
     frame: F32
     time: F32
+    tau_s: F32
+    offsets_m: F32
+    previous: F32
+    positions: F32
+    rotations: F32
+    covariance: F32
+    contact: F32
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        """Take in the frame and answer as ``pose`` does."""
+    def step(self, rows: RowIndex) -> None:
+        """Take in the frames of these rows, and answer as ``pose`` does."""
         ...
 
-    def skeleton(self) -> F32:
-        """What the last frame shows of the actor's skeleton: (24, 4) bone in the rest pose [m], and its weight."""
+    def pose(self, rows: RowIndex) -> None:
+        """Answer for the last frame of each of these rows + tau_s."""
         ...
 
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        """Positions (24, 3), rotations (24, 4), covariance (24, 3, 3) and contact (2,) for the last frame + tau.
+    def skeleton(self, rows: RowIndex) -> F32:
+        """What the last frames show of the actors' skeletons: (B, 24, 4) bone in the rest pose [m], and its weight."""
+        ...
 
-        On the skeleton offsets_m (24, 3), quaternion signs as in previous (24, 4). They stand until the next call.
+    def reset(self, row: int) -> None:
+        """As new, all that the caller wrote included.
+
+        Called before the first use of a row, and when it has no use any more: a GPU leaves it out of its calls then.
         """
         ...
 
-    def reset(self) -> None:
-        """As new."""
-
-
-class Ask(NamedTuple):
-    """What a lane, whose frame is written, wants of a step: see ``Lane.pose``."""
-
-    lane: Lane
-    tau_s: float
-    offsets_m: F32
-    previous: F32
-
 
 class Runtime(Protocol):
-    """One that answers many lanes in one call also has ``step_many``, as the function of that name here."""
-
     name: str
     contract: Contract
 
-    def open(self) -> Lane: ...
-
-
-def step_many(runtime: Runtime, asks: Sequence[Ask]) -> list[Answer]:
-    """Take in the frames of several lanes, each at most once: in one call where the runtime can."""
-    together = getattr(runtime, "step_many", None)
-    if together is not None:
-        answers: list[Answer] = together(asks)
-        return answers
-    return [ask.lane.step(ask.tau_s, ask.offsets_m, ask.previous) for ask in asks]
+    def open(self, capacity: int) -> Block:
+        """A block of so many rows, or of as many as the runtime has."""
+        ...
 
 
 def load_runtime(name: str, path: Path | None = None, threads: int = 1, **options: Any) -> Runtime:

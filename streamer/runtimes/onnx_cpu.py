@@ -1,24 +1,23 @@
-"""ONNX Runtime on the CPU: every buffer bound once, the state swapped between two, ring rows written in place."""
+"""ONNX Runtime on the CPU: a row's buffers bound once, its state swapped between two, ring rows written in place."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from model import contract as contracts
 from model.contract import Contract
 from streamer.errors import ContractError, RuntimeUnavailable
-from streamer.runtimes import F32
+from streamer.runtimes import F32, Block, RowIndex
 
-Array = npt.NDArray[Any]
+ASKED = ("frame", "time", "tau_s", "offsets_m", "previous")
+POSE = ("positions", "rotations", "covariance", "contact")
 
 
 class OnnxRuntime:
-    """The exported graphs in ONNX Runtime sessions that all lanes share."""
+    """The exported graphs in ONNX Runtime sessions that all blocks share."""
 
     name = "onnx"
 
@@ -29,89 +28,84 @@ class OnnxRuntime:
         if not self.contract == head == skeleton:
             raise ContractError(f"{folder}: the .onnx files come from different exports; export the model again")
 
-    def open(self) -> OnnxLane:
-        return OnnxLane(self)
+    def open(self, capacity: int) -> Block:
+        return OnnxBlock(self, capacity)
 
 
-class OnnxLane:
-    """One actor's buffers and bindings; the two states are read and written in turn."""
+class OnnxBlock:
+    """Buffers by name over rows, and a session's call for each row; its two states are read and written in turn."""
 
-    def __init__(self, runtime: OnnxRuntime) -> None:
-        c = self._contract = runtime.contract
+    def __init__(self, runtime: OnnxRuntime, capacity: int) -> None:
+        c, shapes = runtime.contract, runtime.contract.input_shapes()
         joints = len(c.joints)
-        self._runtime = runtime
-        self.frame = np.zeros((1, 6, joints), np.float32)
-        self.time = np.zeros((1, 1 + 2 * len(c.angular_hz)), np.float32)
-        self._latent = np.zeros((1, c.latent), np.float32)
-        self._rows = np.zeros((1, c.layers, 2, c.heads, c.head_width), np.float32)
-        self._rings = np.zeros((c.layers, 2, 1, c.heads, c.window, c.head_width), np.float32)
-        self._blocked = np.full((1, c.window), c.blocked, np.float32)
-        self._states = [{name: np.zeros((1, *shape), np.float32) for name, shape in c.state.items()} for _ in range(2)]
-        self._frames = 0
-        self._skeleton = np.zeros((1, joints, 4), np.float32)
-        self._wanted = {
-            "tau_s": np.zeros(1, np.float32), "offsets_m": np.zeros((1, joints, 3), np.float32),
-            "previous": np.zeros((1, joints, 4), np.float32),
-        }  # fmt: skip
-        self._pose = {
-            "positions": np.zeros((1, joints, 3), np.float32), "rotations": np.zeros((1, joints, 4), np.float32),
-            "covariance": np.zeros((1, joints, 3, 3), np.float32), "contact": np.zeros((1, 2), np.float32),
-        }  # fmt: skip
-        self._step_bindings = [self._bind_step(old, new) for old, new in (self._states, self._states[::-1])]
-        self._head_bindings = [self._bind_head(state) for state in self._states]
-        self._skeleton_bindings = [self._bind_skeleton(state) for state in self._states]
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
-        self._ask(tau_s, offsets_m, previous)
-        self._runtime.step.run_with_iobinding(self._step_bindings[self._frames % 2])
-        slot = self._frames % self._contract.window
-        self._rings[:, :, 0, :, slot] = self._rows[0]
-        self._blocked[0, slot] = 0.0
-        self._frames += 1
-        return self._answer()
+        def over_rows(*shape: int) -> F32:
+            return np.zeros((capacity, *shape), np.float32)
 
-    def skeleton(self) -> F32:
-        self._runtime.skeleton.run_with_iobinding(self._skeleton_bindings[self._frames % 2])
-        out: F32 = self._skeleton[0]
-        return out
+        self._runtime, self._contract, self.capacity = runtime, c, capacity
+        self._rows = np.arange(capacity)
+        self.frame, self.time = over_rows(6, joints), over_rows(*shapes["time"])
+        self.tau_s, self.offsets_m, self.previous = over_rows(), over_rows(joints, 3), over_rows(joints, 4)
+        self.positions, self.rotations = over_rows(joints, 3), over_rows(joints, 4)
+        self.covariance, self.contact = over_rows(joints, 3, 3), over_rows(2)
+        self._skeleton = over_rows(joints, 4)
+        self._latent, self._blocked = over_rows(c.latent), over_rows(c.window)
+        self._new = over_rows(c.layers, 2, c.heads, c.head_width)  # keys and values of the frame
+        self._rings = over_rows(c.layers, 2, c.heads, c.window, c.head_width)
+        self._states = [{name: over_rows(*shape) for name, shape in c.state.items()} for _ in range(2)]
+        self._frames = [0] * capacity
+        self._bindings: dict[int, list[dict[str, ort.IOBinding]]] = {}  # of rows that were used; for each state
 
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
-        self._ask(tau_s, offsets_m, previous)
-        self._runtime.head.run_with_iobinding(self._head_bindings[self._frames % 2])
-        return self._answer()
+    def step(self, rows: RowIndex) -> None:
+        for row in self._rows[rows].tolist():
+            self._run(self._runtime.step, "step", row)
+            slot = self._frames[row] % self._contract.window
+            self._rings[row, ..., slot, :] = self._new[row]
+            self._blocked[row, slot] = 0.0
+            self._frames[row] += 1
 
-    def reset(self) -> None:
-        arrays: list[Array] = [*self._states[0].values(), *self._states[1].values(), self._rings, self._latent]
-        for array in arrays:
-            array.fill(0)
-        self._blocked.fill(self._contract.blocked)
-        self._frames = 0
+    def pose(self, rows: RowIndex) -> None:
+        for row in self._rows[rows].tolist():
+            self._run(self._runtime.head, "head", row)
 
-    def _ask(self, tau_s: float, offsets_m: F32, previous: F32) -> None:
-        wanted = self._wanted
-        wanted["tau_s"][0], wanted["offsets_m"][0], wanted["previous"][0] = tau_s, offsets_m, previous
+    def skeleton(self, rows: RowIndex) -> F32:
+        for row in self._rows[rows].tolist():
+            self._run(self._runtime.skeleton, "skeleton", row)
+        return self._skeleton[rows].copy()
 
-    def _answer(self) -> tuple[F32, F32, F32, F32]:
-        pose = self._pose
-        return pose["positions"][0], pose["rotations"][0], pose["covariance"][0], pose["contact"][0]
+    def reset(self, row: int) -> None:
+        written = (self.frame, self.time, self.tau_s, self.offsets_m, self.previous)
+        kept = (self._rings, self._latent, *self._states[0].values(), *self._states[1].values())
+        for array in (*written, *kept):
+            array[row] = 0.0
+        self._blocked[row] = self._contract.blocked
+        self._frames[row] = 0
 
-    def _bind_step(self, old: dict[str, F32], new: dict[str, F32]) -> ort.IOBinding:
-        inputs = {"frame": self.frame, "time": self.time, "blocked": self._blocked, **old, **self._wanted}
+    def _run(self, session: ort.InferenceSession, graph: str, row: int) -> None:
+        if row not in self._bindings:
+            old, new = self._states
+            self._bindings[row] = [self._bind(row, old, new), self._bind(row, new, old)]
+        session.run_with_iobinding(self._bindings[row][self._frames[row] % 2][graph])
+
+    def _bind(self, row: int, old: dict[str, F32], new: dict[str, F32]) -> dict[str, ort.IOBinding]:
+        """Bindings of the three graphs to the memory of a row, which reads one state and writes the other."""
+        state = {name: array[row : row + 1] for name, array in old.items()}
+        own = {name: getattr(self, name)[row : row + 1] for name in ASKED + POSE}
+        pose, latent = {name: own[name] for name in POSE}, self._latent[row : row + 1]
+        inputs = own | state | {"latent": latent, "blocked": self._blocked[row : row + 1]}
         for i in range(self._contract.layers):
-            inputs |= {f"keys_{i}": self._rings[i, 0], f"values_{i}": self._rings[i, 1]}
-        outputs = {"latent": self._latent, "rows": self._rows, **self._pose}
-        return _bind(self._runtime.step, inputs, outputs | {f"out_{name}": array for name, array in new.items()})
-
-    def _bind_head(self, state: dict[str, F32]) -> ort.IOBinding:
-        return _bind(self._runtime.head, {"latent": self._latent, **state, **self._wanted}, self._pose)
-
-    def _bind_skeleton(self, state: dict[str, F32]) -> ort.IOBinding:
-        inputs = {"latent": self._latent, "frame": self.frame, "time": self.time, **state}
-        return _bind(self._runtime.skeleton, inputs, {"skeleton": self._skeleton})
+            inputs |= {f"keys_{i}": self._rings[row : row + 1, i, 0], f"values_{i}": self._rings[row : row + 1, i, 1]}
+        outputs = {"latent": latent, "rows": self._new[row : row + 1], **pose}
+        outputs |= {f"out_{name}": array[row : row + 1] for name, array in new.items()}
+        return {
+            "step": _bind(self._runtime.step, inputs, outputs),
+            "head": _bind(self._runtime.head, inputs, pose),
+            "skeleton": _bind(self._runtime.skeleton, inputs, {"skeleton": self._skeleton[row : row + 1]}),
+        }
 
 
 def _bind(session: ort.InferenceSession, inputs: dict[str, F32], outputs: dict[str, F32]) -> ort.IOBinding:
-    """Bind numpy memory by address: the arrays must outlive the binding, so lanes keep both."""
+    """Bind numpy memory by address: the arrays must outlive the binding, so blocks keep both."""
     binding = session.io_binding()
     used = {entry.name for entry in session.get_inputs()}  # the exporter drops what a graph does not read
     for name in used:

@@ -7,15 +7,14 @@ itself (tensorrt.py; in the tests ONNX Runtime) is behind ``Device``.
 
 from __future__ import annotations
 
-import heapq
-import weakref
-from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from model.contract import Contract
 from streamer.errors import RuntimeUnavailable
-from streamer.runtimes import F32, Answer, Ask
+from streamer.runtimes import F32, RowIndex
 
 GRAPHS = ("step", "head", "skeleton")
 FORM = 1  # of the device graphs: a change of it makes built engines stale
@@ -38,10 +37,13 @@ class Fields(NamedTuple):
             start += prod(shape)
         return cls(places, start)
 
-    def views(self, row: F32) -> dict[str, F32]:
-        """The arrays of one row (width,) by name, sharing its memory."""
-        assert row.shape == (self.width,)
-        return {name: row[start : start + prod(shape)].reshape(shape) for name, (start, shape) in self.places.items()}
+    def views(self, rows: F32) -> dict[str, F32]:
+        """The arrays of rows (N, width) by name, (N, ...) each, sharing their memory."""
+        out = {}
+        for name, (start, shape) in self.places.items():
+            out[name] = rows[:, start : start + prod(shape)].reshape(len(rows), *shape)
+            assert np.may_share_memory(out[name], rows)
+        return out
 
 
 class Packing(NamedTuple):
@@ -91,97 +93,71 @@ class Device(Protocol):
 
 
 class Rows:
-    """Hands out rows to lanes, the lowest first, and runs calls on as few rows as hold them all."""
+    """A runtime on a device whose rows belong to one block at a time: the one opened last."""
 
     def __init__(self, contract: Contract, device: Device, lanes: int) -> None:
-        self.contract, self.device, self.packing = contract, device, Packing.of(contract)
-        self._counts = row_counts(lanes)
-        self._free = list(range(lanes))  # a heap
-        self._open: set[int] = set()
-        self._rows = 1  # rows of a call now
+        self.contract, self.device, self._lanes = contract, device, lanes
+        self._block: RowBlock | None = None
 
-    def open(self) -> RowLane:
-        """Raises RuntimeUnavailable when every row is taken."""
-        if not self._free:
-            most = self._counts[-1]
-            raise RuntimeUnavailable(f"all {most} lanes of this runtime are taken; load it with lanes={4 * most}")
-        row = heapq.heappop(self._free)
-        self._open.add(row)
-        self._fit()
-        lane = RowLane(self, row)
-        weakref.finalize(lane, self._close, row)  # an actor that is dropped gives its row back
-        return lane
-
-    def _close(self, row: int) -> None:
-        heapq.heappush(self._free, row)
-        self._open.discard(row)
-        self._fit()
-
-    def _fit(self) -> None:
-        # Every open row is in every call: a call moves the state of all its rows from one buffer to the other.
-        need = max(self._open, default=0) + 1
-        self._rows = next(count for count in self._counts if count >= need)
-
-    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Take in the frames of several lanes of this runtime, each at most once, in one call."""
-        lanes: list[RowLane] = []
-        for ask in asks:
-            assert isinstance(ask.lane, RowLane)
-            ask.lane.ask(ask.tau_s, ask.offsets_m, ask.previous, step=True)
-            lanes.append(ask.lane)
-        self.run("step")
-        for lane in lanes:
-            lane.written()
-        if len(lanes) == 1:
-            return [lanes[0].answer]
-        # What one actor asks next is computed for all rows: the others' answers must not change under their hands.
-        return [(a.copy(), b.copy(), c.copy(), d.copy()) for a, b, c, d in (lane.answer for lane in lanes)]
-
-    def run(self, graph: str) -> None:
-        """One call on the rows that are open."""
-        self.device.run(graph, self._rows)
+    def open(self, capacity: int) -> RowBlock:
+        """The device's rows; a block opened before has lost them."""
+        if self._block is not None:
+            self._block.lost = True
+        self._block = RowBlock(self.contract, self.device, row_counts(self._lanes), min(capacity, self._lanes))
+        return self._block
 
 
-class RowLane:
-    """One actor's row; a ``Lane``, whose answers stand until the next call of any lane."""
+class RowBlock:
+    """A ``Block`` over the device's rows; a call takes as few rows as hold all that are in use.
 
-    def __init__(self, rows: Rows, row: int) -> None:
-        device, packing, contract = rows.device, rows.packing, rows.contract
-        self._rows, self._row = rows, row
-        self._asked = packing.request.views(device.request[row])
-        self.frame, self.time = self._asked["frame"][None], self._asked["time"][None]
-        pose = packing.pose.views(device.pose[row])
-        self.answer: Answer = (pose["positions"], pose["rotations"], pose["covariance"], pose["contact"])
-        self._skeleton = packing.skeleton.views(device.skeleton[row])["skeleton"]
-        self._window, self._empty = contract.window, contract.blocked
-        self.reset()
+    They are all in every call, for a call moves the state of its rows from one buffer to the other; those that were
+    not asked compute an answer that nobody sees.
+    """
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        return self._rows.step_many([Ask(self, tau_s, offsets_m, previous)])[0]
+    def __init__(self, contract: Contract, device: Device, counts: list[int], capacity: int) -> None:
+        packing = Packing.of(contract)
+        self.capacity, self.device, self.lost = capacity, device, False
+        self._counts, self._window, self._empty = counts, contract.window, contract.blocked
+        asked = packing.request.views(device.request[:capacity])
+        self.frame, self.time, self.tau_s = asked["frame"], asked["time"], asked["tau_s"]
+        self.offsets_m, self.previous = asked["offsets_m"], asked["previous"]
+        self._blocked, self._slot = asked["blocked"], asked["slot"]
+        self._told: F32 = np.zeros((capacity, packing.pose.width), np.float32)  # what the last call with a row said
+        told = packing.pose.views(self._told)
+        self.positions, self.rotations = told["positions"], told["rotations"]
+        self.covariance, self.contact = told["covariance"], told["contact"]
+        self._skeleton = packing.skeleton.views(device.skeleton[:capacity])["skeleton"]
+        self._frames, self._rows = np.zeros(capacity, np.int64), np.arange(capacity)
+        self._used: set[int] = set()  # rows with a state
+        device.request[:] = 0.0
+        self._slot[:] = ABSENT
 
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        self.ask(tau_s, offsets_m, previous, step=False)
-        self._rows.run("head")
-        return self.answer
+    def step(self, rows: RowIndex) -> None:
+        slots = self._frames[rows] % self._window
+        self._slot[rows] = slots
+        self._used.update(self._rows[rows].tolist())
+        self._run("step")
+        self._slot[rows] = ABSENT
+        self._blocked[self._rows[rows], slots] = 0.0  # the device has written it
+        self._frames[rows] += 1
+        self._told[rows] = self.device.pose[rows]
 
-    def skeleton(self) -> F32:
-        self._rows.run("skeleton")
-        return self._skeleton
+    def pose(self, rows: RowIndex) -> None:
+        self._run("head")
+        self._told[rows] = self.device.pose[rows]
 
-    def reset(self) -> None:
-        self._frames = 0
-        for name, array in self._asked.items():
-            array[...] = {"blocked": self._empty, "slot": ABSENT}.get(name, 0.0)
-        self._rows.device.clear(self._row)
+    def skeleton(self, rows: RowIndex) -> F32:
+        self._run("skeleton")
+        return self._skeleton[rows].copy()
 
-    def ask(self, tau_s: float, offsets_m: F32, previous: F32, step: bool) -> None:
-        """Write what the next call is to answer, and whether it takes in the frame."""
-        asked = self._asked
-        asked["tau_s"][...], asked["offsets_m"][:], asked["previous"][:] = tau_s, offsets_m, previous
-        asked["slot"][...] = self._frames % self._window if step else ABSENT
+    def reset(self, row: int) -> None:
+        self.device.request[row] = 0.0
+        self._blocked[row], self._slot[row], self._frames[row] = self._empty, ABSENT, 0
+        self._used.discard(row)
+        self.device.clear(row)
 
-    def written(self) -> None:
-        """The device has written this lane's slot of the ring."""
-        self._asked["blocked"][self._frames % self._window] = 0.0
-        self._asked["slot"][...] = ABSENT
-        self._frames += 1
+    def _run(self, graph: str) -> None:
+        if self.lost:
+            raise RuntimeUnavailable("a newer filter has the rows of this runtime: load one runtime for each filter")
+        need = max(self._used, default=0) + 1
+        self.device.run(graph, next(count for count in self._counts if count >= need))

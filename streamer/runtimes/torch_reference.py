@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from model.contract import Contract, sha256
 from streamer.errors import ContractError, RuntimeUnavailable
-from streamer.runtimes import F32
+from streamer.runtimes import F32, Block, RowIndex
 from streamer.runtimes.onnx_cpu import OnnxRuntime
 
 try:
     import torch
 
     from model import front
-    from model.causal import write_rows
+    from model.causal import Ring, write_rows
     from model.export import GRAPHS
     from model.train import load_model
 except ImportError as error:
     raise RuntimeUnavailable(f"runtime 'torch' needs torch: pip install 'hpstm-live[train]' ({error})") from error
+
+
+class State(NamedTuple):
+    """What one actor leaves behind."""
+
+    groups: list[torch.Tensor]  # of model.front
+    latent: torch.Tensor
+    ring: Ring
 
 
 class TorchRuntime:
@@ -39,52 +47,67 @@ class TorchRuntime:
         self.dtype = torch.float64 if double else torch.float32
         self.model = load_model(weights).to(self.dtype)
 
-    def open(self) -> TorchLane:
-        return TorchLane(self)
+    def open(self, capacity: int) -> Block:
+        return TorchBlock(self, capacity)
 
 
-class TorchLane:
-    """One actor's state as tensors; numpy in and out as the Lane protocol says."""
+class TorchBlock:
+    """Each row's state as tensors, and a call for each row; numpy in and out, of the model's own precision."""
 
-    def __init__(self, runtime: TorchRuntime) -> None:
+    def __init__(self, runtime: TorchRuntime, capacity: int) -> None:
         self._model, self._dtype = runtime.model, runtime.dtype
         self._graphs = {name: kind(runtime.model) for name, kind in GRAPHS.items()}
-        joints, numpy_type = len(runtime.contract.joints), np.float64 if runtime.dtype is torch.float64 else np.float32
-        self.frame: Any = np.zeros((1, 6, joints), numpy_type)
-        self.time: Any = np.zeros((1, 1 + 2 * len(runtime.contract.angular_hz)), numpy_type)
-        self.reset()
+        joints, times = len(runtime.contract.joints), 1 + 2 * len(runtime.contract.angular_hz)
 
-    def reset(self) -> None:
-        self._ring = self._model.initial_ring(1)
-        self._state = front.pack(front.initial_state(1, self._dtype))
-        self._latent = torch.zeros(1, self._model.config.width, dtype=self._dtype)
+        def over_rows(*shape: int) -> Any:
+            return torch.zeros(capacity, *shape, dtype=self._dtype).numpy()
 
-    @torch.no_grad()
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
-        rings = [x for pair in zip(self._ring.keys, self._ring.values, strict=True) for x in pair]
-        frame, time = torch.from_numpy(self.frame), torch.from_numpy(self.time)
-        wanted = self._wanted(tau_s, offsets_m, previous)
-        out = self._graphs["step"](frame, time, *self._state, self._latent, *wanted, self._ring.blocked, *rings)
-        groups = len(self._state)
-        self._state, self._latent, rows = list(out[1 : 1 + groups]), out[1 + groups], out[2 + groups]
-        self._ring = write_rows(self._ring, rows, self._latent)
-        return self._answer(out[3 + groups :])
+        self.capacity, self._rows = capacity, np.arange(capacity)
+        self.frame, self.time, self.tau_s = over_rows(6, joints), over_rows(times), over_rows()
+        self.offsets_m, self.previous = over_rows(joints, 3), over_rows(joints, 4)
+        self.positions, self.rotations = over_rows(joints, 3), over_rows(joints, 4)
+        self.covariance, self.contact = over_rows(joints, 3, 3), over_rows(2)
+        self._states: dict[int, State] = {}
+
+    def reset(self, row: int) -> None:
+        for array in (self.frame, self.time, self.tau_s, self.offsets_m, self.previous):
+            array[row] = 0.0
+        latent = torch.zeros(1, self._model.config.width, dtype=self._dtype)
+        state = front.pack(front.initial_state(1, self._dtype))
+        self._states[row] = State(state, latent, self._model.initial_ring(1))
 
     @torch.no_grad()
-    def skeleton(self) -> F32:
-        frame, time = torch.from_numpy(self.frame), torch.from_numpy(self.time)
-        out: F32 = self._graphs["skeleton"](self._latent, frame, time, *self._state)[0].numpy()
+    def step(self, rows: RowIndex) -> None:
+        for row in self._rows[rows].tolist():
+            state, latent, ring = self._states[row]
+            rings = [x for pair in zip(ring.keys, ring.values, strict=True) for x in pair]
+            frame, time, *wanted = self._of(row, self.frame, self.time, self.tau_s, self.offsets_m, self.previous)
+            out = self._graphs["step"](frame, time, *state, latent, *wanted, ring.blocked, *rings)
+            groups = len(state)
+            state, latent, new = list(out[1 : 1 + groups]), out[1 + groups], out[2 + groups]
+            self._states[row] = State(state, latent, write_rows(ring, new, latent))
+            self._answer(row, out[3 + groups :])
+
+    @torch.no_grad()
+    def skeleton(self, rows: RowIndex) -> F32:
+        seen = []
+        for row in self._rows[rows].tolist():
+            state, latent, _ = self._states[row]
+            seen.append(self._graphs["skeleton"](latent, *self._of(row, self.frame, self.time), *state))
+        out: F32 = torch.cat(seen).numpy()
         return out
 
     @torch.no_grad()
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> tuple[F32, F32, F32, F32]:
-        return self._answer(self._graphs["head"](self._latent, *self._state, *self._wanted(tau_s, offsets_m, previous)))
-
-    def _wanted(self, tau_s: float, offsets_m: F32, previous: F32) -> list[torch.Tensor]:
-        arrays = (np.array([tau_s]), offsets_m[None], previous[None])
-        return [torch.from_numpy(x).to(self._dtype) for x in arrays]
+    def pose(self, rows: RowIndex) -> None:
+        for row in self._rows[rows].tolist():
+            state, latent, _ = self._states[row]
+            wanted = self._of(row, self.tau_s, self.offsets_m, self.previous)
+            self._answer(row, self._graphs["head"](latent, *state, *wanted))
 
     @staticmethod
-    def _answer(pose: Any) -> tuple[F32, F32, F32, F32]:
-        positions, rotations, covariance, contact = (x[0].numpy() for x in pose)
-        return positions, rotations, covariance, contact
+    def _of(row: int, *arrays: Any) -> list[torch.Tensor]:
+        return [torch.from_numpy(array[row : row + 1]) for array in arrays]
+
+    def _answer(self, row: int, pose: Any) -> None:
+        for into, told in zip((self.positions, self.rotations, self.covariance, self.contact), pose, strict=True):
+            into[row] = told[0].numpy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+import mmap
 from math import prod
 from pathlib import Path
 from typing import TypeVar
@@ -11,16 +12,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from streamer.runtimes import F32, Answer, Ask
+from streamer.runtimes import F32, Block, RowIndex
 from streamer.runtimes.native.build import load_library
 from streamer.runtimes.native.program import GRAPHS, translate
 
 T = TypeVar("T", bound=np.generic)
-POSE = ("positions", "rotations", "covariance", "contact")
+LINE = 64  # bytes of a cache line, and the alignment of every row
+PAGE = 2**21  # bytes of a large page
 
 
 class NativeRuntime:
-    """One library for all lanes; it runs on the calling thread."""
+    """One library for all blocks; it runs on the calling thread."""
 
     name = "native"
 
@@ -36,12 +38,12 @@ class NativeRuntime:
         self._read = library.read_through
         self._read.argtypes, self._read.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_float
 
-    def open(self) -> NativeLane:
-        return NativeLane(self)
+    def open(self, capacity: int) -> Block:
+        return NativeBlock(self, capacity)
 
-    def call(self, name: str, rows: ctypes.Array[ctypes.c_void_p]) -> None:
-        """Run a graph for the actors whose rows are at these addresses."""
-        self._functions[name](*self._data, rows, len(rows))
+    def call(self, graph: str, addresses: int, count: int) -> None:
+        """Run a graph for ``count`` actors: ``addresses`` is that of an array of the addresses of their rows."""
+        self._functions[graph](*self._data, addresses, count)
 
     def read_weights(self) -> int:
         """Reads all packed weights once, as fast as this machine does: the least that a step takes. Bytes read."""
@@ -49,73 +51,82 @@ class NativeRuntime:
         self._read(self._data[0], count)
         return count
 
-    def step_many(self, asks: Sequence[Ask]) -> list[Answer]:
-        """A step of many actors in one call: four share a reading of the weights."""
-        lanes: list[NativeLane] = []
-        for lane, tau_s, offsets_m, previous in asks:
-            assert isinstance(lane, NativeLane)
-            lane.ask(tau_s, offsets_m, previous)
-            lane.turn()
-            lanes.append(lane)
-        self.call("step", (ctypes.c_void_p * len(lanes))(*(lane.address for lane in lanes)))
-        return [lane.answer for lane in lanes]
 
+class NativeBlock:
+    """Rows of one array, seen as named arrays over rows. Four rows of a call share a reading of the weights.
 
-class NativeLane:
-    """One actor's row, seen as named arrays; ``answer`` is its last pose."""
+    The memory of a row is first touched when the row is first reset.
+    """
 
-    def __init__(self, runtime: NativeRuntime) -> None:
-        program = runtime.program
-        self._runtime, self._contract = runtime, runtime.contract
-        self._row = aligned(np.zeros(program.row_floats, np.float32))
-        self.address = self._row.ctypes.data
-        self._rows = (ctypes.c_void_p * 1)(self.address)
-        self._at: dict[str, F32] = {}
+    def __init__(self, runtime: NativeRuntime, capacity: int) -> None:
+        program, contract = runtime.program, runtime.contract
+        self.capacity = capacity
+        self._runtime, self._empty = runtime, contract.blocked
+        width = -(-4 * program.row_floats // LINE) * LINE // 4
+        self._memory = pages(4 * capacity * width).view(np.float32).reshape(capacity, width)
+        at: dict[str, F32] = {}
         for name, shape in program.shapes.items():
             place = program.places[name]
-            self._at[name] = self._row[place : place + prod(shape)].reshape(shape)
-        self.frame, self.time = self._at["frame"], self._at["time"]
-        positions, rotations, covariance, contact = (self._at[name][0] for name in POSE)
-        self.answer = positions, rotations, covariance, contact
-        self.reset()
+            at[name] = self._memory[:, place : place + prod(shape)].reshape(capacity, *shape[1:])
+            assert np.may_share_memory(at[name], self._memory)
+        self.frame, self.time, self.tau_s = at["frame"], at["time"], at["tau_s"]
+        self.offsets_m, self.previous = at["offsets_m"], at["previous"]
+        self.positions, self.rotations = at["positions"], at["rotations"]
+        self.covariance, self.contact = at["covariance"], at["contact"]
+        self._skeleton, self._blocked = at["skeleton"], at["blocked"]
+        self._addresses = self._memory.ctypes.data + 4 * width * np.arange(capacity, dtype=np.uintp)
+        self._called = np.empty(capacity, np.uintp)  # addresses of the rows of one call
+        self._called_at = self._called.ctypes.data
 
-    def reset(self) -> None:
-        self._row.fill(0)
-        self._at["blocked"].fill(self._contract.blocked)
-        self._frames = 0
+    def step(self, rows: RowIndex) -> None:
+        self._call("step", rows)
 
-    def ask(self, tau_s: float, offsets_m: F32, previous: F32) -> None:
-        """Say which pose is wanted."""
-        self._at["tau_s"][0], self._at["offsets_m"][0], self._at["previous"][0] = tau_s, offsets_m, previous
+    def pose(self, rows: RowIndex) -> None:
+        self._call("head", rows)
 
-    def turn(self) -> None:
-        """Choose the ring's slot of the next step."""
-        self._at["slot"][0] = self._frames % self._contract.window
-        self._frames += 1
+    def skeleton(self, rows: RowIndex) -> F32:
+        self._call("skeleton", rows)
+        return self._skeleton[rows].copy()
 
-    def step(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        self.ask(tau_s, offsets_m, previous)
-        self.turn()
-        return self._run("step")
+    def reset(self, row: int) -> None:
+        self._memory[row] = 0.0
+        self._blocked[row] = self._empty
 
-    def skeleton(self) -> F32:
-        self._runtime.call("skeleton", self._rows)
-        out: F32 = self._at["skeleton"][0]
-        return out
+    def _call(self, graph: str, rows: RowIndex) -> None:
+        addresses = self._addresses[rows]
+        count = len(addresses)
+        self._called[:count] = addresses
+        self._runtime.call(graph, self._called_at, count)
 
-    def pose(self, tau_s: float, offsets_m: F32, previous: F32) -> Answer:
-        self.ask(tau_s, offsets_m, previous)
-        return self._run("head")
 
-    def _run(self, graph: str) -> Answer:
-        self._runtime.call(graph, self._rows)
-        return self.answer
+def pages(count: int) -> npt.NDArray[np.uint8]:
+    """So many zero bytes in large pages where there are any; the system gives memory to what is written, not before.
+
+    A step reads 5 MB: in small pages those are more than a processor keeps the addresses of.
+
+    Raises:
+        MemoryError: there is not so much.
+    """
+    try:
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+        space = mmap.mmap(-1, count + PAGE, **private)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{count} bytes: {error}") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without them
+            space.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(space, np.uint8)
+    start = -memory.ctypes.data % PAGE
+    return memory[start : start + count]
 
 
 def aligned(array: npt.NDArray[T]) -> npt.NDArray[T]:
-    """A copy that starts on a cache line."""
-    space = np.empty(array.nbytes + 64, np.uint8)
-    start = -space.ctypes.data % 64
+    """A copy that starts on a cache line; of what is large, in large pages."""
+    if array.nbytes >= PAGE:
+        space, start = pages(array.nbytes), 0
+    else:
+        space = np.empty(array.nbytes + LINE, np.uint8)
+        start = -space.ctypes.data % LINE
     out: npt.NDArray[T] = space[start : start + array.nbytes].view(array.dtype)
     out[:] = array
     return out

@@ -93,7 +93,7 @@ def _contract(graph: Graph, path: Path) -> Contract:
 
 
 def _remember(c: Contract) -> str:
-    """C that ends a step: the new state becomes the state, keys and values go to the ring's ``slot``."""
+    """C that ends a step: the new state becomes the state, keys and values go to the ring's ``slot``, the next."""
     copies = [
         f"memcpy(r + {slot(name)}, r + {slot(f'out_{name}')}, {4 * prod(shape)});" for name, shape in c.state.items()
     ]
@@ -105,7 +105,8 @@ def _remember(c: Contract) -> str:
             f"r + {slot('rows')} + ({i * c.heads} + h) * {head}, {bytes_});"
         )
     blocked = f"r[{slot('blocked')} + slot] = 0.0f;"
-    return "\n    ".join([f"int slot = (int)r[{slot('slot')}];", *copies, blocked])
+    following = f"r[{slot('slot')}] = slot + 1 < {c.window} ? slot + 1 : 0;"
+    return "\n    ".join([f"int slot = (int)r[{slot('slot')}];", *copies, blocked, following])
 
 
 def _stacked(sizes: Mapping[str, int], start: int = 0) -> tuple[dict[str, int], int]:

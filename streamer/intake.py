@@ -1,0 +1,173 @@
+"""What comes in: frames of any layout -> canonical joints of all of them in one array, bad ones named and left out.
+
+Nothing here knows an actor's history: that is actors.py. filter.py has the whole data path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from model.layouts import Layout, LayoutError, get_layout
+from model.skeleton import J
+from streamer.errors import FrameError
+from streamer.frames import Array, Frame
+from streamer.runtimes import F32
+
+Bools = npt.NDArray[np.bool_]
+Times = npt.NDArray[np.int64]
+
+FARTHEST_M = 1e5  # beyond this a coordinate is not a place
+BODY_M = 4.0  # a joint farther than this from the body's median is not a joint
+FARTHEST_NS = 4 * 10**18  # 126 years from the clock's zero: the difference of any two times fits in 64 bits
+FLOAT32 = np.dtype(np.float32)
+
+
+class Seen(NamedTuple):
+    """Frames that can be used, as arrays over frames."""
+
+    places: list[int]  # which of the frames that were read
+    frames: list[Frame]
+    t_ns: Times  # (B,)
+    joints: F32  # (B, 6, 24) canonical: x, y, z in the world [m], present, confidence, derived; last two 0 where absent
+
+    def at(self, index: list[int]) -> Seen:
+        """Those at some indices, in that order."""
+        frames = [self.frames[i] for i in index]
+        return Seen([self.places[i] for i in index], frames, self.t_ns[index], self.joints[index])
+
+
+class Group(NamedTuple):
+    """Frames of one layout that all have a confidence, or all have none."""
+
+    places: list[int]
+    frames: list[Frame]
+    positions: list[Array]
+    confidence: list[Array]  # empty: they have none
+
+
+class Intake:
+    """Checks frames and brings them to canonical joints; keeps the layouts it has met."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[str, Layout] = {}
+
+    def read(self, frames: Sequence[Frame], errors: dict[int, FrameError]) -> Seen:
+        """The usable ones of ``frames``, in their order; why another is not goes to ``errors``, under its place."""
+        groups: dict[tuple[Layout, bool], Group] = {}
+        for place, frame in enumerate(frames):
+            try:
+                layout = self._layout(frame.layout)
+                positions, confidence = _checked(frame, layout)
+            except FrameError as error:
+                errors[place] = error
+                continue
+            group = groups.setdefault((layout, confidence is None), Group([], [], [], []))
+            group.places.append(place)
+            group.frames.append(frame)
+            group.positions.append(positions)
+            if confidence is not None:
+                group.confidence.append(confidence)
+        parts = [_canonical(layout, group, errors) for (layout, _), group in groups.items()]
+        if len(parts) == 1:
+            return parts[0]
+        places = [place for part in parts for place in part.places]
+        seen = Seen(
+            places, [frame for part in parts for frame in part.frames],
+            np.concatenate([np.empty(0, np.int64), *(part.t_ns for part in parts)]),
+            np.concatenate([np.empty((0, 6, J), np.float32), *(part.joints for part in parts)]),
+        )  # fmt: skip
+        return seen.at(sorted(range(len(places)), key=places.__getitem__))
+
+    def _layout(self, name: str) -> Layout:
+        layout = self._layouts.get(name)
+        if layout is None:
+            try:
+                layout = get_layout(name)
+            except (LayoutError, OSError) as error:
+                raise FrameError("layout", f"layout: {error}") from error
+            self._layouts[name] = layout
+        return layout
+
+
+def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
+    """Positions (J, 3) and confidence (J,) of a frame that has an integer time and the layout's shape."""
+    t_ns = frame.t_ns
+    if isinstance(t_ns, bool) or not isinstance(t_ns, (int, np.integer)):
+        raise FrameError("time", f"t_ns must be integer nanoseconds, not {type(t_ns).__name__}")
+    if not -FARTHEST_NS <= t_ns <= FARTHEST_NS:
+        raise FrameError("time", f"t_ns {t_ns} lies more than 126 years from 0; it is in nanoseconds")
+    joints = len(layout.joints)
+    positions = _numbers(frame.positions, np.float64, "joint_count", "positions")
+    if positions.shape != (joints, 3):
+        raise FrameError("joint_count", f"positions: {layout.name} has {joints} x 3, not {positions.shape}")
+    if frame.confidence is None:
+        return positions, None
+    try:
+        confidence = _numbers(frame.confidence, np.float32, "confidence", "confidence")
+        if confidence.shape != (joints,):
+            raise FrameError("confidence", f"confidence: {joints} numbers, one a joint, not {confidence.shape}")
+    except FrameError:
+        if np.fmax.reduce(np.abs(positions), axis=None) > FARTHEST_M:  # the first thing wrong with it is told
+            raise _beyond() from None
+        raise
+    return positions, confidence
+
+
+def _numbers(value: Any, dtype: Any, reason: str, field: str) -> Array:
+    """An array of floats: float32 as it came, anything else as ``dtype``."""
+    try:
+        if type(value) is np.ndarray and value.dtype is FLOAT32:
+            return value
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise FrameError(reason, f"{field}: not an array of numbers ({error})") from error
+
+
+def _beyond() -> FrameError:
+    return FrameError("absurd", f"positions: a coordinate lies beyond {FARTHEST_M:g} m; positions are in metres")
+
+
+def _canonical(layout: Layout, group: Group, errors: dict[int, FrameError]) -> Seen:
+    """The usable frames of a group; far coordinates are refused, far joints hidden."""
+    positions = np.array(group.positions)
+    beyond = np.abs(positions) > FARTHEST_M  # infinity included, NaN not
+    if np.count_nonzero(beyond):
+        far = beyond.any((1, 2))
+        errors |= {group.places[i]: _beyond() for i in np.flatnonzero(far)}
+        positions[far] = np.nan  # left out below
+    confidence = np.array(group.confidence) if group.confidence else None
+    xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
+    visible = measured | derived
+    joints = np.empty((len(xyz), 6, J), np.float32)
+    joints[:, :3], joints[:, 3], joints[:, 4], joints[:, 5] = xyz.swapaxes(1, 2), visible, trust, derived
+    times = np.array([int(frame.t_ns) for frame in group.frames], np.int64)
+    seen = Seen(group.places, group.frames, times, joints)
+    wide = _span(joints[:, :3], visible) > BODY_M
+    if np.count_nonzero(wide):
+        errors |= {group.places[i]: error for i in np.flatnonzero(wide.any(1)) if (error := _hide_strays(joints[i]))}
+    if errors:
+        seen = seen.at([i for i, place in enumerate(seen.places) if place not in errors])
+    return seen
+
+
+def _span(xyz: F32, visible: Bools) -> F32:
+    """(B, 3) extent [m] along each axis of the joints (B, 3, 24) that are visible; -inf where there is none."""
+    which = visible[..., None, :]
+    high = np.maximum.reduce(xyz, 2, where=which, initial=-np.inf)
+    out: F32 = high - np.minimum.reduce(xyz, 2, where=which, initial=np.inf)
+    return out
+
+
+def _hide_strays(joints: F32) -> FrameError | None:
+    """Hides joints of a frame (6, 24) that lie metres off the body, in place; an error if most do."""
+    visible = joints[3] > 0
+    away = np.linalg.norm(joints[:3] - np.median(joints[:3, visible], 1, keepdims=True), axis=0)
+    far = visible & (away > BODY_M)
+    joints[3:, far] = 0.0
+    if 2 * far.sum() <= visible.sum():
+        return None
+    return FrameError("absurd", "positions: most joints lie metres apart; positions are in metres, not mm or cm")
