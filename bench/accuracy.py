@@ -167,7 +167,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", nargs="+", type=float, default=[RATE_HZ], metavar="HZ",
                         help="frames per second that a source sees (default 30)")  # fmt: skip
     parser.add_argument("--recordings", type=Path, metavar="DIR", help="score these MediaPipe recordings, too")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto or torch")
+    parser.add_argument("--runtime", default="auto", help="auto (default: native, else onnx), native, onnx or torch")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the clips (default 1)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="another model than the bundled one")

@@ -129,7 +129,9 @@ def _add_serve(commands: Any) -> None:
     when.add_argument("--delay", type=float, default=0.0, metavar="S", help="fixed lag for a smoother pose (0..0.2)")
     when.add_argument("--predict", type=float, default=0.0, metavar="S", help="predict ahead (0..0.15)")
     parser.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="steady output clock, coasting over gaps")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default), native, auto, tensorrt, torch, torch_cuda")
+    parser.add_argument(
+        "--runtime", default="auto", help="auto (default: native, else onnx), tensorrt, torch, torch_cuda"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layout", action="append", default=[], metavar="TOML", help="an input layout of your own")
     parser.add_argument("--weights", metavar="FILE", help="another model than the bundled one")

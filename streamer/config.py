@@ -21,7 +21,7 @@ class ServerConfig:
     connect_in: tuple[str, ...] = ()  # sources that bind, which we connect to
     layouts: tuple[str, ...] = ()  # TOML files; frames name such a layout by the file's stem
     weights: str | None = None
-    runtime: str = "onnx"
+    runtime: str = "auto"
     threads: int = 1
     delay_s: float = 0.0
     predict_s: float = 0.0

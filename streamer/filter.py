@@ -49,16 +49,16 @@ class PoseFilter:
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, runtime: str = "onnx", threads: int = 1, delay_s: float = 0.0,
+        cls, path: str | Path | None = None, runtime: str = "auto", threads: int = 1, delay_s: float = 0.0,
         predict_s: float = 0.0, max_actors: int = 64, **options: Any,
     ) -> PoseFilter:  # fmt: skip
         """A filter on the bundled model, or on the model folder ``path``.
 
         Args:
-            runtime: "onnx" (CPU, default), "native" (compiled here; needs a C compiler), "auto" (native where it runs,
-                else onnx), "tensorrt" (NVIDIA GPU; needs the tensorrt extra), "torch" (the reference; needs the train
-                extra) or "torch_cuda" (the same on a GPU).
-            threads: threads of one step; one is best for one actor.
+            runtime: "native" (compiled at the first start; needs a C compiler), "onnx" (ONNX Runtime), "auto" (default:
+                native where it runs, else onnx), "tensorrt" (NVIDIA GPU; needs the tensorrt extra), "torch" (the
+                reference; needs the train extra) or "torch_cuda" (the same on a GPU).
+            threads: of one step; one is best for one actor, all cores for a crowd.
             delay_s: answer for this long ago, 0..0.2 s: smoother, because what came after is known.
             predict_s: answer for this far ahead, 0..0.15 s: hides the latency of what comes after.
             max_actors: actors beyond this are rejected.

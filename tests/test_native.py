@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 from model.contract import WEIGHTS
 from model.export import export_weights, int8_valued
 from model.skeleton import J
-from streamer.errors import ConfigError, ContractError, RuntimeUnavailable
+from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
 from streamer.runtimes import load_runtime
 from streamer.runtimes.native import GRAPHS, NativeRuntime, aligned
@@ -242,30 +242,31 @@ def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
 
 
 @needs_compiler
-def test_many_actors_in_one_call_are_each_alone(folder: Path) -> None:
-    """Bit-equal, past two wraps of the ring."""
-    runtime = load_runtime("native", folder)
+@pytest.mark.parametrize(("threads", "actors"), [(1, 7), (2, 7), (2, 8), (3, 14)])
+def test_many_actors_in_one_call_are_each_alone(folder: Path, threads: int, actors: int) -> None:
+    """Bit-equal, past two wraps of the ring; shared by threads when they are enough, in unequal parts, too."""
+    runtime = load_runtime("native", folder, threads)
     assert isinstance(runtime, NativeRuntime)
     rng = np.random.default_rng(3)
-    together, alone = runtime.open(7), runtime.open(9)
-    places = [4, 8, 0, 3, 1, 7, 5]  # of the same actors among the other rows
-    for block, rows in ((together, range(7)), (alone, places)):
+    together, alone = runtime.open(actors), runtime.open(actors + 2)
+    places = rng.permutation(actors + 2)[:actors]  # of the same actors among the other rows
+    for block, rows in ((together, range(actors)), (alone, places.tolist())):
         for row in rows:
             block.reset(row)
             block.offsets_m[row] = runtime.contract.rest_offsets_m
     for n in range(3 * runtime.contract.window):
-        together.frame[:, :3] = rng.normal(0, 0.5, (7, 3, J))
+        together.frame[:, :3] = rng.normal(0, 0.5, (actors, 3, J))
         together.frame[:, 3:5] = 1.0
         together.time[:, 0] = 1 / 60
         together.tau_s[:] = 0.01 * n % 0.15
-        together.step(slice(0, 7) if n % 2 else np.arange(7))
-        for row, place in enumerate(places):
+        together.step(slice(0, actors) if n % 2 else np.arange(actors))
+        for row, place in enumerate(places.tolist()):
             for name in ("frame", "time", "tau_s"):
                 getattr(alone, name)[place] = getattr(together, name)[row]
             alone.step(slice(place, place + 1))
         for name in ("positions", "rotations", "covariance", "contact"):
             np.testing.assert_array_equal(getattr(together, name), getattr(alone, name)[places])
-        np.testing.assert_array_equal(together.skeleton(slice(0, 7)), alone.skeleton(np.array(places)))
+        np.testing.assert_array_equal(together.skeleton(slice(0, actors)), alone.skeleton(places))
 
 
 @needs_compiler
@@ -338,11 +339,6 @@ def test_a_compiler_that_fails_is_quoted(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("CC", "false --that")
     with pytest.raises(RuntimeUnavailable, match="false --that cannot compile"):
         load_runtime("native", folder)
-
-
-def test_it_runs_on_one_thread(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="threads must be 1"):
-        load_runtime("native", folder, threads=2)
 
 
 def test_files_of_another_export_are_refused(folder: Path, tmp_path: Path) -> None:

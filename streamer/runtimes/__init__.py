@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from streamer.errors import ConfigError, RuntimeUnavailable
 
 F32 = npt.NDArray[np.float32]
 RowIndex = slice | npt.NDArray[np.intp]  # different rows of a block; a slice takes numpy a tenth of the time
+log = logging.getLogger("hpstm")
 RUNTIMES = ("auto", "onnx", "native", "tensorrt", "torch", "torch_cuda")
 
 
@@ -95,15 +97,14 @@ def load_runtime(name: str, path: Path | None = None, threads: int = 1, **option
         return OnnxRuntime(folder, threads)
     if name == "auto":
         try:
-            return load_runtime("native", folder)
-        except RuntimeUnavailable:
+            return load_runtime("native", folder, threads)
+        except RuntimeUnavailable as error:
+            log.info("runtime onnx, since: %s", error)
             return load_runtime("onnx", folder, threads)
     if name == "native":
         from streamer.runtimes.native import NativeRuntime
 
-        if threads != 1:
-            raise ConfigError(f"runtime native runs on the calling thread: threads must be 1, not {threads}")
-        return NativeRuntime(folder)
+        return NativeRuntime(folder, threads)
     if name == "torch":
         from streamer.runtimes.torch_reference import TorchRuntime
 

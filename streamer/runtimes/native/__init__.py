@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TypeVar
@@ -19,14 +21,16 @@ from streamer.runtimes.native.program import GRAPHS, translate
 T = TypeVar("T", bound=np.generic)
 LINE = 64  # bytes of a cache line, and the alignment of every row
 PAGE = 2**21  # bytes of a large page
+LEAST = 4  # actors of a thread: fewer are done before another thread has woken up
+ADDRESS = ctypes.sizeof(ctypes.c_void_p)
 
 
 class NativeRuntime:
-    """One library for all blocks; it runs on the calling thread."""
+    """One library for all blocks. It runs on the calling thread, a crowd of actors on ``threads``."""
 
     name = "native"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int = 1) -> None:
         self.program, self.contract = translate(folder)
         library = load_library(self.program.source)
         self._weights, self._constants = aligned(self.program.weights), aligned(self.program.constants)
@@ -35,6 +39,8 @@ class NativeRuntime:
         for function in self._functions.values():
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
             function.restype = None
+        self._threads = threads
+        self._helpers = ThreadPoolExecutor(threads - 1, "hpstm-native") if threads > 1 else None
         self._read = library.read_through
         self._read.argtypes, self._read.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_float
 
@@ -43,7 +49,16 @@ class NativeRuntime:
 
     def call(self, graph: str, addresses: int, count: int) -> None:
         """Run a graph for ``count`` actors: ``addresses`` is that of an array of the addresses of their rows."""
-        self._functions[graph](*self._data, addresses, count)
+        run, share = self._functions[graph], count
+        parts: list[Future[None]] = []
+        if self._helpers is not None and count >= LEAST * self._threads:
+            share = -(-count // self._threads)
+            for first in range(share, count, share):
+                rest = addresses + ADDRESS * first, min(share, count - first)
+                parts.append(self._helpers.submit(partial(run, *self._data, *rest)))
+        run(*self._data, addresses, share)
+        for part in parts:
+            part.result()
 
     def read_weights(self) -> int:
         """Reads all packed weights once, as fast as this machine does: the least that a step takes. Bytes read."""
@@ -53,7 +68,7 @@ class NativeRuntime:
 
 
 class NativeBlock:
-    """Rows of one array, seen as named arrays over rows. Four rows of a call share a reading of the weights.
+    """Rows of one array, seen as named arrays over rows. The rows of a call share a reading of the weights.
 
     The memory of a row is first touched when the row is first reset.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import shlex
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from streamer.errors import RuntimeUnavailable
@@ -19,6 +21,8 @@ from streamer.errors import RuntimeUnavailable
 KERNELS = Path(__file__).with_name("kernels.h")
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 TUNING = ("-march=native", "-mcpu=native")  # x86 and arm; the first that the compiler takes
+
+log = logging.getLogger("hpstm")
 
 
 def compiler() -> list[str]:
@@ -59,9 +63,12 @@ def load_library(source: str) -> ctypes.CDLL:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpstm-live"
     library = cache / f"native-{key}.{'dll' if os.name == 'nt' else 'so'}"
     if not library.exists():
+        log.info("compiling the model for this processor, once ...")
+        started = time.monotonic()
         try:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             _compile(command, source, library)
+            log.info("... compiled in %.1f s: %s", time.monotonic() - started, library)
         except OSError as error:
             raise RuntimeUnavailable(f"runtime 'native' cannot compile into {cache} ({error}); use onnx") from error
     return ctypes.CDLL(str(library))
