@@ -213,8 +213,9 @@ def int8_valued(weight: Tensor) -> Tensor:
 def main(argv: Sequence[str] | None = None) -> int:
     """``hpstm export WEIGHTS``: writes the model folder that a runtime loads; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="hpstm export", description="Export trained weights to ONNX, with their contract inside."
-    )
+        prog="hpstm export", description="Export trained weights to ONNX, with their contract inside.",
+        epilog="With --runtime tensorrt it builds GPU engines, too: hpstm export --runtime tensorrt --help",
+    )  # fmt: skip
     parser.add_argument("weights", type=Path, help="averaged.safetensors of a training run")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR",
                         help="model folder to write (default: the bundled one)")  # fmt: skip

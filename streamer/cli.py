@@ -77,13 +77,15 @@ def _export_for(words: list[str]) -> int:
     parser.add_argument("weights", nargs="?", help="weights to export first (default: build of what --out holds)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR", help="model folder (default: the bundled)")
     parser.add_argument("--name", default="hpstm-live", help="what the contract calls the model")
+    parser.add_argument("--int8", action="store_true", help="round the weights that are exported to 8 bits")
     parser.add_argument("--lanes", type=int, default=64, help="most actors at a time: --max-actors of serve")
     parser.add_argument("--precision", default="fp16", choices=PRECISIONS, help="of the trunk's products")
     parser.add_argument("--library", choices=engines.LIBRARIES, help="default: the first that is installed")
     options = parser.parse_args(words)
     trt, gpu = engines.library_and_gpu(options.library)  # before minutes of export
     if options.weights:
-        code = _run_module("model.export", [options.weights, "--out", str(options.out), "--name", options.name])
+        words = [options.weights, "--out", str(options.out), "--name", options.name, *["--int8"] * options.int8]
+        code = _run_module("model.export", words)
         if code:
             return code
     contract = load_runtime("onnx", options.out).contract

@@ -23,7 +23,7 @@ from streamer.filter import PoseFilter
 from streamer.runtimes import load_runtime
 
 STEPS = 200
-PUSH_BUDGET_MS = 0.5
+PUSH_BUDGET_MS, STEP_BUDGET_MS = 0.5, 0.15
 
 
 @pytest.fixture(scope="module")
@@ -189,16 +189,18 @@ def test_offline_model_says_the_same_in_torch_and_onnx(tmp_path: Path, monkeypat
 
 
 def test_one_push_stays_within_its_budget() -> None:
-    """Budgets of one push on one core: 2 ms always, 0.5 ms as the goal; the best of ten stretches of a shared machine.
+    """One core, one actor, the best of ten stretches of a shared machine: a push in 0.5 ms, the step in 0.15.
 
-    Under 0.4 ms where this was written; an older EPYC of 2.4 GHz took 0.65 ms: there the goal shows as xfailed.
+    Where this was written, 0.12 and 0.05. Without a C compiler ONNX Runtime does it, in 2 ms.
     """
-    pushing = Pushing(load_runtime("auto"), noisy_frames(1300))
+    runtime = load_runtime("auto")
+    pushing = Pushing(runtime, noisy_frames(1300))
     pushing.advance(300)
     pushing.forget()
     with one_core():
         pushing.advance(1000)
-    stretches = np.median(np.reshape(pushing.push_ns, (10, 100)), axis=1) * 1e-6
-    assert stretches.min() < 2.0
-    if stretches.min() >= PUSH_BUDGET_MS:
-        pytest.xfail(f"a push takes {stretches.min():.2f} ms here, the goal is {PUSH_BUDGET_MS} ms")
+    push_ms, step_ms = (np.median(np.reshape(x, (10, 100)), axis=1).min() * 1e-6 for x in
+                        (pushing.push_ns, pushing.step_ns))  # fmt: skip
+    print(f"\n{runtime.name}: push {push_ms:.3f} ms, step {step_ms:.3f} ms")
+    assert push_ms < (PUSH_BUDGET_MS if runtime.name == "native" else 2.0)
+    assert step_ms < (STEP_BUDGET_MS if runtime.name == "native" else 2.0)
