@@ -13,6 +13,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from streamer.control import request
+from streamer.security import ClientKeys
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing itself from Python 3.11 on
@@ -95,11 +96,15 @@ class ServerProcess(ChildProcess):
     Args:
         arguments: further arguments of ``serve``, such as ``["--delay", "0.1"]``.
         endpoints: where it takes frames, gives poses and answers; default free loopback TCP ports.
+        curve: keys of a client that it lets in, if it runs with --curve: to ask how it is, and to end it.
     Raises (on entry, and from check):
         ServerFailed: it did not answer in time, or it ended.
     """
 
-    def __init__(self, arguments: Sequence[str] = (), endpoints: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str] = (), endpoints: Sequence[str] | None = None, curve: ClientKeys | None = None
+    ) -> None:
+        self._curve = curve
         self.in_endpoint, self.out_endpoint, self.control_endpoint = endpoints or free_endpoints(3)
         where = ["--in", self.in_endpoint, "--out", self.out_endpoint, "--control", self.control_endpoint]
         super().__init__("server", [sys.executable, "-m", "streamer", "serve", *where, *arguments])
@@ -121,14 +126,14 @@ class ServerProcess(ChildProcess):
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            request(self.control_endpoint, "shutdown", timeout_s=1.0)
+            request(self.control_endpoint, "shutdown", 1.0, self._curve)
             with suppress(subprocess.TimeoutExpired):  # then it is killed
                 self._process.wait(STOP_WITHIN_S)
         super().__exit__()
 
     def status(self, timeout_s: float = 1.0) -> dict[str, Any] | None:
         """The server's own account of itself, None when it does not answer in time."""
-        return request(self.control_endpoint, "status", timeout_s)
+        return request(self.control_endpoint, "status", timeout_s, self._curve)
 
 
 def seconds_until_ready(arguments: Sequence[str] = ()) -> float:

@@ -29,6 +29,7 @@ _HELP = {
     "skeletons_out": "skeletons published",
     "subscriptions": "subscriptions received",
     "actors_evicted": "actors removed because they were silent",
+    "connections_refused": "handshakes of clients whose key is not in the folder",
     "control_requests": "control requests, by command",
     "loop_errors": "unexpected errors caught in the loop (each is a bug)",
 }

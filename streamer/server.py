@@ -17,6 +17,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -317,7 +318,9 @@ class Server:
         """
         self._every_second = every_second
         warm_up(self._filter)
-        with open_sockets(self.config) as self._sockets, serving_http(self.metrics, self.config.metrics_port):
+        refused = partial(self.metrics.count, "connections_refused")
+        http = serving_http(self.metrics, self.config.metrics_port)
+        with open_sockets(self.config, refused) as self._sockets, http:
             self._ticker = Ticker(self.config.rate_hz, now_ns()) if self.config.rate_hz else None
             self.metrics.ready = True
             if on_ready is not None:

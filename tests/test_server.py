@@ -25,9 +25,10 @@ from streamer.cli import main
 from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
 from streamer.control import request
+from streamer.endpoints import is_local
 from streamer.errors import ConfigError, SecurityError
 from streamer.protocol import Encoder
-from streamer.security import check_endpoint, is_local
+from streamer.security import check_endpoint
 from streamer.server import newest_that_fit
 from tests.live import body_frame, counter, poses, status, streaming, subscribed, wait_until
 

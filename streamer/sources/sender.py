@@ -13,21 +13,28 @@ import zmq
 
 from streamer.frames import Frame
 from streamer.protocol import Encoder
+from streamer.security import ClientKeys
 
 SEND_HWM = 64  # frames kept for a server that is away for a moment; beyond that the newest are dropped
 
 
 class FrameSender:
-    """A publisher connected to the server's input. Not thread-safe."""
+    """A publisher connected to the server's input. Not thread-safe.
 
-    def __init__(self, endpoint: str, wait_s: float = 2.0) -> None:
-        """Connect, and wait up to ``wait_s`` for a server (frames sent before that would be lost); see ``joined``."""
+    Args:
+        wait_s: how long to wait for a server, before which frames would be lost; ``joined`` says whether one was there.
+        curve: keys for a server that runs with --curve; one that does not let them in is never ``joined``.
+    """
+
+    def __init__(self, endpoint: str, wait_s: float = 2.0, curve: ClientKeys | None = None) -> None:
         self._encoder = Encoder()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
         self._socket.setsockopt(zmq.SNDHWM, SEND_HWM)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        if curve is not None:
+            curve.apply(self._socket)
         self._socket.connect(endpoint)
         self.joined = bool(self._socket.poll(int(wait_s * 1000)))
 
