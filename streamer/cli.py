@@ -170,6 +170,8 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--max-actors", type=int, default=64)
     parser.add_argument("--evict", type=float, default=30.0, metavar="S", help="forget actors silent this long")
     parser.add_argument("--budget-ms", type=float, default=20.0, help="skip frames that would take longer than this")
+    parser.add_argument("--no-rehearsal", dest="rehearse", action="store_false",
+                        help="let the filter grow cold between frames: less work, later answers")  # fmt: skip
     parser.add_argument("--metrics-port", type=int, default=0, metavar="PORT", help="Prometheus text on 127.0.0.1:PORT")
     parser.add_argument("--allow-remote", action="store_true",
                         help="open endpoints to other machines: no encryption, no password")  # fmt: skip
@@ -195,7 +197,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         weights=arguments.weights, runtime=arguments.runtime, threads=arguments.threads, delay_s=arguments.delay,
         predict_s=arguments.predict, rate_hz=arguments.rate, max_actors=arguments.max_actors, evict_s=arguments.evict,
         budget_s=arguments.budget_ms / 1e3, metrics_port=arguments.metrics_port, allow_remote=arguments.allow_remote,
-        curve=arguments.curve,
+        curve=arguments.curve, rehearse=arguments.rehearse,
     )  # fmt: skip
     server = Server(config)
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None

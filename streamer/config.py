@@ -10,6 +10,8 @@ from streamer.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
 from streamer.errors import ConfigError
 from streamer.security import ServerKeys, check_endpoint
 
+GPU_RUNTIMES = ("tensorrt", "torch_cuda")
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -28,6 +30,7 @@ class ServerConfig:
     rate_hz: float = 0.0  # 0: one pose per frame; else a steady output clock
     max_actors: int = 64
     evict_s: float = 30.0
+    rehearse: bool = True  # keep the filter warm while waiting: sooner answers, some per cent of a core
     budget_s: float = 0.020  # frames that would take longer than this to infer are skipped, oldest first
     metrics_port: int = 0
     allow_remote: bool = False
@@ -48,6 +51,11 @@ class ServerConfig:
     def keys(self) -> ServerKeys | None:
         """What ``curve`` names. Raises SecurityError."""
         return None if self.curve is None else ServerKeys.load(self.curve)
+
+    @property
+    def rehearses(self) -> bool:
+        """On a CPU's caches only: on a GPU it would take a row that an actor may need."""
+        return self.rehearse and self.runtime not in GPU_RUNTIMES
 
     def layout_paths(self) -> dict[str, str]:
         """Name as frames give it -> file, for the operator's own layouts."""

@@ -32,6 +32,7 @@ from streamer.errors import HPSTMError, ProtocolError
 from streamer.frames import Frame, Pose
 from streamer.metrics import Metrics, serving_http
 from streamer.protocol import Encoder, Skeleton, decode_frame
+from streamer.rehearsal import Rehearsal
 from streamer.sockets import Sockets, open_sockets
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Server:
         self._frame_ns = FIRST_GUESS_NS
         self._frame_topics: set[bytes] = set()  # who wants the input passed on
         self._ticker: Ticker | None = None
+        self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
         self._housekeeping_ns = 0
         self._every_second: Callable[[], None] | None = None
         self._stop = False
@@ -113,6 +115,8 @@ class Server:
             if frame is not None:
                 frames.append(frame)
         if messages:
+            if self._rehearsal is not None:
+                self._rehearsal.saw(now_ns())
             self.metrics.count("messages_in", n=messages)
             self.metrics.count("frames_in", n=len(frames))
         return frames
@@ -203,8 +207,13 @@ class Server:
 
     def _wait(self) -> dict[Any, int]:
         """Sleep until a message comes or the output clock ticks; the sockets that have something."""
-        wait_ns = SECOND_NS if self._ticker is None else max(0, self._ticker.next_ns - now_ns())
+        now, rehearsal = now_ns(), self._rehearsal
+        wait_ns = SECOND_NS if self._ticker is None else max(0, self._ticker.next_ns - now)
+        if rehearsal is not None:
+            wait_ns = min(wait_ns, rehearsal.wait_ns(now))
         ready = self._sockets.poll(wait_ns // 1_000_000)
+        if not ready and rehearsal is not None:
+            rehearsal.run_if_due(now_ns(), interrupted=lambda: self._sockets.poll(0))
         if not ready and self._ticker is not None:  # poll counts in whole milliseconds: sleep the rest
             time.sleep(max(0, min(self._ticker.next_ns - now_ns(), 1_000_000)) / SECOND_NS)
         self.metrics.alive_ns = now_ns()
