@@ -24,6 +24,7 @@ from bench.noise import observed
 from bench.report import console, machine, machine_line, write_json
 from model.synthetic import SyntheticActor
 from streamer.clock import SECOND_NS
+from streamer.config import ServerConfig
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.runtimes import Runtime, load_runtime
@@ -172,7 +173,7 @@ def run(
     rate_hz: float = 120.0,
     seed: int = 1,
     threads: int = 1,
-    runtime: str = "onnx",
+    runtime: str = ServerConfig.runtime,
     weights: str | None = None,
     screen: Console | None = None,
 ) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=120.0, metavar="HZ", help="frames a second (default 120)")
     parser.add_argument("--seed", type=int, default=1, help="of the motion and the noise")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
+    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
     parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
     options = parser.parse_args(argv)

@@ -25,6 +25,7 @@ from bench.latency import StageClock, Times, noisy_frames
 from bench.report import Percentiles, console, machine, machine_line, one_core, write_json
 from bench.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.wire_run import Load, server_over, through_server
+from streamer.config import ServerConfig
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import Runtime, load_runtime
@@ -175,7 +176,7 @@ def run(
     warmup_s: float = 5.0,
     limit: int = LIMIT,
     threads: int = 1,
-    runtime: str = "onnx",
+    runtime: str = ServerConfig.runtime,
     weights: str | None = None,
     server: bool = True,
     screen: Console | None = None,
@@ -260,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"actors at most (default {LIMIT})")
     parser.add_argument("--no-server", action="store_true", help="only in this process")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
+    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
     parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the curves there")

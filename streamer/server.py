@@ -294,7 +294,13 @@ class Server:
             for actor, record in self._actors.items()
         }
         endpoints = self._sockets.endpoints
-        return {"version": __version__, "endpoints": endpoints, "actor_states": states, **self.metrics.snapshot()}
+        return {
+            "version": __version__,
+            "runtime": self._filter.runtime.name,
+            "endpoints": endpoints,
+            "actor_states": states,
+            **self.metrics.snapshot(),
+        }
 
     def actor_names(self) -> list[str]:
         return list(self._filter.actors)

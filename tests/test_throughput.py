@@ -117,4 +117,4 @@ def test_a_trial_through_the_server_counts_every_actors_frames() -> None:
     through = throughput.trial_server(Load(15.0, 1.0, 0.5, actors=3), [])
     assert through.latency.count == 3 * 15
     assert through.frame_ms > 0
-    assert set(through.stages) >= {"turn and filter", "source late"}
+    assert set(through.stages) >= {"received → inferred", "source late"}
