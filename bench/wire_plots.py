@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bench.plots import INK
 from bench.report import machine_line
@@ -19,22 +20,29 @@ RATE_COLOURS = ("#1565c0", "#2e7d32", "#e07b39", "#8e44ad", "#00838f", "#c9a227"
 def latency_picture(result: dict[str, Any], folder: Path) -> Path:
     """Writes the distribution of latency, a panel for each transport, and returns its path."""
     transports = list(dict.fromkeys(row["transport"] for row in result["rows"]))
-    figure, panels = _panels(transports, "Frame due → pose received", "ms", "share of frames later than this", result)
+    figure, panels = _panels(
+        transports, "Frame due → pose received", "ms, log scale", "of all frames", result, sharex=True
+    )
     # The share that is still out, on a log axis: p99 and p99.9 are then as easy to read as the median.
-    out = [1 - percent / 100 for percent in result["curve_percent"]]
+    out = np.array([1 - percent / 100 for percent in result["curve_percent"]])
     rates = list(dict.fromkeys(row["rate_hz"] for row in result["rows"]))
     for axes, transport in zip(panels, transports):
         for row in (row for row in result["rows"] if row["transport"] == transport):
-            bare = "ratio_p50" not in row
+            bare, shown = "ratio_p50" not in row, out >= 1 / row["frames"]  # beyond is interpolated
             axes.plot(
-                row["curve_ms"], out, label=f"{row['what']}, {row['rate_hz']:g} Hz",
+                np.array(row["curve_ms"])[shown], out[shown], label=f"{row['what']}, {row['rate_hz']:g} Hz",
                 color=RATE_COLOURS[rates.index(row["rate_hz"]) % len(RATE_COLOURS)],
                 linestyle=":" if bare else "-", linewidth=1.2 if bare else 2.0,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_ylim(1e-4, 1.2)
+        axes.set_ylim(1e-4, 1.1)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(FixedLocator([0.5, 0.1, 0.01, 0.001, 0.0001]))
+        axes.yaxis.set_major_formatter(FixedFormatter(["p50", "p90", "p99", "p99.9", "p99.99"]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_locator(NullLocator())
     return _save(figure, panels[0], folder / "wire_latency.png")
 
 
@@ -56,11 +64,13 @@ def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
     return _save(figure, panels[0], folder / "throughput.png")
 
 
-def _panels(titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any]) -> tuple[Figure, list[Any]]:
+def _panels(
+    titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any], sharex: bool = False
+) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(5.2 * len(titles) + 0.6, 4.8), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}\n{machine_line(result['machine'])}", fontsize=9, color=INK)
-    axes = list(figure.subplots(1, len(titles), squeeze=False, sharey=True).flat)
+    axes = list(figure.subplots(1, len(titles), squeeze=False, sharex=sharex, sharey=True).flat)
     for ax, name in zip(axes, titles):
         ax.set_title(name, fontsize=10, loc="left", color=INK)
         ax.set_xlabel(x, fontsize=9, color=INK)

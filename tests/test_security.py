@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import zmq
 
-from bench.child import ServerProcess
+from bench.child import ServerProcess, make_key_folder
 from streamer.cli import main
 from streamer.client import ClientKeys, FrameSender, PoseSubscriber
 from streamer.config import ServerConfig
@@ -31,7 +31,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes say who may re
 
 
 class Locked(NamedTuple):
-    """A server that lets alice in, and where the keys are."""
+    """A server that lets one client in, and where everybody's keys are."""
 
     server: ServerProcess
     folder: Path
@@ -40,22 +40,17 @@ class Locked(NamedTuple):
         return ClientKeys.load(self.folder / f"{name}.key_secret", self.folder / "server.key")
 
 
-def folder_for(folder: Path, *admitted: str) -> Path:
-    """A server's folder of keys that lets these clients in; their secret keys are in it too, for the test."""
-    make_keys("server", folder)
-    (folder / "clients").mkdir()
-    for name in admitted:
-        public, _ = make_keys(name, folder)
-        shutil.copy(public, folder / "clients")
+def keys_in(folder: Path) -> Path:
+    """The folder, with keys in it."""
+    make_key_folder(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
-    folder = folder_for(tmp_path_factory.mktemp("keys"), "alice")
+    folder = keys_in(tmp_path_factory.mktemp("keys"))
     make_keys("mallory", folder)
-    alice = ClientKeys.load(folder / "alice.key_secret", folder / "server.key")
-    with ServerProcess(["--curve", str(folder)], curve=alice) as server:
+    with ServerProcess(keys=folder) as server:
         yield Locked(server, folder)
 
 
@@ -77,10 +72,10 @@ def stream_seen(server: ServerProcess, sends: ClientKeys | None, reads: ClientKe
 
 
 def test_a_listed_client_is_served_on_all_three_sockets(locked: Locked) -> None:
-    alice = locked.keys("alice")
-    check_admitted(locked.server.out_endpoint, alice)
-    assert stream_seen(locked.server, alice, alice, "welcome") >= 15
-    reply = request(locked.server.control_endpoint, "status", 5.0, alice)
+    listed = locked.keys("client")
+    check_admitted(locked.server.out_endpoint, listed)
+    assert stream_seen(locked.server, listed, listed, "welcome") >= 15
+    reply = request(locked.server.control_endpoint, "status", 5.0, listed)
     assert reply is not None
     assert "welcome" in reply["actor_states"]
 
@@ -88,13 +83,13 @@ def test_a_listed_client_is_served_on_all_three_sockets(locked: Locked) -> None:
 @pytest.mark.parametrize("who", ["mallory", None])
 def test_others_send_nothing_hear_nothing_and_disturb_nothing(locked: Locked, who: str | None) -> None:
     """Somebody with a key that is not in the folder, and somebody without any."""
-    alice, other = locked.keys("alice"), locked.keys(who) if who else None
+    listed, other = locked.keys("client"), locked.keys(who) if who else None
     before = counter(locked.server, "messages_in")
-    assert stream_seen(locked.server, other, alice, "intruder") == 0
+    assert stream_seen(locked.server, other, listed, "intruder") == 0
     assert counter(locked.server, "messages_in") == before
     assert request(locked.server.control_endpoint, "shutdown", 0.5, other) is None
     with PoseSubscriber(locked.server.out_endpoint, every=True, curve=other) as eavesdropper:
-        assert stream_seen(locked.server, alice, alice, "undisturbed") >= 15
+        assert stream_seen(locked.server, listed, listed, "undisturbed") >= 15
         assert eavesdropper.receive(timeout_s=0.2) is None
         assert not eavesdropper.skeletons
 
@@ -107,7 +102,7 @@ def test_refused_handshakes_are_counted_and_the_refused_is_told(locked: Locked) 
 
 
 def test_a_server_with_another_key_than_expected_is_not_believed(locked: Locked) -> None:
-    wrong = ClientKeys.load(locked.folder / "alice.key_secret", locked.folder / "mallory.key")
+    wrong = ClientKeys.load(locked.folder / "client.key_secret", locked.folder / "mallory.key")
     with pytest.raises(SecurityError, match="not the one of --server-key"):
         check_admitted(locked.server.out_endpoint, wrong)
 
@@ -127,19 +122,19 @@ def test_a_file_that_is_no_key_lets_nobody_in_and_ends_nothing(locked: Locked) -
     junk.write_text("no key at all\n")
     try:
         with pytest.raises(SecurityError):
-            check_admitted(locked.server.out_endpoint, locked.keys("alice"))
+            check_admitted(locked.server.out_endpoint, locked.keys("client"))
     finally:
         junk.unlink()
-    check_admitted(locked.server.out_endpoint, locked.keys("alice"))
+    check_admitted(locked.server.out_endpoint, locked.keys("client"))
 
 
 def test_silence_is_no_refusal(locked: Locked) -> None:
-    check_admitted("tcp://127.0.0.1:9", locked.keys("alice"), within_s=0.2)  # nobody listens there: yet
+    check_admitted("tcp://127.0.0.1:9", locked.keys("client"), within_s=0.2)  # nobody listens there: yet
 
 
 def test_the_commands_take_keys(locked: Locked, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server, folder = locked.server, locked.folder
-    keys = ["--key", str(folder / "alice.key_secret"), "--server-key", str(folder / "server.key")]
+    keys = ["--key", str(folder / "client.key_secret"), "--server-key", str(folder / "server.key")]
     where = ["--in", server.in_endpoint, "--out", server.out_endpoint, "--control", server.control_endpoint]
     recorder = subprocess.Popen([sys.executable, "-m", "streamer", "record", str(tmp_path / "take.hpstm"), "--seconds",
                                  "4", "--out", server.out_endpoint, *keys])  # fmt: skip
@@ -178,8 +173,8 @@ def test_secret_keys_are_their_owners_alone(tmp_path: Path) -> None:
 @posix
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o644, 0o666])
 def test_a_secret_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    folder = folder_for(tmp_path, "alice")
-    secret = folder / "alice.key_secret"
+    folder = keys_in(tmp_path)
+    secret = folder / "client.key_secret"
     secret.chmod(mode)
     with pytest.raises(SecurityError, match=f"chmod 600 {secret}"):
         ClientKeys.load(secret, folder / "server.key")
@@ -203,18 +198,18 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
 
 
 def test_missing_and_wrong_files_are_named(tmp_path: Path) -> None:
-    folder = folder_for(tmp_path)
+    folder = keys_in(tmp_path)
+    (folder / "clients" / "client.key").unlink()
     with pytest.raises(SecurityError, match=r"clients holds no client's NAME\.key.*hpstm keys NAME"):
         ServerKeys.load(folder)
     with pytest.raises(SecurityError, match=r"server\.key_secret is no key file"):
         ServerKeys.load(folder / "elsewhere")
-    make_keys("alice", folder)
     with pytest.raises(SecurityError, match="holds no secret key"):
-        ClientKeys.load(folder / "alice.key", folder / "server.key")
+        ClientKeys.load(folder / "client.key", folder / "server.key")
     for content in ("", 'public-key = "tooshort"\n', 'public-key = "' + "~" * 40 + '"\n', "\xff" * 50):
         (folder / "broken.key").write_text(content)
         with pytest.raises(SecurityError, match=r"broken\.key is no key file"):
-            ClientKeys.load(folder / "alice.key_secret", folder / "broken.key")
+            ClientKeys.load(folder / "client.key_secret", folder / "broken.key")
 
 
 def test_two_halves_of_different_pairs_are_refused(tmp_path: Path) -> None:
@@ -226,8 +221,8 @@ def test_two_halves_of_different_pairs_are_refused(tmp_path: Path) -> None:
 
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
-    folder = folder_for(tmp_path, "alice")
-    keys = ClientKeys.load(folder / "alice.key_secret", folder / "server.key")
+    folder = keys_in(tmp_path)
+    keys = ClientKeys.load(folder / "client.key_secret", folder / "server.key")
     assert keys.secret.decode() not in repr(keys)
     assert ServerKeys.load(folder).secret.decode() not in repr(ServerKeys.load(folder))
 
@@ -236,14 +231,14 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
 
 
 def test_with_keys_other_machines_may_connect_without_further_words(tmp_path: Path) -> None:
-    folder = folder_for(tmp_path, "alice")
+    folder = keys_in(tmp_path)
     ServerConfig(out_endpoint="tcp://0.0.0.0:5751", curve=str(folder)).check()
     with pytest.raises(SecurityError, match="--curve"):
         ServerConfig(out_endpoint="tcp://0.0.0.0:5751").check()
 
 
 def test_where_zeromq_has_no_curve_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = folder_for(tmp_path, "alice")
+    folder = keys_in(tmp_path)
     monkeypatch.setattr(zmq, "has", lambda what: False)
     for attempt in (lambda: make_keys("bob", folder), lambda: ServerKeys.load(folder)):
         with pytest.raises(SecurityError, match="has no CURVE"):
