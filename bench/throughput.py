@@ -32,7 +32,7 @@ from streamer.runtimes import Runtime, load_runtime
 
 RATES_HZ = (30.0, 60.0, 120.0)
 IN_PROCESS, SERVER = "in process", "server, tcp"
-LIMIT = 256  # actors tried at most
+LIMIT = 1024  # actors tried at most
 FINENESS = 16  # the search ends when what is left between is a sixteenth
 WARM_TICKS = 8
 

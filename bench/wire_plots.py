@@ -36,7 +36,7 @@ def latency_picture(result: dict[str, Any], folder: Path) -> Path:
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_ylim(1e-4, 1.1)
+        axes.set_ylim(0.7 / max(row["frames"] for row in result["rows"]), 1.1)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_major_locator(FixedLocator([0.5, 0.1, 0.01, 0.001, 0.0001]))

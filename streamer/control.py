@@ -14,6 +14,8 @@ from streamer.errors import ProtocolError
 from streamer.protocol import Encoder, decode_map
 from streamer.security import ClientKeys
 
+# A reply to status tells of every actor: some 100 bytes each.
+MAX_REPLY_BYTES, MAX_REPLY_ACTORS = 16 * 1024 * 1024, 65536
 COMMANDS = ("status", "reset", "calibrate", "shutdown")
 
 
@@ -78,4 +80,4 @@ def request(
         socket.send(Encoder().map({"cmd": command, **fields}))
         if not socket.poll(int(timeout_s * 1000)):
             return None
-        return decode_map(socket.recv())
+        return decode_map(socket.recv(), MAX_REPLY_BYTES, MAX_REPLY_ACTORS)
