@@ -49,18 +49,30 @@ def latency_picture(result: dict[str, Any], folder: Path) -> Path:
 def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
     """Writes p99 of the latency against the number of actors, a panel for each way in, and returns its path."""
     ways = list(dict.fromkeys(row["way"] for row in result["rows"]))
-    figure, panels = _panels(ways, "How many actors", "actors", "p99 latency / frame time", result)
+    figure, panels = _panels(
+        ways, "How many actors", "actors, log scale", "p99 latency / frame time", result, sharex=True
+    )
     for axes, way in zip(panels, ways):
         for n, row in enumerate(row for row in result["rows"] if row["way"] == way):
-            trials = sorted(row["trials"], key=lambda trial: trial.actors)
+            share: dict[int, float] = {}  # of a number that was tried twice, the better
+            for trial in row["trials"]:
+                p99 = trial.latency.p99 * trial.rate_hz / 1e3
+                share[trial.actors] = min(p99, share.get(trial.actors, p99))
+            numbers, colour = sorted(share), RATE_COLOURS[n % len(RATE_COLOURS)]
             axes.plot(
-                [trial.actors for trial in trials],
-                [trial.latency.p99 * trial.rate_hz / 1e3 for trial in trials],
-                "o-", color=RATE_COLOURS[n % len(RATE_COLOURS)], markersize=4, label=f"{row['rate_hz']:g} Hz",
+                numbers, [share[actors] for actors in numbers], "o-", color=colour, markersize=4,
+                label=f"{row['rate_hz']:g} Hz",
             )  # fmt: skip
+            if row["most"] is not None:
+                most = row["most"].actors
+                axes.axvline(most, ymax=0.5, color=colour, linewidth=1.0, linestyle=":")
+                axes.annotate(
+                    f"{most}", (most, 0.03), xytext=(4, 0), textcoords="offset points", color=colour, fontsize=9
+                )
         axes.axhline(1.0, color=INK, linewidth=1.0, linestyle="--")
         axes.set_ylim(0, 2)
-        axes.set_xlim(left=0)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     return _save(figure, panels[0], folder / "throughput.png")
 
 
