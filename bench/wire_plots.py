@@ -1,4 +1,4 @@
-"""The wire and throughput benches in pictures, the machine named in each. matplotlib, no screen."""
+"""The wire, throughput and soak benches in pictures, the machine named in each. matplotlib, no screen."""
 
 from __future__ import annotations
 
@@ -76,13 +76,28 @@ def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
     return _save(figure, panels[0], folder / "throughput.png")
 
 
+def soak_picture(result: dict[str, Any], folder: Path) -> Path:
+    """Writes push time and resident memory over the simulated hours, and returns its path."""
+    settings, series = result["settings"], result["series"]
+    what = {"push_us": "processor time of a push, us", "resident_mib": "resident memory, MiB"}
+    title = (
+        f"{settings['hours']:.4g} h at {settings['rate_hz']:g} Hz, {result['pushes']:,} pushes, {settings['runtime']}"
+    )
+    figure, panels = _panels(list(what.values()), title, "simulated hours", "", result, sharex=True, sharey=False)
+    for axes, name in zip(panels, what):
+        axes.plot(series["hours"], series[name], color=RATE_COLOURS[0], linewidth=1.2, label="median of a stretch")
+        axes.set_ylim(0, 1.3 * max(series[name]))  # from zero: growth that cannot be seen here is none
+        axes.set_xlim(left=0)
+    return _save(figure, panels[0], folder / "soak.png")
+
+
 def _panels(
-    titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any], sharex: bool = False
+    titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any], sharex: bool = False, sharey: bool = True
 ) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(5.2 * len(titles) + 0.6, 4.8), dpi=110, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}\n{machine_line(result['machine'])}", fontsize=9, color=INK)
-    axes = list(figure.subplots(1, len(titles), squeeze=False, sharex=sharex, sharey=True).flat)
+    axes = list(figure.subplots(1, len(titles), squeeze=False, sharex=sharex, sharey=sharey).flat)
     for ax, name in zip(axes, titles):
         ax.set_title(name, fontsize=10, loc="left", color=INK)
         ax.set_xlabel(x, fontsize=9, color=INK)
