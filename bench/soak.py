@@ -163,7 +163,7 @@ class Soak:
             "pushes": self.pushes,
             "visitors": self.visitors,
             "actors_left": len(self.filter.actors),
-            "rejected": sum(self.filter.rejected.values()),
+            "rejected": dict(self.filter.rejected),
             "against_fresh": self.compared,
             **{name: ends(values) for name, values in series.items()},
             "making_s": self.making_s,
@@ -243,8 +243,9 @@ def show(result: dict[str, Any], screen: Console) -> None:
         f"the fresh filter saw the last {late['tail_s']:g} s alone, with the same skeleton; compared after "
         f"{early['after_s']:g} s and after {late['after_s']:g} s, all joints of every pose of the last {CHUNK_S:g} s"
     )
+    refused = ", ".join(f"{n} {reason}" for reason, n in result["rejected"].items()) or "none"
     screen.print(
-        f"frames refused: {result['rejected']}, actors left: {result['actors_left']}; "
+        f"frames refused: {refused}, actors left: {result['actors_left']}; "
         f"making motion and noise took {result['making_s'] / 60:.1f} minutes of it"
     )
     if settings["hours"] < 0.999 * settings["hours_asked"]:

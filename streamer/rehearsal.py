@@ -59,16 +59,17 @@ class Rehearsal:
             self._due_ns = NEVER
         return self._due_ns - now
 
-    def run_if_due(self, now: int, interrupted: Callable[[], object]) -> None:
-        """Run, once, if it is time; no longer than until something is there to do."""
+    def run_if_due(self, now: int, interrupted: Callable[[], object]) -> int:
+        """Run, once, if it is time; no longer than until something is there to do. Returns how many passes it made."""
         if now + SECOND_NS // 1000 < self._due_ns:  # polls end up to a millisecond early
-            return
+            return 0
         self._due_ns = NEVER
-        for _ in range(PASSES):
+        for done in range(PASSES):
             if interrupted():
-                return
+                return done
             self._n += 1
             frame = Frame(NOBODY, self._n, self._n * SECOND_NS // 60, self._positions)
             for pose in self._filter.push_many([decode_frame(self._encoder.frame(frame))]):
                 if pose is not None:
                     self._encoder.pose(pose)
+        return PASSES

@@ -213,7 +213,8 @@ class Server:
             wait_ns = min(wait_ns, rehearsal.wait_ns(now))
         ready = self._sockets.poll(wait_ns // 1_000_000)
         if not ready and rehearsal is not None:
-            rehearsal.run_if_due(now_ns(), interrupted=lambda: self._sockets.poll(0))
+            passes = rehearsal.run_if_due(now_ns(), interrupted=lambda: self._sockets.poll(0))
+            self.metrics.count("rehearsals", n=passes)
         if not ready and self._ticker is not None:  # poll counts in whole milliseconds: sleep the rest
             time.sleep(max(0, min(self._ticker.next_ns - now_ns(), 1_000_000)) / SECOND_NS)
         self.metrics.alive_ns = now_ns()
