@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bench import throughput
 from bench.report import Percentiles, console, write_json
-from bench.throughput import FINENESS, Trial, best, search, trial_in_process
+from bench.search import FINENESS, Trial, best, search
+from bench.throughput import trial_in_process
 from bench.wire_run import Load
 from streamer.frames import Frame
 from tests.live import SetTime
