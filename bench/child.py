@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from streamer.control import request
+from streamer.security import CLIENTS, ClientKeys, make_keys
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing itself from Python 3.11 on
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 READY_WITHIN_S = 120.0  # a cold start on a machine that trains beside it; normally well under 2 s
 ASK_S = 0.5  # a request waits in its queue for the server to open; a shorter wait would give a slow one no time
 STOP_WITHIN_S = 5.0
+CLIENT = "client"  # name of the one whose keys are made for a bench
 
 
 class ServerFailed(Exception):
@@ -33,6 +37,19 @@ def free_endpoints(count: int) -> list[str]:
         for probe in held:
             probe.bind(("127.0.0.1", 0))
         return [f"tcp://127.0.0.1:{probe.getsockname()[1]}" for probe in held]
+
+
+def make_key_folder(folder: str | Path) -> None:
+    """Makes what ``serve --curve FOLDER`` needs to let in one client, and in the same place that client's keys."""
+    make_keys("server", folder)
+    public, _ = make_keys(CLIENT, folder)
+    (public.parent / CLIENTS).mkdir()
+    shutil.copy(public, public.parent / CLIENTS)
+
+
+def client_keys(folder: str | Path | None) -> ClientKeys | None:
+    """That client's keys; None where no folder is given."""
+    return ClientKeys.load(Path(folder) / f"{CLIENT}.key_secret", Path(folder) / "server.key") if folder else None
 
 
 class ChildProcess:
@@ -95,13 +112,19 @@ class ServerProcess(ChildProcess):
     Args:
         arguments: further arguments of ``serve``, such as ``["--delay", "0.1"]``.
         endpoints: where it takes frames, gives poses and answers; default free loopback TCP ports.
+        keys: a folder from ``make_key_folder``, for a server that runs with --curve.
     Raises (on entry, and from check):
         ServerFailed: it did not answer in time, or it ended.
     """
 
-    def __init__(self, arguments: Sequence[str] = (), endpoints: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str] = (), endpoints: Sequence[str] | None = None, keys: str | Path | None = None
+    ) -> None:
+        self.keys = keys
+        self.curve = client_keys(keys)  # to ask how it is, and to end it
         self.in_endpoint, self.out_endpoint, self.control_endpoint = endpoints or free_endpoints(3)
         where = ["--in", self.in_endpoint, "--out", self.out_endpoint, "--control", self.control_endpoint]
+        where += ["--curve", str(keys)] if keys else []
         super().__init__("server", [sys.executable, "-m", "streamer", "serve", *where, *arguments])
         self.ready_after_s = float("nan")
 
@@ -121,14 +144,14 @@ class ServerProcess(ChildProcess):
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            request(self.control_endpoint, "shutdown", timeout_s=1.0)
+            request(self.control_endpoint, "shutdown", 1.0, self.curve)
             with suppress(subprocess.TimeoutExpired):  # then it is killed
                 self._process.wait(STOP_WITHIN_S)
         super().__exit__()
 
     def status(self, timeout_s: float = 1.0) -> dict[str, Any] | None:
         """The server's own account of itself, None when it does not answer in time."""
-        return request(self.control_endpoint, "status", timeout_s)
+        return request(self.control_endpoint, "status", timeout_s, self.curve)
 
 
 def seconds_until_ready(arguments: Sequence[str] = ()) -> float:

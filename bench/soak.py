@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import thread_time_ns
@@ -21,9 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.noise import observed
-from bench.report import console, machine, machine_line, write_json
+from bench.report import console, interruptible, machine, machine_line, write_json
 from model.synthetic import SyntheticActor
 from streamer.clock import SECOND_NS
+from streamer.config import ServerConfig
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.runtimes import Runtime, load_runtime
@@ -32,6 +34,7 @@ ACTOR = "a"
 CHUNK_S = 2.0  # motion is made in pieces of this
 TAIL_S = 60.0  # what a fresh filter gets to see before its answers are compared
 VISITOR_S = 60.0  # every so often somebody else passes through for a moment, with a new name
+SAY_EVERY_S = 30.0  # of real time
 MIB = 1024 * 1024
 
 
@@ -75,7 +78,8 @@ class Soak:
         self._runtime, self.motion = runtime, motion
         self.filter = PoseFilter(runtime)
         self._process = psutil.Process()
-        self.chunks, self.pushes, self.visitors = chunks, 0, 0
+        self.chunks, self.done, self.pushes, self.visitors = chunks, 0, 0, 0
+        self.making_s = 0.0  # processor time that went into motion and noise
         # Filled beforehand: notes that grew would look like a filter that does.
         self.push_us = np.full(chunks, np.nan)  # of each chunk, mean processor time
         self.resident_mib = np.full(chunks, np.nan)  # after each chunk
@@ -87,8 +91,10 @@ class Soak:
 
     def chunk(self, k: int) -> list[Pose | None]:
         """Push chunk k, and note what it cost."""
+        before = thread_time_ns()
         frames = self.motion.chunk(k)
         started = thread_time_ns()
+        self.making_s += (started - before) / SECOND_NS
         poses = self.filter.push_many(frames)
         self.push_us[k] = (thread_time_ns() - started) / len(frames) / 1e3
         self.pushes += len(frames)
@@ -122,33 +128,46 @@ class Soak:
             "max_deg": float(apart[:, 1].max()),
         })  # fmt: skip
 
-    def run(self, screen: Console | None) -> None:
-        """All chunks; compared once early and once at the end."""
+    def run(self, screen: Console | None, stopped: Callable[[], bool] = lambda: False) -> None:
+        """All chunks, or those until ``stopped()``; compared once early and once at the end, wherever that is."""
         tail = max(1, min(round(TAIL_S / CHUNK_S), self.chunks // 4))
+        started = said = time.monotonic()
         for k in range(self.chunks):
-            if k in (2 * tail, self.chunks - 1):
-                self.compare(k, tail)
+            last = k == self.chunks - 1 or stopped()
+            if last or k == 2 * tail:
+                self.compare(k, min(tail, k + 1))
             else:
                 self.chunk(k)
-            if screen is not None and (k + 1) % max(1, self.chunks // 10) == 0:
-                said = f"{self.push_us[k]:.0f} us a push, {self.resident_mib[k]:.0f} MiB"
-                screen.print(f"{self.seconds(k + 1) / 3600:.2f} h: {said}")
+            self.done = k + 1
+            now = time.monotonic()
+            if screen is not None and (last or now - said > SAY_EVERY_S):
+                screen.print(self._progress(now - started))
+                said = now
+            if last:
+                return
+
+    def _progress(self, elapsed_s: float) -> str:
+        left_s = elapsed_s * (self.chunks - self.done) / self.done
+        now = slice(max(0, self.done - 30), self.done)
+        return (
+            f"{self.seconds(self.done) / 3600:.2f} of {self.seconds(self.chunks) / 3600:g} h, "
+            f"{np.median(self.push_us[now]):.0f} us a push, {self.resident_mib[self.done - 1]:.1f} MiB, "
+            f"{left_s / 60:.0f} minutes to go"
+        )
 
     def notes(self) -> dict[str, Any]:
         """Everything that was noted, as the JSON has it."""
-        kept = thinned(self.chunks)
-        series = {"push_us": self.push_us, "resident_mib": self.resident_mib}
+        series = {"push_us": self.push_us[: self.done], "resident_mib": self.resident_mib[: self.done]}
+        hours = np.array([self.seconds(k + 1) / 3600 for k in range(self.done)])
         return {
             "pushes": self.pushes,
             "visitors": self.visitors,
             "actors_left": len(self.filter.actors),
-            "rejected": sum(self.filter.rejected.values()),
+            "rejected": dict(self.filter.rejected),
             "against_fresh": self.compared,
             **{name: ends(values) for name, values in series.items()},
-            "series": {
-                "hours": [self.seconds(k + 1) / 3600 for k in kept],
-                **{name: values[list(kept)].tolist() for name, values in series.items()},
-            },
+            "making_s": self.making_s,
+            "series": {name: thinned(values) for name, values in {"hours": hours, **series}.items()},
         }
 
 
@@ -162,9 +181,9 @@ def ends(values: npt.NDArray[np.float64]) -> dict[str, float]:
     return {"early": float(np.median(early)), "late": float(np.median(late))}
 
 
-def thinned(count: int, most: int = 500) -> range:
-    """Indices of at most ``most`` of ``count`` values, evenly."""
-    return range(0, count, -(-count // most))
+def thinned(values: npt.NDArray[np.float64], most: int = 500) -> list[float]:
+    """Medians of at most ``most`` stretches of equal length."""
+    return [float(np.median(part)) for part in np.array_split(values, min(most, len(values)))]
 
 
 def run(
@@ -172,11 +191,12 @@ def run(
     rate_hz: float = 120.0,
     seed: int = 1,
     threads: int = 1,
-    runtime: str = "onnx",
+    runtime: str = ServerConfig.runtime,
     weights: str | None = None,
     screen: Console | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Runs the simulated time and returns everything that the table and the JSON say.
+    """Runs the simulated time, or until ``stopped()``, and returns everything that the table and the JSON say.
 
     The comparison with a fresh filter is made twice, early and at the end: what a day of uptime adds is the difference
     between the two.
@@ -185,13 +205,15 @@ def run(
     chunks = max(4, round(hours * 3600 / CHUNK_S))
     soak = Soak(engine, Motion(rate_hz, seed), chunks)
     started = time.monotonic()
-    soak.run(screen)
+    if screen is not None:
+        screen.print(f"{hours:g} h at {rate_hz:g} Hz through runtime {engine.name}; Ctrl-C ends it with a report")
+    soak.run(screen, stopped)
     return {
         "benchmark": "soak",
         "machine": machine(),
         "settings": {
-            "runtime": runtime, "model": engine.contract.name, "threads": threads, "rate_hz": rate_hz, "seed": seed,
-            "hours": soak.seconds(chunks) / 3600,
+            "runtime": engine.name, "model": engine.contract.name, "threads": threads, "rate_hz": rate_hz, "seed": seed,
+            "hours_asked": hours, "hours": soak.seconds(soak.done) / 3600,
         },
         "took_s": time.monotonic() - started,
         **soak.notes(),
@@ -202,7 +224,7 @@ def show(result: dict[str, Any], screen: Console) -> None:
     """Prints what was asked."""
     settings = result["settings"]
     table = Table(
-        title=f"{settings['hours']:g} h at {settings['rate_hz']:g} Hz in {result['took_s'] / 60:.1f} minutes: "
+        title=f"{settings['hours']:.4g} h at {settings['rate_hz']:g} Hz in {result['took_s'] / 60:.1f} minutes: "
         f"{result['pushes']:,} pushes, {result['visitors']:,} visitors",
         caption=machine_line(result["machine"]), title_justify="left", caption_justify="left", title_style="bold",
     )  # fmt: skip
@@ -212,7 +234,7 @@ def show(result: dict[str, Any], screen: Console) -> None:
     push, resident = result["push_us"], result["resident_mib"]
     table.add_row("processor time of a push, us", f"{push['early']:.0f}", f"{push['late']:.0f}")
     table.add_row("resident memory, MiB", f"{resident['early']:.1f}", f"{resident['late']:.1f}")
-    early, late = result["against_fresh"]
+    early, late = result["against_fresh"][0], result["against_fresh"][-1]
     for name, key in (("position, most", "max_mm"), ("position, mean", "mean_mm"), ("rotation, most", "max_deg")):
         unit = "degrees" if key == "max_deg" else "mm"
         table.add_row(f"against a fresh filter: {name}, {unit}", f"{early[key]:.5f}", f"{late[key]:.5f}")
@@ -221,7 +243,13 @@ def show(result: dict[str, Any], screen: Console) -> None:
         f"the fresh filter saw the last {late['tail_s']:g} s alone, with the same skeleton; compared after "
         f"{early['after_s']:g} s and after {late['after_s']:g} s, all joints of every pose of the last {CHUNK_S:g} s"
     )
-    screen.print(f"frames refused: {result['rejected']}, actors left: {result['actors_left']}")
+    refused = ", ".join(f"{n} {reason}" for reason, n in result["rejected"].items()) or "none"
+    screen.print(
+        f"frames refused: {refused}, actors left: {result['actors_left']}; "
+        f"making motion and noise took {result['making_s'] / 60:.1f} minutes of it"
+    )
+    if settings["hours"] < 0.999 * settings["hours_asked"]:
+        screen.print(f"stopped before the {settings['hours_asked']:g} h that were asked for")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -231,19 +259,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=120.0, metavar="HZ", help="frames a second (default 120)")
     parser.add_argument("--seed", type=int, default=1, help="of the motion and the noise")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
+    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
     parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw push time and memory over the hours there")
     options = parser.parse_args(argv)
     if options.hours <= 0 or options.rate <= 0 or options.threads < 1:
         parser.error("--hours and --rate must be positive, --threads at least 1")
     screen = console()
-    result = run(
-        options.hours, options.rate, options.seed, options.threads, options.runtime, options.weights, screen
-    )  # fmt: skip
+    with interruptible() as stopped:
+        result = run(
+            options.hours, options.rate, options.seed, options.threads, options.runtime, options.weights, screen,
+            stopped,
+        )  # fmt: skip
     show(result, screen)
     if options.json:
         screen.print(f"written: {write_json(options.json, result)}")
+    if options.plots:
+        from bench.wire_plots import soak_picture
+
+        screen.print(f"drawn: {soak_picture(result, options.plots)}")
     return 0
 
 

@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,66 +22,17 @@ from rich.table import Table
 from bench.child import ServerFailed
 from bench.drive import StageClock, Times, noisy_frames
 from bench.report import Percentiles, console, machine, machine_line, one_core, write_json
+from bench.search import LIMIT, Trial, best, search
 from bench.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.wire_run import Load, server_over, through_server
+from streamer.config import ServerConfig
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import Runtime, load_runtime
 
 RATES_HZ = (30.0, 60.0, 120.0)
 IN_PROCESS, SERVER = "in process", "server, tcp"
-LIMIT = 256  # actors tried at most
-FINENESS = 16  # the search ends when what is left between is a sixteenth
 WARM_TICKS = 8
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One number of actors at one rate: latency [ms] from when a frame was due, and whether that was good enough."""
-
-    actors: int
-    rate_hz: float
-    latency: Percentiles
-    dropped: int = 0  # frames skipped, overtaken, rejected or lost
-    frame_ms: float = 0.0  # processor or wall time that one frame took the filter, or the server
-    stages: dict[str, float] = field(default_factory=dict)  # where the time goes, mean [ms]
-
-    @property
-    def holds(self) -> bool:
-        return self.latency.p99 <= 1e3 / self.rate_hz and not self.dropped
-
-
-def search(measure: Callable[[int], Trial], start: int = 1, limit: int = LIMIT) -> list[Trial]:
-    """All trials of a search for the most actors that hold; ``best`` says which.
-
-    A number has broken when it breaks twice: one interruption of a shared machine is not the filter's limit.
-
-    Args:
-        start: number to begin with, 1..limit: a good guess saves trials.
-    """
-    trials: list[Trial] = []
-
-    def holds(actors: int) -> bool:
-        for _ in range(2):
-            trials.append(measure(actors))
-            if trials[-1].holds:
-                return True
-        return False
-
-    low, high, n = 0, limit + 1, max(1, min(start, limit))
-    while high - low > max(1, low // FINENESS):
-        if holds(n):
-            low = n
-        else:
-            high = n
-        n = min(2 * n, limit) if high > limit else (low + high) // 2
-    return trials
-
-
-def best(trials: Sequence[Trial]) -> Trial | None:
-    """The most actors that held; None when not even one did."""
-    held = [trial for trial in trials if trial.holds]
-    return max(held, key=lambda trial: trial.actors) if held else None
 
 
 PushMany = Callable[[list[Frame]], Sequence[object]]
@@ -175,7 +125,7 @@ def run(
     warmup_s: float = 5.0,
     limit: int = LIMIT,
     threads: int = 1,
-    runtime: str = "onnx",
+    runtime: str = ServerConfig.runtime,
     weights: str | None = None,
     server: bool = True,
     screen: Console | None = None,
@@ -260,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"actors at most (default {LIMIT})")
     parser.add_argument("--no-server", action="store_true", help="only in this process")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
+    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
     parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the curves there")

@@ -21,7 +21,17 @@ from rich.table import Table
 
 from bench.child import ServerFailed, seconds_until_ready
 from bench.report import console, machine, machine_line, write_json
-from bench.wire_run import TRANSPORTS, Load, Stream, message_sizes, server_over, through_forwarder, through_server
+from bench.wire_run import (
+    ENCRYPTED,
+    TRANSPORTS,
+    Load,
+    Stream,
+    message_sizes,
+    server_over,
+    through_forwarder,
+    through_server,
+)
+from streamer.config import ServerConfig
 
 RATES_HZ = (30.0, 60.0, 120.0, 240.0)
 FILTER, ECHO = "HPSTM Live", "bare ZeroMQ"
@@ -52,8 +62,10 @@ def measure(transport: str, load: Load, arguments: Sequence[str]) -> list[dict[s
     with server_over(transport, arguments) as server:
         stream = through_server(server, load)
         resident = psutil.Process(server.pid).memory_info().rss / MIB
+        told = server.status() or {}
     ours = row_of(FILTER, transport, stream)
     ours |= {
+        "runtime": told.get("runtime"),
         "stages": stream.stages(),
         "resident_mib": resident,
         "ratio_p50": ours["latency"].p50 / bare["latency"].p50,
@@ -69,7 +81,7 @@ def run(
     warmup_s: float = 5.0,
     starts: int = 3,
     threads: int = 1,
-    runtime: str = "onnx",
+    runtime: str = ServerConfig.runtime,
     weights: str | None = None,
     screen: Console | None = None,
 ) -> dict[str, Any]:
@@ -96,7 +108,7 @@ def run(
         "machine": machine(),
         "settings": {
             "runtime": runtime, "weights": weights, "threads": threads, "seconds": seconds, "warmup_s": warmup_s,
-            "frame_bytes": frame_bytes, "pose_bytes": pose_bytes, "encrypted": False,
+            "frame_bytes": frame_bytes, "pose_bytes": pose_bytes,
         },
         "curve_percent": CURVE.tolist(),
         "rows": rows,
@@ -153,17 +165,23 @@ def _table(title: str, caption: str) -> Table:
     return table
 
 
+def here(transport: str) -> bool:
+    """Can this system's ZeroMQ do it?"""
+    name, encrypted = transport.removesuffix(ENCRYPTED), transport.endswith(ENCRYPTED)
+    return (name == "tcp" or zmq.has(name)) and (not encrypted or zmq.has("curve"))
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="hpstm bench wire", description=__doc__.splitlines()[0])
     made.add_argument("--rates", nargs="+", type=float, default=list(RATES_HZ), metavar="HZ",
                       help="default 30 60 120 240")  # fmt: skip
     made.add_argument("--transports", nargs="+", choices=TRANSPORTS, metavar="NAME",
-                      default=[name for name in TRANSPORTS if zmq.has(name) or name == "tcp"],
-                      help="tcp, ipc (default: what this system has of them)")  # fmt: skip
+                      default=[name for name in TRANSPORTS if here(name)],
+                      help="tcp, ipc, tcp+curve (encrypted); default: what this system has of them")  # fmt: skip
     made.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of each stream (default 20)")
     made.add_argument("--warmup", type=float, default=5.0, metavar="S", help="before that (default 5)")
     made.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    made.add_argument("--runtime", default="onnx", help="onnx (default) or torch")
+    made.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
     made.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
     made.add_argument("--json", metavar="FILE", help="write the result there too")
     made.add_argument("--plots", type=Path, metavar="DIR", help="draw the latencies' distribution there")

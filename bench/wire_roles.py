@@ -4,6 +4,8 @@ Each is started as ``python -m bench.wire_roles ROLE JSON`` by wire_run.py and l
 ``clock.now_ns``, which the processes of one machine share.
 
     source ==> server, or forwarder ==> subscriber
+
+``keys`` is a folder of keys (bench.child.make_key_folder), "" for a stream that is not encrypted.
 """
 
 from __future__ import annotations
@@ -16,15 +18,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import zmq
 
+from bench.child import client_keys
 from bench.drive import Times, noisy_frames
 from bench.report import frozen_gc
-from streamer.client import FrameSender, PoseSubscriber
+from streamer.client import ClientKeys, FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Frame
+from streamer.security import ServerKeys, admitting
 
 SPIN_NS = 300_000  # the end of a wait is spun: a sleep ends up to 0.1 ms late, which would count as latency
 LEAD_NS = SECOND_NS // 20  # between joining and the first frame
-ACTORS_A_SENDER = 32  # a FrameSender keeps 64 messages for its I/O thread; more at once would be dropped
 FLUSH_S = 1.0  # for what a sender still has queued: closing drops what does not go out at once
 SILENCE_S = 5.0  # nothing for that long after the first message: what is missing will not come
 SEQ_BYTES = 8  # the head of a bare message
@@ -69,39 +72,36 @@ def keep_schedule(due_ns: Times, send: Callable[[int, int], None], clock: RealTi
     return began_ns
 
 
-def source(endpoint: str, out: str, rate_hz: float, ticks: int, actors: int, frame_bytes: int) -> None:
+def source(endpoint: str, out: str, rate_hz: float, ticks: int, actors: int, frame_bytes: int, keys: str) -> None:
     """Sends ``ticks`` frames of each actor; with ``frame_bytes``, as many bare messages of that size instead."""
     motion = noisy_frames(ticks, rate_hz)
-    senders = [FrameSender(endpoint, wait_s=10.0) for _ in range(-(-actors // ACTORS_A_SENDER))]
-    try:
-        if not all(sender.joined for sender in senders):
+    with FrameSender(endpoint, wait_s=10.0, curve=client_keys(keys)) as sender:
+        if not sender.joined:
             raise SystemExit(f"nobody listens at {endpoint}")
         padding = bytes(max(0, frame_bytes - SEQ_BYTES))
-        names = [(senders[a // ACTORS_A_SENDER], actor_name(a)) for a in range(actors)]
+        names = [actor_name(a) for a in range(actors)]
 
         def send_bare(n: int, due: int) -> None:
-            senders[0].send_bytes(n.to_bytes(SEQ_BYTES, "little") + padding)
+            sender.send_bytes(n.to_bytes(SEQ_BYTES, "little") + padding)
 
         def send_frames(n: int, due: int) -> None:
             seen = motion[n]
-            for sender, name in names:
+            for name in names:
                 sender.send(Frame(name, n, due, seen.positions, seen.confidence))
 
         due_ns = schedule(now_ns() + LEAD_NS, rate_hz, ticks)
         began_ns = keep_schedule(due_ns, send_bare if frame_bytes else send_frames, RealTime())
         time.sleep(FLUSH_S)
-    finally:
-        for sender in senders:
-            sender.close()
     np.savez(out, due_ns=due_ns, began_ns=began_ns)
 
 
 POSE_COLUMNS = ("actor", "seq", "received_ns", "inferred_ns", "published_ns", "skipped", "arrived_ns")
 
 
-def subscriber(endpoint: str, out: str, ticks: int, actors: int, bare: bool, give_up_s: float) -> None:
+def subscriber(endpoint: str, out: str, ticks: int, actors: int, bare: bool, give_up_s: float, keys: str) -> None:
     """Takes every pose (or bare message) until the last of each actor is in, or nothing comes any more."""
-    take = bare_messages(endpoint) if bare else poses(endpoint, actors)
+    curve = client_keys(keys)
+    take = bare_messages(endpoint, curve) if bare else poses(endpoint, actors, curve)
     rows = np.zeros((ticks * actors, len(POSE_COLUMNS)), np.int64)
     count, missing = 0, set(range(actors))
     deadline = time.monotonic() + give_up_s
@@ -118,11 +118,11 @@ def subscriber(endpoint: str, out: str, ticks: int, actors: int, bare: bool, giv
     np.savez(out, poses=rows[:count])
 
 
-def poses(endpoint: str, actors: int) -> Callable[[float], Sequence[int] | None]:
+def poses(endpoint: str, actors: int, curve: ClientKeys | None) -> Callable[[float], Sequence[int] | None]:
     """A function that waits up to some seconds for the next pose and returns its row."""
     known = {actor_name(a): a for a in range(actors)}
     # Every pose, not the newest alone: one that the subscriber passed over would look like one that was lost.
-    reader = PoseSubscriber(endpoint, actor_name(0) if actors == 1 else None, every=True)
+    reader = PoseSubscriber(endpoint, actor_name(0) if actors == 1 else None, every=True, curve=curve)
 
     def take(timeout_s: float) -> Sequence[int] | None:
         pose = reader.receive(timeout_s)
@@ -135,11 +135,13 @@ def poses(endpoint: str, actors: int) -> Callable[[float], Sequence[int] | None]
     return take
 
 
-def bare_messages(endpoint: str) -> Callable[[float], Sequence[int] | None]:
+def bare_messages(endpoint: str, curve: ClientKeys | None) -> Callable[[float], Sequence[int] | None]:
     """The same for bare messages, whose only content is the number they start with."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.LINGER, 0)
+    if curve is not None:
+        curve.apply(socket)
     socket.subscribe(b"")
     socket.connect(endpoint)
 
@@ -152,7 +154,7 @@ def bare_messages(endpoint: str) -> Callable[[float], Sequence[int] | None]:
     return take
 
 
-def forwarder(in_endpoint: str, out_endpoint: str, pose_bytes: int, give_up_s: float) -> None:
+def forwarder(in_endpoint: str, out_endpoint: str, pose_bytes: int, give_up_s: float, keys: str) -> None:
     """Sends a message of ``pose_bytes`` for each that comes in: what ZeroMQ and Python alone cost, without a filter.
 
     X sockets, because a subscription then travels on to the source, which so knows that the whole way is open.
@@ -160,13 +162,17 @@ def forwarder(in_endpoint: str, out_endpoint: str, pose_bytes: int, give_up_s: f
     padding = bytes(max(0, pose_bytes - SEQ_BYTES))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     incoming, outgoing = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    curve = ServerKeys.load(keys) if keys else None
     poller = zmq.Poller()
-    for socket, endpoint in ((incoming, in_endpoint), (outgoing, out_endpoint)):
+    for socket in (incoming, outgoing):
         socket.setsockopt(zmq.LINGER, 0)
-        socket.bind(endpoint)
+        if curve is not None:
+            curve.apply(socket)
         poller.register(socket, zmq.POLLIN)
     deadline = time.monotonic() + give_up_s
-    with frozen_gc():
+    with admitting(context, curve, lambda: None), frozen_gc():
+        incoming.bind(in_endpoint)
+        outgoing.bind(out_endpoint)
         while time.monotonic() < deadline:
             ready = dict(poller.poll(1000))
             if incoming in ready:

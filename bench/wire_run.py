@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.child import ChildProcess, ServerFailed, ServerProcess, free_endpoints
+from bench.child import ChildProcess, ServerFailed, ServerProcess, free_endpoints, make_key_folder
 from bench.drive import Times, noisy_frames
 from bench.report import Percentiles
 from bench.wire_roles import FLUSH_S, LEAD_NS, POSE_COLUMNS, SILENCE_S
@@ -30,7 +30,8 @@ from streamer.protocol import Encoder
 
 Bools = npt.NDArray[np.bool_]
 
-TRANSPORTS = ("tcp", "ipc")
+ENCRYPTED = "+curve"  # after a transport's name
+TRANSPORTS = ("tcp", "ipc", "tcp" + ENCRYPTED)
 SLACK_S = 60.0  # for a process to start and to end, on a loaded machine
 
 
@@ -125,10 +126,10 @@ class Stream:
         poses, tick = self.poses, self.poses["seq"]
         stamps = {
             "source late": self.began_ns[tick] - self.due_ns[tick],
-            "encode, send, decode": poses["received_ns"] - self.began_ns[tick],
-            "turn and filter": poses["inferred_ns"] - poses["received_ns"],
-            "turn to publish": poses["published_ns"] - poses["inferred_ns"],
-            "encode, send, decode again": poses["arrived_ns"] - poses["published_ns"],
+            "source → received": poses["received_ns"] - self.began_ns[tick],
+            "received → inferred": poses["inferred_ns"] - poses["received_ns"],
+            "inferred → published": poses["published_ns"] - poses["inferred_ns"],
+            "published → arrived": poses["arrived_ns"] - poses["published_ns"],
         }
         return {name: Percentiles.of_ns(spent) for name, spent in stamps.items()}
 
@@ -156,11 +157,8 @@ def _skipped(rows: Times, warmup: int) -> int:
 
 @contextmanager
 def endpoints(transport: str, count: int) -> Iterator[list[str]]:
-    """Endpoints of a transport on which nobody listens, gone after.
-
-    An encrypted transport, once the server has one, is one more case here and the keys in the roles' arguments.
-    """
-    if transport == "tcp":
+    """Endpoints of a transport on which nobody listens, gone after."""
+    if transport.startswith("tcp"):
         yield free_endpoints(count)
         return
     with TemporaryDirectory(prefix="hpstm-") as folder:  # short: a socket's path has at most 107 characters
@@ -168,19 +166,32 @@ def endpoints(transport: str, count: int) -> Iterator[list[str]]:
 
 
 @contextmanager
+def keys_for(transport: str) -> Iterator[str]:
+    """A folder of fresh keys (``make_key_folder``) for an encrypted transport, gone after; "" for another."""
+    if not transport.endswith(ENCRYPTED):
+        yield ""
+        return
+    with TemporaryDirectory(prefix="hpstm-") as folder:
+        make_key_folder(folder)
+        yield folder
+
+
+@contextmanager
 def server_over(transport: str, arguments: Sequence[str]) -> Iterator[ServerProcess]:
     """The real server on a transport; its control socket always over TCP."""
-    with endpoints(transport, 2) as ends, ServerProcess(arguments, [*ends, *free_endpoints(1)]) as server:
-        yield server
+    with ExitStack() as stack:
+        ends, keys = stack.enter_context(endpoints(transport, 2)), stack.enter_context(keys_for(transport))
+        yield stack.enter_context(ServerProcess(arguments, [*ends, *free_endpoints(1)], keys))
 
 
 def through_server(server: ServerProcess, load: Load) -> Stream:
     """One run through a server that has no subscriber yet. Raises ServerFailed."""
     before = _counters(server)
     with TemporaryDirectory(prefix="hpstm-") as folder, ExitStack() as stack:
-        subscriber = stack.enter_context(_subscriber(server.out_endpoint, Path(folder), load, bare=False))
+        keys = str(server.keys or "")
+        subscriber = stack.enter_context(_subscriber(server.out_endpoint, Path(folder), load, keys, bare=False))
         _await_subscription(server, subscriber, before["subscriptions"])
-        source = stack.enter_context(_source(server.in_endpoint, Path(folder), load, frame_bytes=0))
+        source = stack.enter_context(_source(server.in_endpoint, Path(folder), load, keys, frame_bytes=0))
         source.finish(load.give_up_s)
         subscriber.finish(SILENCE_S + SLACK_S)
         server.check()
@@ -194,18 +205,16 @@ def through_server(server: ServerProcess, load: Load) -> Stream:
 def through_forwarder(transport: str, load: Load) -> Stream:
     """The same with messages of the same sizes and no filter: what ZeroMQ and Python cost. Raises ServerFailed."""
     frame_bytes, pose_bytes = message_sizes()
-    with endpoints(transport, 2) as (inside, outside), TemporaryDirectory(prefix="hpstm-") as folder:
-        forwarder = _role(
-            "forwarder", in_endpoint=inside, out_endpoint=outside, pose_bytes=pose_bytes, give_up_s=load.give_up_s
-        )
-        with (
-            forwarder,
-            _subscriber(outside, Path(folder), load, bare=True) as subscriber,
-            _source(inside, Path(folder), load, frame_bytes) as source,
-        ):
-            source.finish(load.give_up_s)
-            subscriber.finish(SILENCE_S + SLACK_S)
-            return Stream.read(load, Path(folder))
+    with ExitStack() as stack:
+        inside, outside = stack.enter_context(endpoints(transport, 2))
+        keys, folder = stack.enter_context(keys_for(transport)), Path(stack.enter_context(TemporaryDirectory()))
+        stack.enter_context(_role("forwarder", in_endpoint=inside, out_endpoint=outside, pose_bytes=pose_bytes,
+                                  give_up_s=load.give_up_s, keys=keys))  # fmt: skip
+        subscriber = stack.enter_context(_subscriber(outside, folder, load, keys, bare=True))
+        source = stack.enter_context(_source(inside, folder, load, keys, frame_bytes))
+        source.finish(load.give_up_s)
+        subscriber.finish(SILENCE_S + SLACK_S)
+        return Stream.read(load, folder)
 
 
 def message_sizes() -> tuple[int, int]:
@@ -223,14 +232,14 @@ def _role(role: str, **arguments: Any) -> ChildProcess:
     return ChildProcess(role, [sys.executable, "-m", "bench.wire_roles", role, json.dumps(arguments)])
 
 
-def _source(endpoint: str, folder: Path, load: Load, frame_bytes: int) -> ChildProcess:
+def _source(endpoint: str, folder: Path, load: Load, keys: str, frame_bytes: int) -> ChildProcess:
     return _role("source", endpoint=endpoint, out=str(folder / "source.npz"), rate_hz=load.rate_hz, ticks=load.ticks,
-                 actors=load.actors, frame_bytes=frame_bytes)  # fmt: skip
+                 actors=load.actors, frame_bytes=frame_bytes, keys=keys)  # fmt: skip
 
 
-def _subscriber(endpoint: str, folder: Path, load: Load, bare: bool) -> ChildProcess:
+def _subscriber(endpoint: str, folder: Path, load: Load, keys: str, bare: bool) -> ChildProcess:
     return _role("subscriber", endpoint=endpoint, out=str(folder / "subscriber.npz"), ticks=load.ticks,
-                 actors=load.actors, bare=bare, give_up_s=load.give_up_s)  # fmt: skip
+                 actors=load.actors, bare=bare, give_up_s=load.give_up_s, keys=keys)  # fmt: skip
 
 
 def _counters(server: ServerProcess) -> dict[str, int]:

@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_record(commands)
     _add_listen(commands)
+    _add_keys(commands)
     _add_demo(commands)
     doctor = commands.add_parser("doctor", help="say what works on this machine and what to install")
     doctor.set_defaults(run=_doctor)
@@ -123,6 +124,39 @@ def _endpoint_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
                             help=f"{texts[name]} (default {default})")  # fmt: skip
 
 
+def _key_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--key", metavar="FILE", help="your NAME.key_secret, for a server that runs with --curve")
+    parser.add_argument("--server-key", metavar="FILE", help="that server's server.key")
+
+
+def _client_keys(arguments: argparse.Namespace) -> Any:
+    """ClientKeys that the server lets in, or None when none are given."""
+    from streamer.security import ClientKeys, check_admitted
+
+    if arguments.key is None and arguments.server_key is None:
+        return None
+    if arguments.key is None or arguments.server_key is None:
+        raise ConfigError("give --key and --server-key together: your own secret key, and the server's public one")
+    keys = ClientKeys.load(arguments.key, arguments.server_key)
+    check_admitted(arguments.out_endpoint, keys)
+    return keys
+
+
+def _add_keys(commands: Any) -> None:
+    parser = commands.add_parser("keys", help="make a key pair for serve --curve, or for a client of it")
+    parser.add_argument("name", help="server, or the client's name")
+    parser.add_argument("--dir", default=".", metavar="DIR", help="where to (default: here)")
+    parser.set_defaults(run=_keys)
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from streamer.security import make_keys
+
+    public, secret = make_keys(arguments.name, arguments.dir)
+    print(f"{secret}: keep it on this machine\n{public}: give it to the other end")
+    return 0
+
+
 def _add_serve(commands: Any) -> None:
     parser = commands.add_parser("serve", help="run the server")
     _endpoint_arguments(parser, "in", "out", "control")
@@ -140,9 +174,13 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--max-actors", type=int, default=64)
     parser.add_argument("--evict", type=float, default=30.0, metavar="S", help="forget actors silent this long")
     parser.add_argument("--budget-ms", type=float, default=20.0, help="skip frames that would take longer than this")
+    parser.add_argument("--no-rehearsal", dest="rehearse", action="store_false",
+                        help="let the filter grow cold between frames: less work, later answers")  # fmt: skip
     parser.add_argument("--metrics-port", type=int, default=0, metavar="PORT", help="Prometheus text on 127.0.0.1:PORT")
     parser.add_argument("--allow-remote", action="store_true",
                         help="open endpoints to other machines: no encryption, no password")  # fmt: skip
+    parser.add_argument("--curve", metavar="DIR", help="encrypt, and let in only who is listed: DIR holds "
+                        "server.key_secret and clients/NAME.key (made by hpstm keys)")  # fmt: skip
     parser.add_argument("--json-ready", action="store_true", help="say that it is ready in one line of JSON")
     parser.set_defaults(run=_serve)
 
@@ -163,6 +201,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         weights=arguments.weights, runtime=arguments.runtime, threads=arguments.threads, delay_s=arguments.delay,
         predict_s=arguments.predict, rate_hz=arguments.rate, max_actors=arguments.max_actors, evict_s=arguments.evict,
         budget_s=arguments.budget_ms / 1e3, metrics_port=arguments.metrics_port, allow_remote=arguments.allow_remote,
+        curve=arguments.curve, rehearse=arguments.rehearse,
     )  # fmt: skip
     server = Server(config)
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None
@@ -178,6 +217,7 @@ def _add_replay(commands: Any) -> None:
     parser = commands.add_parser("replay", help="play a file through a running server and score what comes out")
     parser.add_argument("file", help=".npz (MediaPipe or AMASS), .bvh, .amc (also .gz), a recording, or: synthetic")
     _endpoint_arguments(parser, "in", "out", "control")
+    _key_arguments(parser)
     parser.add_argument("--start-server", action="store_true", help="start one even if one answers (on free ports)")
     parser.add_argument("--fast", action="store_true", help="as fast as the server answers, not in real time")
     parser.add_argument("--actor", metavar="NAME", help="name to give the actor")
@@ -200,7 +240,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         take = read_take(arguments.file, arguments.actor).noisy((arguments.noise_mm or 0.0) / 1e3)
     if arguments.seconds is not None:
         take = take.first(arguments.seconds)
-    with replay.server_for(arguments) as endpoints:
+    with replay.server_for(arguments, _client_keys(arguments)) as endpoints:
         report = replay.run(take, endpoints, fast=arguments.fast)
     print(replay.table(report))
     if arguments.json:
@@ -212,6 +252,7 @@ def _add_record(commands: Any) -> None:
     parser = commands.add_parser("record", help="write what a server publishes to a file")
     parser.add_argument("file", type=Path)
     _endpoint_arguments(parser, "out")
+    _key_arguments(parser)
     parser.add_argument("--poses-only", action="store_true", help="leave the input out: then no replay")
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds (default: on Ctrl-C)")
     parser.set_defaults(run=_record)
@@ -224,7 +265,7 @@ def _record(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
     counts = record(arguments.out_endpoint, arguments.file, frames=not arguments.poses_only,
-                    seconds=arguments.seconds, stopped=lambda: bool(stop))  # fmt: skip
+                    seconds=arguments.seconds, stopped=lambda: bool(stop), curve=_client_keys(arguments))  # fmt: skip
     print(f"{arguments.file}: " + ", ".join(f"{n} {kind}s" for kind, n in counts.items()))
     return 0
 
@@ -232,6 +273,7 @@ def _record(arguments: argparse.Namespace) -> int:
 def _add_listen(commands: Any) -> None:
     parser = commands.add_parser("listen", help="print poses as they come")
     _endpoint_arguments(parser, "out")
+    _key_arguments(parser)
     parser.add_argument("--actor", metavar="NAME")
     parser.add_argument("--every", action="store_true", help="every pose, not only the newest")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="stop after N poses")
@@ -242,7 +284,8 @@ def _listen(arguments: argparse.Namespace) -> int:
     from streamer.sinks.subscriber import PoseSubscriber
     from streamer.terminal import pose_line
 
-    with PoseSubscriber(arguments.out_endpoint, arguments.actor, every=arguments.every) as subscriber:
+    keys = _client_keys(arguments)
+    with PoseSubscriber(arguments.out_endpoint, arguments.actor, every=arguments.every, curve=keys) as subscriber:
         for n, pose in enumerate(subscriber, 1):
             print(pose_line(pose), flush=True)
             if n == arguments.count:

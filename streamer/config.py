@@ -8,7 +8,9 @@ from pathlib import Path
 from model.layouts import LayoutError, get_layout
 from streamer.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
 from streamer.errors import ConfigError
-from streamer.security import check_endpoint
+from streamer.security import ServerKeys, check_endpoint
+
+GPU_RUNTIMES = ("tensorrt", "torch_cuda")
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,32 @@ class ServerConfig:
     rate_hz: float = 0.0  # 0: one pose per frame; else a steady output clock
     max_actors: int = 64
     evict_s: float = 30.0
+    rehearse: bool = True  # keep the filter warm while waiting: sooner answers, some per cent of a core
     budget_s: float = 0.020  # frames that would take longer than this to infer are skipped, oldest first
     metrics_port: int = 0
     allow_remote: bool = False
+    curve: str | None = None  # the folder of the server's keys: encrypted, for listed clients only
 
     def check(self) -> None:
         """Raises ConfigError, or SecurityError, in one line that says what to do."""
         for endpoint in (self.in_endpoint, self.out_endpoint, self.control_endpoint, *self.connect_in):
-            check_endpoint(endpoint, self.allow_remote)
+            check_endpoint(endpoint, self.allow_remote or self.curve is not None)
         if not 0 <= self.rate_hz <= 1000:
             raise ConfigError(f"--rate must be between 0 and 1000 Hz, not {self.rate_hz:g}")
         if not self.budget_s > 0 or not self.evict_s > 0:
             raise ConfigError("--budget-ms and --evict must be positive")
         for path in self.layouts:
             _check_layout(path)
+        self.keys()
+
+    def keys(self) -> ServerKeys | None:
+        """What ``curve`` names. Raises SecurityError."""
+        return None if self.curve is None else ServerKeys.load(self.curve)
+
+    @property
+    def rehearses(self) -> bool:
+        """On a CPU's caches only: on a GPU it would take a row that an actor may need."""
+        return self.rehearse and self.runtime not in GPU_RUNTIMES
 
     def layout_paths(self) -> dict[str, str]:
         """Name as frames give it -> file, for the operator's own layouts."""

@@ -12,7 +12,10 @@ import zmq
 
 from streamer.errors import ProtocolError
 from streamer.protocol import Encoder, decode_map
+from streamer.security import ClientKeys
 
+# A reply to status tells of every actor: some 100 bytes each.
+MAX_REPLY_BYTES, MAX_REPLY_ACTORS = 16 * 1024 * 1024, 65536
 COMMANDS = ("status", "reset", "calibrate", "shutdown")
 
 
@@ -65,12 +68,16 @@ class Control:
         return [actor]
 
 
-def request(endpoint: str, command: str, timeout_s: float = 1.0, **fields: Any) -> dict[str, Any] | None:
-    """Send one command; the reply, or None when no server answered in time."""
+def request(
+    endpoint: str, command: str, timeout_s: float = 1.0, curve: ClientKeys | None = None, **fields: Any
+) -> dict[str, Any] | None:
+    """Send one command; the reply, or None when no server answered in time (or none that lets these keys in)."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        if curve is not None:
+            curve.apply(socket)
         socket.connect(endpoint)
         socket.send(Encoder().map({"cmd": command, **fields}))
         if not socket.poll(int(timeout_s * 1000)):
             return None
-        return decode_map(socket.recv())
+        return decode_map(socket.recv(), MAX_REPLY_BYTES, MAX_REPLY_ACTORS)

@@ -21,6 +21,7 @@ from model.skeleton import ancestor_matrix, rest_offsets
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import HPSTMError
 from streamer.frames import Frame
+from streamer.security import need_curve
 
 if TYPE_CHECKING:
     from streamer.filter import PoseFilter
@@ -32,7 +33,7 @@ Finding = tuple[str, str, str]  # mark, what, said
 def run(out: Callable[[str], object] = print) -> int:
     """Print every finding; 0 when nothing failed."""
     failed = False
-    for check in (_python, _packages, _onnxruntime, _native, _model, _ports, _gpu, _tensorrt, _torch):
+    for check in (_python, _packages, _curve, _onnxruntime, _native, _model, _ports, _gpu, _tensorrt, _torch):
         for mark, what, said in check():
             out(f"{mark:4}  {what:14}  {said}")
             failed |= mark == FAIL
@@ -50,6 +51,14 @@ def _packages() -> Iterator[Finding]:
     for name in ("numpy", "onnxruntime", "pyzmq", "msgpack", "rich"):
         found = find_spec("zmq" if name == "pyzmq" else name) is not None
         yield (OK, name, metadata.version(name)) if found else (FAIL, name, "missing; pip install hpstm-live")
+
+
+def _curve() -> Iterator[Finding]:
+    try:
+        need_curve()
+        yield OK, "curve", "encryption for servers beyond this machine: serve --curve DIR, keys by hpstm keys"
+    except HPSTMError as error:
+        yield ABSENT, "curve", str(error)
 
 
 def _onnxruntime() -> Iterator[Finding]:

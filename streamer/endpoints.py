@@ -1,5 +1,38 @@
-"""Where a server listens when nobody says otherwise: this machine only."""
+"""Where a server listens when nobody says otherwise, this machine only; and which endpoints are this machine's."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from streamer.errors import ConfigError
 
 DEFAULT_IN = "tcp://127.0.0.1:5750"
 DEFAULT_OUT = "tcp://127.0.0.1:5751"
 DEFAULT_CONTROL = "tcp://127.0.0.1:5752"
+
+
+def is_local(endpoint: str) -> bool:
+    """True when only processes of this machine can reach ``endpoint``. Raises ConfigError when it is not one."""
+    scheme, separator, rest = endpoint.partition("://")
+    if not separator or not rest:
+        raise ConfigError(f"{endpoint!r} is not an endpoint; write tcp://127.0.0.1:5750 or ipc:///tmp/hpstm")
+    if scheme in ("ipc", "inproc"):
+        return True
+    if scheme != "tcp":
+        raise ConfigError(f"{endpoint!r}: use tcp:// or ipc://")
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        port = None
+    if port is None and not rest.endswith(":*"):
+        raise ConfigError(f"{endpoint!r} names no port; write for example tcp://127.0.0.1:5750")
+    if port is None:
+        host = rest[:-2].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # an interface name, a host name, or * for all interfaces

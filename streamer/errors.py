@@ -2,7 +2,7 @@
 
     HPSTMError
     ├── ConfigError         a setting is wrong: start-up refuses, in one line that says what to do
-    │   └── SecurityError   a setting would open a port to other machines
+    │   └── SecurityError   a port would be open to anybody, or a key is missing, readable or wrong
     ├── ContractError       the model file is not the one this code was written for
     ├── RuntimeUnavailable  the runtime asked for cannot run here; says what to install
     ├── FrameError          one frame is bad: dropped and counted under its ``reason``
@@ -23,7 +23,7 @@ class ConfigError(HPSTMError):
 
 
 class SecurityError(ConfigError):
-    """A setting would open a port to other machines."""
+    """A port would be open to other machines, or a key cannot be used."""
 
 
 class ContractError(HPSTMError):

@@ -29,6 +29,8 @@ _HELP = {
     "skeletons_out": "skeletons published",
     "subscriptions": "subscriptions received",
     "actors_evicted": "actors removed because they were silent",
+    "rehearsals": "runs on a stand-in, to be warm when the next frame comes",
+    "connections_refused": "handshakes of clients whose key is not in the folder",
     "control_requests": "control requests, by command",
     "loop_errors": "unexpected errors caught in the loop (each is a bug)",
 }

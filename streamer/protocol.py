@@ -21,6 +21,7 @@ VERSION = 1
 J_OUT = 24  # joints of a pose: smpl_24
 MAX_JOINTS = 256  # of any input layout
 MAX_MESSAGE_BYTES = 64 * 1024  # a pose takes 2.2 kB; the rest is room for later keys
+MAX_KEYS = 64  # of a map
 MAX_ACTOR_BYTES = 64
 MAX_NAME_BYTES = 64
 _INT_MAX = 2**63 - 1
@@ -145,11 +146,11 @@ def decode_frame(data: bytes) -> Frame:
     return _frame(name, fields)
 
 
-def decode_map(data: bytes) -> dict[str, Any]:
+def decode_map(data: bytes, most_bytes: int = MAX_MESSAGE_BYTES, most_keys: int = MAX_KEYS) -> dict[str, Any]:
     """A bare msgpack map of our version (control requests and replies). Raises ProtocolError."""
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise ProtocolError("too_large", "", f"{len(data)} bytes, limit {MAX_MESSAGE_BYTES}")
-    return _unpack(data)
+    if len(data) > most_bytes:
+        raise ProtocolError("too_large", "", f"{len(data)} bytes, limit {most_bytes}")
+    return _unpack(data, most_keys)
 
 
 def _split(data: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -166,19 +167,12 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-def _unpack(body: bytes) -> dict[str, Any]:
+def _unpack(body: bytes, most_keys: int = MAX_KEYS) -> dict[str, Any]:
     try:
         fields = msgpack.unpackb(
-            body, raw=False, strict_map_key=True, max_map_len=64, max_array_len=MAX_JOINTS, max_ext_len=0
+            body, raw=False, strict_map_key=True, max_map_len=most_keys, max_array_len=MAX_JOINTS, max_ext_len=0
         )
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-        msgpack.exceptions.UnpackException,
-    ) as error:
+    except _UNREADABLE as error:
         raise ProtocolError("not_msgpack", "", str(error) or type(error).__name__) from error
     if type(fields) is not dict:
         raise ProtocolError("not_map", "", f"expected a map, got {type(fields).__name__}")

@@ -24,6 +24,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.control import request
 from streamer.errors import ConfigError
 from streamer.frames import Array, Frame, Pose
+from streamer.security import ClientKeys
 from streamer.sinks.subscriber import PoseSubscriber
 from streamer.sources.replay import Take
 from streamer.sources.sender import FrameSender
@@ -38,13 +39,17 @@ class Endpoints:
     in_endpoint: str
     out_endpoint: str
     control_endpoint: str
+    curve: ClientKeys | None = None
+
+    def status(self, timeout_s: float) -> dict[str, Any] | None:
+        return request(self.control_endpoint, "status", timeout_s, self.curve)
 
 
 @contextlib.contextmanager
-def server_for(arguments: argparse.Namespace) -> Iterator[Endpoints]:
+def server_for(arguments: argparse.Namespace, curve: ClientKeys | None = None) -> Iterator[Endpoints]:
     """The server that answers at the endpoints asked for, or a child process on free ports, gone afterwards."""
-    asked = Endpoints(arguments.in_endpoint, arguments.out_endpoint, arguments.control_endpoint)
-    if not arguments.start_server and request(asked.control_endpoint, "status", 0.3) is not None:
+    asked = Endpoints(arguments.in_endpoint, arguments.out_endpoint, arguments.control_endpoint, curve)
+    if not arguments.start_server and (curve is not None or asked.status(0.3) is not None):
         yield asked
         return
     free = [word for name in ("in", "out", "control") for word in (f"--{name}", "tcp://127.0.0.1:*")]
@@ -94,7 +99,11 @@ class _Session:
 def run(take: Take, endpoints: Endpoints, fast: bool = False) -> dict[str, Any]:
     """Play ``take``; the report as plain numbers: frames, poses, latency, rejections, scores per actor."""
     before = _status(endpoints)
-    with PoseSubscriber(endpoints.out_endpoint, every=True) as subscriber, FrameSender(endpoints.in_endpoint) as sender:
+    curve = endpoints.curve
+    with (
+        PoseSubscriber(endpoints.out_endpoint, every=True, curve=curve) as subscriber,
+        FrameSender(endpoints.in_endpoint, curve=curve) as sender,
+    ):
         if not sender.joined:
             raise ConfigError(f"no server takes frames at {endpoints.in_endpoint}")
         _wait_joined(endpoints, before["counters"]["subscriptions"])
@@ -112,7 +121,7 @@ def run(take: Take, endpoints: Endpoints, fast: bool = False) -> dict[str, Any]:
 
 
 def _status(endpoints: Endpoints) -> dict[str, Any]:
-    status = request(endpoints.control_endpoint, "status", 2.0)
+    status = endpoints.status(2.0)
     if status is None or not status.get("ok"):
         raise ConfigError(f"no server answers at {endpoints.control_endpoint}")
     return status

@@ -17,6 +17,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from streamer.errors import ProtocolError
 from streamer.frames import Frame, Pose
 from streamer.metrics import Metrics, serving_http
 from streamer.protocol import Encoder, Skeleton, decode_frame
+from streamer.rehearsal import Rehearsal
 from streamer.sockets import Sockets, open_sockets
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Server:
         self._frame_ns = FIRST_GUESS_NS
         self._frame_topics: set[bytes] = set()  # who wants the input passed on
         self._ticker: Ticker | None = None
+        self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
         self._housekeeping_ns = 0
         self._every_second: Callable[[], None] | None = None
         self._stop = False
@@ -112,6 +115,8 @@ class Server:
             if frame is not None:
                 frames.append(frame)
         if messages:
+            if self._rehearsal is not None:
+                self._rehearsal.saw(now_ns())
             self.metrics.count("messages_in", n=messages)
             self.metrics.count("frames_in", n=len(frames))
         return frames
@@ -203,8 +208,14 @@ class Server:
 
     def _wait(self) -> dict[Any, int]:
         """Sleep until a message comes or the output clock ticks; the sockets that have something."""
-        wait_ns = SECOND_NS if self._ticker is None else max(0, self._ticker.next_ns - now_ns())
+        now, rehearsal = now_ns(), self._rehearsal
+        wait_ns = SECOND_NS if self._ticker is None else max(0, self._ticker.next_ns - now)
+        if rehearsal is not None:
+            wait_ns = min(wait_ns, rehearsal.wait_ns(now))
         ready = self._sockets.poll(wait_ns // 1_000_000)
+        if not ready and rehearsal is not None:
+            passes = rehearsal.run_if_due(now_ns(), interrupted=lambda: self._sockets.poll(0))
+            self.metrics.count("rehearsals", n=passes)
         if not ready and self._ticker is not None:  # poll counts in whole milliseconds: sleep the rest
             time.sleep(max(0, min(self._ticker.next_ns - now_ns(), 1_000_000)) / SECOND_NS)
         self.metrics.alive_ns = now_ns()
@@ -285,7 +296,13 @@ class Server:
             for actor, record in self._actors.items()
         }
         endpoints = self._sockets.endpoints
-        return {"version": __version__, "endpoints": endpoints, "actor_states": states, **self.metrics.snapshot()}
+        return {
+            "version": __version__,
+            "runtime": self._filter.runtime.name,
+            "endpoints": endpoints,
+            "actor_states": states,
+            **self.metrics.snapshot(),
+        }
 
     def actor_names(self) -> list[str]:
         return list(self._filter.actors)
@@ -318,7 +335,9 @@ class Server:
         """
         self._every_second = every_second
         warm_up(self._filter)
-        with open_sockets(self.config) as self._sockets, serving_http(self.metrics, self.config.metrics_port):
+        refused = partial(self.metrics.count, "connections_refused")
+        http = serving_http(self.metrics, self.config.metrics_port)
+        with open_sockets(self.config, refused) as self._sockets, http:
             self._ticker = Ticker(self.config.rate_hz, now_ns()) if self.config.rate_hz else None
             self.metrics.ready = True
             if on_ready is not None:

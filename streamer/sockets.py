@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
 
 from streamer.config import ServerConfig
 from streamer.errors import ConfigError
+from streamer.security import ServerKeys, admitting
 
 # Larger than any message of ours, so that an oversized one is received, named and counted; ZeroMQ itself cuts the
 # connection of a peer that sends more than this.
@@ -54,26 +55,35 @@ class Sockets:
 
 
 @contextlib.contextmanager
-def open_sockets(config: ServerConfig) -> Iterator[Sockets]:
-    """Sockets open inside, closed after. Raises ConfigError when a port is taken."""
-    with zmq.Context() as context, contextlib.ExitStack() as stack:
-        frames_in = stack.enter_context(_bound(context, zmq.SUB, config.in_endpoint))
+def open_sockets(config: ServerConfig, refused: Callable[[], None]) -> Iterator[Sockets]:
+    """Sockets open inside, closed after; ``refused()`` is called, in a thread, for each client that is not let in.
+
+    Raises:
+        ConfigError: a port is taken. SecurityError: keys are missing or wrong.
+    """
+    keys = config.keys()
+    with zmq.Context() as context, admitting(context, keys, refused), contextlib.ExitStack() as stack:
+        frames_in = stack.enter_context(_bound(context, zmq.SUB, config.in_endpoint, keys))
         frames_in.subscribe(b"")  # everything, so that what is not a frame is counted too
         for endpoint in config.connect_in:
             frames_in.connect(endpoint)
-        poses_out = stack.enter_context(_bound(context, zmq.XPUB, config.out_endpoint, 4 * config.max_actors))
-        control = stack.enter_context(_bound(context, zmq.REP, config.control_endpoint))
+        poses_out = stack.enter_context(_bound(context, zmq.XPUB, config.out_endpoint, keys, 4 * config.max_actors))
+        control = stack.enter_context(_bound(context, zmq.REP, config.control_endpoint, keys))
         yield Sockets(frames_in, poses_out, control)
         poses_out.setsockopt(zmq.LINGER, LAST_SEND_MS)
         control.setsockopt(zmq.LINGER, LAST_SEND_MS)
 
 
-def _bound(context: zmq.Context[Any], kind: int, endpoint: str, least_hwm: int = 0) -> zmq.Socket[bytes]:
+def _bound(
+    context: zmq.Context[Any], kind: int, endpoint: str, keys: ServerKeys | None, least_hwm: int = 0
+) -> zmq.Socket[bytes]:
     socket: zmq.Socket[bytes] = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_RECEIVE_BYTES)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    if keys is not None:
+        keys.apply(socket)
     if kind == zmq.XPUB:
         socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         socket.setsockopt(zmq.SNDHWM, max(256, least_hwm))

@@ -25,11 +25,12 @@ from streamer.cli import main
 from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
 from streamer.control import request
+from streamer.endpoints import is_local
 from streamer.errors import ConfigError, SecurityError
 from streamer.protocol import Encoder
-from streamer.security import check_endpoint, is_local
+from streamer.security import check_endpoint
 from streamer.server import newest_that_fit
-from tests.live import body_frame, counter, poses, status, streaming, subscribed, wait_until
+from tests.live import body_frame, counter, poses, rejected, status, streaming, subscribed, wait_until
 
 ANY = ["--in", "tcp://127.0.0.1:*", "--out", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*"]
 SERVE = [sys.executable, "-m", "streamer", "serve"]
@@ -123,6 +124,18 @@ def test_skipping_takes_the_oldest_of_who_sends_most(actors: list[str], room: in
         assert left[actor] == sent[len(sent) - len(left[actor]) :]  # its newest
         if len(left[actor]) < len(sent):  # who lost any has no fewer than another, but for the remainder
             assert len(left[actor]) >= max(len(others) for others in left.values()) - 1
+
+
+def test_a_burst_of_two_hundred_actors_loses_none_and_all_are_accounted_for() -> None:
+    rounds, names = 5, [f"crowd{n}" for n in range(200)]
+    with ServerProcess(["--max-actors", "200"]) as server, FrameSender(server.in_endpoint) as sender:
+        for n in range(rounds):
+            for name in names:
+                sender.send(body_frame(name, n))
+            wait_until(lambda n=n: counter(server, "messages_in") == (n + 1) * len(names))
+        sender.send(body_frame("one-too-many", 0))
+        wait_until(lambda: rejected(server).get("too_many_actors") == 1)
+        assert set(status(server)["actor_states"]) == set(names)
 
 
 # -- skeletons, status, actors ----------------------------------------------------------------------------------------

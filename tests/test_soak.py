@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,5 +80,35 @@ def test_growth_is_seen_and_the_start_left_out() -> None:
 
 
 def test_thinned_keeps_at_most_so_many() -> None:
-    assert list(soak.thinned(7)) == list(range(7))
-    assert len(soak.thinned(43_200)) <= 500
+    assert soak.thinned(np.arange(7.0)) == list(range(7))
+    assert len(soak.thinned(np.zeros(43_200))) == 500
+    assert soak.thinned(np.array([1.0, 2.0, 9.0, 4.0, 4.0, 4.0]), most=2) == [2.0, 4.0]
+
+
+def test_what_there_is_gets_reported_when_it_is_stopped() -> None:
+    asked = iter([False] * 5 + [True] * 100)
+    result = soak.run(hours=1.0, rate_hz=30.0, stopped=lambda: next(asked))
+    assert result["settings"]["hours"] == pytest.approx(6 * 2 / 3600)
+    assert result["pushes"] == 6 * 60 + 60  # and one visitor
+    assert len(result["against_fresh"]) == 1
+    assert len(result["series"]["push_us"]) == 6
+    assert np.isfinite(result["series"]["push_us"]).all()
+    screen = console(io.StringIO())
+    soak.show(result, screen)
+    assert "stopped before the 1 h" in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_sigterm_ends_it_with_a_report(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.soak", "--rate", "30", "--json", str(tmp_path / "s.json"), "--plots",
+               str(tmp_path)]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "Ctrl-C" in process.stdout.readline()
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "stopped before the 24 h" in said
+    assert json.loads((tmp_path / "s.json").read_text())["pushes"] > 0
+    assert (tmp_path / "soak.png").stat().st_size > 10_000

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bench import throughput
 from bench.report import Percentiles, console, write_json
-from bench.throughput import FINENESS, Trial, best, search, trial_in_process
+from bench.search import FINENESS, Trial, best, search
+from bench.throughput import trial_in_process
 from bench.wire_run import Load
 from streamer.frames import Frame
 from tests.live import SetTime
@@ -117,4 +118,4 @@ def test_a_trial_through_the_server_counts_every_actors_frames() -> None:
     through = throughput.trial_server(Load(15.0, 1.0, 0.5, actors=3), [])
     assert through.latency.count == 3 * 15
     assert through.frame_ms > 0
-    assert set(through.stages) >= {"turn and filter", "source late"}
+    assert set(through.stages) >= {"received → inferred", "source late"}

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +21,16 @@ from bench import wire
 from bench.child import ChildProcess, ServerFailed, seconds_until_ready
 from bench.report import console, write_json
 from bench.wire_roles import POSE_COLUMNS, RealTime, keep_schedule, schedule
-from bench.wire_run import Load, Stream, endpoints, first_answers, message_sizes, server_over, through_server
+from bench.wire_run import (
+    TRANSPORTS,
+    Load,
+    Stream,
+    endpoints,
+    first_answers,
+    message_sizes,
+    server_over,
+    through_server,
+)
 from streamer.clock import SECOND_NS
 from tests.live import SetTime
 
@@ -96,12 +104,12 @@ def test_a_run_without_answers_fails() -> None:
 
 
 def short_run(transport: str) -> dict[str, Any]:
-    if not zmq.has(transport) and transport != "tcp":
+    if not wire.here(transport):
         pytest.skip(f"this ZeroMQ has no {transport}")
     return wire.run([60.0], [transport], seconds=2.0, warmup_s=0.5, starts=int(transport == "tcp"))
 
 
-@pytest.fixture(scope="module", params=["tcp", "ipc"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def result(request: pytest.FixtureRequest) -> dict[str, Any]:
     return short_run(request.param)
 

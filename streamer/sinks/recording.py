@@ -18,6 +18,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Frame, Pose
 from streamer.protocol import MAX_MESSAGE_BYTES, Skeleton, decode
+from streamer.security import ClientKeys
 
 MAGIC = b"HPSTM-RECORDING 1\n"
 SUFFIX = ".hpstm"
@@ -106,8 +107,9 @@ def read_recording(path: str | Path) -> Recording:
 
 
 def record(
-    endpoint: str, path: str | Path, frames: bool, seconds: float | None, stopped: Callable[[], bool]
-) -> dict[str, int]:
+    endpoint: str, path: str | Path, frames: bool, seconds: float | None, stopped: Callable[[], bool],
+    curve: ClientKeys | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Write what a server publishes to a new file until ``stopped()`` or ``seconds`` are over.
 
     Args:
@@ -121,6 +123,8 @@ def record(
     with RecordingWriter(path) as writer, zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, 100_000)
+        if curve is not None:
+            curve.apply(socket)
         for kind in kinds:
             socket.subscribe(f"{kind}.")
         socket.connect(endpoint)

@@ -14,10 +14,11 @@ from typing import Any
 import zmq
 
 from streamer.clock import SECOND_NS, ClockMap, now_ns
+from streamer.endpoints import is_local
 from streamer.errors import ProtocolError
 from streamer.frames import Pose
 from streamer.protocol import Skeleton, decode, topic
-from streamer.security import is_local
+from streamer.security import ClientKeys
 
 MAX_ACTORS = 256  # one connection each
 RESYNC_NS = SECOND_NS  # a remote clock that makes everything stale for this long has jumped
@@ -31,10 +32,15 @@ class PoseSubscriber:
         actor: only this one; None: all, found by their skeleton messages.
         every: True: every pose in order (to record or to score), bounded by ZeroMQ's queue, age not bounded.
         stale_s: in latest-only mode, poses published longer ago than this are dropped, and counted in ``stale``.
+        curve: keys for a server that runs with --curve; one that does not let them in sends nothing.
     """
 
-    def __init__(self, endpoint: str, actor: str | None = None, every: bool = False, stale_s: float = 0.1) -> None:
+    def __init__(
+        self, endpoint: str, actor: str | None = None, every: bool = False, stale_s: float = 0.1,
+        curve: ClientKeys | None = None,
+    ) -> None:  # fmt: skip
         self._endpoint = endpoint
+        self._curve = curve
         self._every = every
         self._stale_ns = int(stale_s * SECOND_NS)
         # One machine, one clock: published stamps can be compared as they are. Else the offset is estimated.
@@ -123,6 +129,8 @@ class PoseSubscriber:
             socket.setsockopt(zmq.CONFLATE, 1)
         elif self._every:
             socket.setsockopt(zmq.RCVHWM, 100_000)
+        if self._curve is not None:
+            self._curve.apply(socket)
         for prefix in prefixes:
             socket.subscribe(prefix)
         socket.connect(self._endpoint)

@@ -13,26 +13,40 @@ import zmq
 
 from streamer.frames import Frame
 from streamer.protocol import Encoder
+from streamer.security import ClientKeys
 
-SEND_HWM = 64  # frames kept for a server that is away for a moment; beyond that the newest are dropped
+# Frames that ZeroMQ keeps for a server that is away for a moment; beyond that the newest are dropped. Those of many
+# actors come in one burst, so it grows with them.
+LEAST_HWM, HWM_AN_ACTOR = 64, 4
+MOST_ACTORS = 4096  # that are counted: names may be ever new ones
 
 
 class FrameSender:
-    """A publisher connected to the server's input. Not thread-safe."""
+    """A publisher connected to the server's input. Not thread-safe.
 
-    def __init__(self, endpoint: str, wait_s: float = 2.0) -> None:
-        """Connect, and wait up to ``wait_s`` for a server (frames sent before that would be lost); see ``joined``."""
+    Args:
+        wait_s: how long to wait for a server, before which frames would be lost; ``joined`` says whether one was there.
+        curve: keys for a server that runs with --curve; one that does not let them in is never ``joined``.
+    """
+
+    def __init__(self, endpoint: str, wait_s: float = 2.0, curve: ClientKeys | None = None) -> None:
         self._encoder = Encoder()
+        self._actors: set[str] = set()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
-        self._socket.setsockopt(zmq.SNDHWM, SEND_HWM)
+        self._socket.setsockopt(zmq.SNDHWM, LEAST_HWM)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+        if curve is not None:
+            curve.apply(self._socket)
         self._socket.connect(endpoint)
         self.joined = bool(self._socket.poll(int(wait_s * 1000)))
 
     def send(self, frame: Frame) -> None:
         """Send one frame; never blocks, drops when no server listens."""
+        if frame.actor not in self._actors and len(self._actors) < MOST_ACTORS:
+            self._actors.add(frame.actor)
+            self._socket.setsockopt(zmq.SNDHWM, max(LEAST_HWM, HWM_AN_ACTOR * len(self._actors)))
         self.send_bytes(self._encoder.frame(frame))
 
     def send_bytes(self, message: bytes) -> None:
