@@ -39,6 +39,7 @@ class Rehearsal:
         self._filter.set_skeleton(NOBODY, rest)
         self._encoder = Encoder()
         self._positions = (ancestor_matrix() @ rest).astype(np.float32)
+        self._confidence = np.ones(len(JOINTS), np.float32)  # as most sources give it
         self._apart: deque[int] = deque(maxlen=2 * ENOUGH)  # times between the last frames [ns]
         self._first_ns, self._last_ns = 0, 0  # of the frames that came together last
         self._n = 0
@@ -68,7 +69,7 @@ class Rehearsal:
             if interrupted():
                 return done
             self._n += 1
-            frame = Frame(NOBODY, self._n, self._n * SECOND_NS // 60, self._positions)
+            frame = Frame(NOBODY, self._n, self._n * SECOND_NS // 60, self._positions, self._confidence)
             for pose in self._filter.push_many([decode_frame(self._encoder.frame(frame))]):
                 if pose is not None:
                     self._encoder.pose(pose)
