@@ -32,7 +32,7 @@ class Target(NamedTuple):
 STEP = Target("step of one actor, p50", "ms", 0.150, 0.080)
 OFFLINE = Target("offline window / step, p50", "times", 150, 300, more_is_better=True)
 LIMIT = Target("step / limit of this core", "times", 5, 2.5)
-MEMORY = Target("memory with one actor, peak", "MiB", 200, 200)
+MEMORY = Target("memory with one actor, peak", "MiB", 200, 120)
 
 
 def ran(result: Result) -> dict[str, Any]:
