@@ -234,12 +234,13 @@ OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "native"])
 @pytest.mark.parametrize("name", list(OTHERS))
-def test_another_contract_is_refused_by_name(name: str, folder: Path, tmp_path: Path) -> None:
+def test_another_contract_is_refused_by_name(name: str, runtime: str, folder: Path, tmp_path: Path) -> None:
     change, said = OTHERS[name]
     other = edited(folder, tmp_path / "other", change)
     with pytest.raises(ContractError, match=said) as caught:
-        PoseFilter.load(other)
+        PoseFilter.load(other, runtime=runtime)
     assert str(other) in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -127,7 +127,7 @@ def test_the_cut_step_gives_the_whole_step_s_features_and_latent(runtime: str, t
 
 def test_the_stopwatch_changes_no_answer() -> None:
     frames = noisy_frames(30)
-    bare, watched = PoseFilter.load(), PoseFilter(StageClock(load_runtime("onnx")))
+    bare, watched = PoseFilter.load(runtime="onnx"), PoseFilter(StageClock(load_runtime("onnx")))
     for frame in frames:
         np.testing.assert_array_equal(bare.push(frame).positions, watched.push(frame).positions)
 

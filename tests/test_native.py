@@ -202,7 +202,10 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_the_reader_reads_what_onnx_reads(name: str) -> None:
     read, proto = read_graph(WEIGHTS / f"{name}.onnx"), onnx.load(WEIGHTS / f"{name}.onnx")
-    assert read.inputs == [x.name for x in proto.graph.input]
+    shapes = {
+        x.name: tuple(d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim) for x in proto.graph.input
+    }
+    assert read.inputs == shapes
     assert read.outputs == [x.name for x in proto.graph.output]
     assert read.metadata == {entry.key: entry.value for entry in proto.metadata_props}
     for node, want in zip(read.nodes, proto.graph.node, strict=True):

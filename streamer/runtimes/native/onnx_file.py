@@ -31,7 +31,7 @@ class Node:
 class Graph:
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
-    inputs: list[str] = field(default_factory=list)
+    inputs: dict[str, tuple[int | str | None, ...]] = field(default_factory=dict)  # with their shapes
     outputs: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -62,8 +62,18 @@ def _read_graph(data: memoryview, graph: Graph) -> None:
         elif number == 5:
             name, array = _tensor(value)
             graph.constants[name] = array
-        elif number in (11, 12):
-            (graph.inputs if number == 11 else graph.outputs).append(_text(dict(_fields(value))[1]))
+        elif number == 11:
+            entry = dict(_fields(value))
+            graph.inputs[_text(entry[1])] = _shape(entry[2])
+        elif number == 12:
+            graph.outputs.append(_text(dict(_fields(value))[1]))
+
+
+def _shape(data: memoryview) -> tuple[int | str | None, ...]:
+    """Of a TypeProto: numbers, and names of what is not fixed."""
+    tensor = dict(_fields(dict(_fields(data))[1]))
+    sizes = [dict(_fields(size)) for number, size in _fields(tensor.get(2, memoryview(b""))) if number == 1]
+    return tuple(size[1] if 1 in size else _text(size[2]) if 2 in size else None for size in sizes)
 
 
 def _node(data: memoryview) -> Node:

@@ -87,7 +87,9 @@ def _contract(graph: Graph, path: Path) -> Contract:
     if text is None:
         raise ContractError(f"{path} carries no HPSTM contract; export the model with `hpstm export`")
     try:
-        return Contract.from_json(text, str(path))
+        contract = Contract.from_json(text, str(path))
+        contract.check_shapes(dict(graph.inputs), str(path))
+        return contract
     except contracts.ContractError as error:
         raise ContractError(str(error)) from error
 
