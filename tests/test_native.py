@@ -6,6 +6,7 @@ All of it needs a C compiler; the tests of what is said where there is none do n
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import shlex
 import shutil
@@ -342,6 +343,45 @@ def test_a_compiler_that_fails_is_quoted(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("CC", "false --that")
     with pytest.raises(RuntimeUnavailable, match="false --that cannot compile"):
         load_runtime("native", folder)
+
+
+@needs_compiler
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_cache_that_others_can_write_to_is_not_used(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "hpstm-live").mkdir()
+    (tmp_path / "hpstm-live").chmod(0o777)
+    with pytest.raises(RuntimeUnavailable, match="others can write"):
+        load_runtime("native", folder)
+    assert load_runtime("auto", folder).name == "onnx"
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["a file", "no home"])
+def test_without_a_place_to_compile_in_it_says_so(
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if kind == "a file" else "")
+    if kind == "no home":
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home directory")))
+    with pytest.raises(RuntimeUnavailable, match="no place to compile in"):
+        load_runtime("native", folder)
+    assert load_runtime("auto", folder).name == "onnx"
+
+
+def test_names_in_a_file_are_never_code(tmp_path: Path) -> None:
+    """What a model file calls its tensors is written into C: anything but a name is refused."""
+    names = ["x", "y = 1 }; int evil(void) { return 1; } enum { z"]
+    info = [helper.make_tensor_value_info(name, 1, (1, 3)) for name in names]
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Neg", names[:1], names[1:])], "one", info[:1], info[1:])
+    )
+    onnx.save(model, str(tmp_path / "one.onnx"))
+    with pytest.raises(ValueError, match="is not a name"):
+        assemble({"step": read_graph(tmp_path / "one.onnx")}, {"x": (1, 3)}, {})
 
 
 def test_files_of_another_export_are_refused(folder: Path, tmp_path: Path) -> None:

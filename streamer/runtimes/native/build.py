@@ -47,7 +47,7 @@ def load_library(source: str) -> ctypes.CDLL:
     """The library of ``source``, compiled for this processor unless the cache has it.
 
     Raises:
-        RuntimeUnavailable: there is no compiler, or it fails.
+        RuntimeUnavailable: there is no compiler, or it fails, or there is no safe place for what it makes.
     """
     command = compiler()
     words = (
@@ -60,18 +60,34 @@ def load_library(source: str) -> ctypes.CDLL:
         _processor(),
     )
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpstm-live"
-    library = cache / f"native-{key}.{'dll' if os.name == 'nt' else 'so'}"
-    if not library.exists():
-        log.info("compiling the model for this processor, once ...")
-        started = time.monotonic()
-        try:
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        cache = _cache()
+        library = cache / f"native-{key}.{'dll' if os.name == 'nt' else 'so'}"
+        if not library.exists():
+            log.info("compiling the model for this processor, once ...")
+            started = time.monotonic()
             _compile(command, source, library)
             log.info("... compiled in %.1f s: %s", time.monotonic() - started, library)
-        except OSError as error:
-            raise RuntimeUnavailable(f"runtime 'native' cannot compile into {cache} ({error}); use onnx") from error
-    return ctypes.CDLL(str(library))
+        return ctypes.CDLL(str(library))
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows where home is
+        raise RuntimeUnavailable(f"runtime 'native' has no place to compile in ({error}); use onnx") from error
+
+
+def _cache() -> Path:
+    """The folder of compiled libraries, made if need be: what lies there is run, so it must be nobody else's to write.
+
+    Raises:
+        RuntimeUnavailable: it is. OSError, RuntimeError: it cannot be made.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpstm-live"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix":
+        state = cache.stat()
+        if state.st_uid != os.getuid() or state.st_mode & 0o022:
+            raise RuntimeUnavailable(
+                f"runtime 'native': others can write to {cache}; chmod 700 it if it is yours, or set XDG_CACHE_HOME"
+            )
+    return cache
 
 
 def _compile(command: list[str], source: str, library: Path) -> None:

@@ -16,7 +16,7 @@ from model.contract import Contract
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.runtimes import F32
 from streamer.runtimes.native.emit import Statement
-from streamer.runtimes.native.lower import Lowering, Unsupported
+from streamer.runtimes.native.lower import Lowering
 from streamer.runtimes.native.onnx_file import Graph, read_graph
 from streamer.runtimes.native.tensors import GROUP, Constants, Shape, slot
 
@@ -48,7 +48,7 @@ def translate(folder: Path) -> tuple[Program, Contract]:
     shapes: dict[str, Shape] = {name: (1, *shape) for name, shape in contract.input_shapes().items()}
     try:
         return assemble(graphs, shapes | {"slot": (1,)}, {"step": _remember(contract)}), contract
-    except (Unsupported, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise RuntimeUnavailable(f"{folder}: the native runtime cannot run this model ({error}); use onnx") from error
 
 

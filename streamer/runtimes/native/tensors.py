@@ -110,7 +110,9 @@ class Constants:
 
 
 def slot(name: str) -> str:
-    """What C calls the place of an input or output."""
+    """What C calls the place of an input or output. Raises ValueError for what is no name: it would be compiled."""
+    if not (name.isascii() and name.isidentifier()):
+        raise ValueError(f"{name!r} is not a name")
     return f"{name}_at"
 
 
