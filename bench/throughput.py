@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench.child import ServerFailed
 from bench.drive import StageClock, Times, noisy_frames
-from bench.report import Percentiles, console, machine, machine_line, one_core, write_json
+from bench.report import Percentiles, console, frozen_gc, machine, machine_line, one_core, write_json
 from bench.search import LIMIT, Trial, best, search
 from bench.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.wire_run import Load, server_over, through_server
@@ -58,8 +58,9 @@ def trial_in_process(
 
     for n in range(WARM_TICKS):
         push(n)
-    due_ns = schedule(clock.now_ns(), rate_hz, ticks)
-    began_ns = keep_schedule(due_ns, lambda n, _: push(WARM_TICKS + n), clock)
+    with frozen_gc():
+        due_ns = schedule(clock.now_ns(), rate_hz, ticks)
+        began_ns = keep_schedule(due_ns, lambda n, _: push(WARM_TICKS + n), clock)
     done: Times = np.array(done_ns[WARM_TICKS:])
     busy_ms = float((done - began_ns).mean()) / 1e6
     return Trial(actors, rate_hz, Percentiles.of_ns(done - due_ns), dropped, busy_ms / actors)

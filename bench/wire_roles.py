@@ -61,14 +61,14 @@ def keep_schedule(due_ns: Times, send: Callable[[int, int], None], clock: RealTi
     """Calls ``send(n, due)`` when each is due, or as soon after as it can; returns when it got to each (ticks,) [ns].
 
     A late one moves none that follows: latency is counted from when a frame was due, so that a stage that makes its
-    source wait cannot hide it (coordinated omission).
+    source wait cannot hide it (coordinated omission). Freeze the garbage collector before the schedule is made: freezing
+    collects, which takes longer than a frame.
     """
     began_ns = np.empty(len(due_ns), np.int64)
-    with frozen_gc():
-        for n, due in enumerate(due_ns.tolist()):
-            clock.wait_until(due)
-            began_ns[n] = clock.now_ns()
-            send(n, due)
+    for n, due in enumerate(due_ns.tolist()):
+        clock.wait_until(due)
+        began_ns[n] = clock.now_ns()
+        send(n, due)
     return began_ns
 
 
@@ -89,8 +89,9 @@ def source(endpoint: str, out: str, rate_hz: float, ticks: int, actors: int, fra
             for name in names:
                 sender.send(Frame(name, n, due, seen.positions, seen.confidence))
 
-        due_ns = schedule(now_ns() + LEAD_NS, rate_hz, ticks)
-        began_ns = keep_schedule(due_ns, send_bare if frame_bytes else send_frames, RealTime())
+        with frozen_gc():
+            due_ns = schedule(now_ns() + LEAD_NS, rate_hz, ticks)
+            began_ns = keep_schedule(due_ns, send_bare if frame_bytes else send_frames, RealTime())
         time.sleep(FLUSH_S)
     np.savez(out, due_ns=due_ns, began_ns=began_ns)
 
