@@ -61,7 +61,7 @@ def keep_schedule(due_ns: Times, send: Callable[[int, int], None], clock: RealTi
     """Calls ``send(n, due)`` when each is due, or as soon after as it can; returns when it got to each (ticks,) [ns].
 
     A late one moves none that follows: latency is counted from when a frame was due, so that a stage that makes its
-    source wait cannot hide it (coordinated omission). Freeze the garbage collector before the schedule is made: freezing
+    source wait cannot hide it (coordinated omission). Freeze the garbage collector before the schedule is made: that
     collects, which takes longer than a frame.
     """
     began_ns = np.empty(len(due_ns), np.int64)
