@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.latency_report import Result, ran
-from bench.plots import INK
+from bench.plots import INK, save_with_legend, titled_figure
 from bench.report import machine_line
 from bench.stages import p50
 
@@ -46,7 +45,7 @@ def curves_picture(result: Result, path: Path) -> Path:
     axes.set_xlabel("ms", fontsize=9, color=INK)
     axes.set_ylabel("share of frames that take longer", fontsize=9, color=INK)
     axes.grid(color="#eceff1", linewidth=0.8)
-    return _save(figure, axes, path)
+    return save_with_legend(figure, axes, path)
 
 
 def stages_picture(result: Result, path: Path) -> Path:
@@ -75,23 +74,13 @@ def stages_picture(result: Result, path: Path) -> Path:
     axes.margins(x=0.08)
     axes.set_xlabel("ms", fontsize=9, color=INK)
     axes.grid(axis="x", color="#eceff1", linewidth=0.8)
-    return _save(figure, axes, path)
+    return save_with_legend(figure, axes, path)
 
 
 def _figure(title: str, result: Result, size: tuple[float, float]) -> tuple[Figure, Any]:
-    figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}\n{machine_line(result['machine'])}", fontsize=9, color=INK)
+    figure = titled_figure(title, machine_line(result["machine"]), size)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)
     axes.set_axisbelow(True)
     return figure, axes
-
-
-def _save(figure: Figure, axes: Any, path: Path) -> Path:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path

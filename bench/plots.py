@@ -191,3 +191,20 @@ def _latency(axes: Any, rows: Aligned, scores: Scores) -> None:
     axes.set_xlabel(f"[ms]    of which in the server {scores.filter.p50:.2f} ms (p50)", color=INK)
     axes.set_ylabel("poses", color=INK)
     _tidy(axes)
+
+
+def titled_figure(title: str, machine: str, size: tuple[float, float]) -> Figure:
+    """An empty figure of ``size`` inches, the machine named under its title."""
+    figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}\n{machine}", fontsize=9, color=INK)
+    return figure
+
+
+def save_with_legend(figure: Figure, axes: Any, path: Path) -> Path:
+    """Writes the figure with the legend of ``axes`` below it; makes the folder, returns the path."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from bench.plots import INK
+from bench.plots import INK, save_with_legend, titled_figure
 from bench.report import machine_line
 
 RATE_COLOURS = ("#1565c0", "#2e7d32", "#e07b39", "#8e44ad", "#00838f", "#c9a227")
@@ -43,7 +42,7 @@ def latency_picture(result: dict[str, Any], folder: Path) -> Path:
         axes.yaxis.set_major_formatter(FixedFormatter(["p50", "p90", "p99", "p99.9", "p99.99"]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_locator(NullLocator())
-    return _save(figure, panels[0], folder / "wire_latency.png")
+    return save_with_legend(figure, panels[0], folder / "wire_latency.png")
 
 
 def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
@@ -73,7 +72,7 @@ def throughput_picture(result: dict[str, Any], folder: Path) -> Path:
         axes.set_ylim(0, 2)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return _save(figure, panels[0], folder / "throughput.png")
+    return save_with_legend(figure, panels[0], folder / "throughput.png")
 
 
 def soak_picture(result: dict[str, Any], folder: Path) -> Path:
@@ -88,15 +87,13 @@ def soak_picture(result: dict[str, Any], folder: Path) -> Path:
         axes.plot(series["hours"], series[name], color=RATE_COLOURS[0], linewidth=1.2, label="median of a stretch")
         axes.set_ylim(0, 1.3 * max(series[name]))  # from zero: growth that cannot be seen here is none
         axes.set_xlim(left=0)
-    return _save(figure, panels[0], folder / "soak.png")
+    return save_with_legend(figure, panels[0], folder / "soak.png")
 
 
 def _panels(
     titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any], sharex: bool = False, sharey: bool = True
 ) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(5.2 * len(titles) + 0.6, 4.8), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}\n{machine_line(result['machine'])}", fontsize=9, color=INK)
+    figure = titled_figure(title, machine_line(result["machine"]), (5.2 * len(titles) + 0.6, 4.8))
     axes = list(figure.subplots(1, len(titles), squeeze=False, sharex=sharex, sharey=sharey).flat)
     for ax, name in zip(axes, titles):
         ax.set_title(name, fontsize=10, loc="left", color=INK)
@@ -106,11 +103,3 @@ def _panels(
         ax.tick_params(colors=INK, labelsize=8)
     axes[0].set_ylabel(y, fontsize=9, color=INK)
     return figure, axes
-
-
-def _save(figure: Figure, axes: Any, path: Path) -> Path:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path
