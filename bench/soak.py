@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.noise import observed
-from bench.report import console, interruptible, machine, machine_line, write_json
+from bench.report import add_filter_options, console, interruptible, machine, machine_line, write_json
 from model.synthetic import SyntheticActor
 from streamer.clock import SECOND_NS
 from streamer.config import ServerConfig
@@ -258,11 +258,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=24.0, metavar="H", help="of simulated time (default 24)")
     parser.add_argument("--rate", type=float, default=120.0, metavar="HZ", help="frames a second (default 120)")
     parser.add_argument("--seed", type=int, default=1, help="of the motion and the noise")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
-    parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw push time and memory over the hours there")
+    add_filter_options(parser, "push time and memory over the hours")
     options = parser.parse_args(argv)
     if options.hours <= 0 or options.rate <= 0 or options.threads < 1:
         parser.error("--hours and --rate must be positive, --threads at least 1")

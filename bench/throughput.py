@@ -21,7 +21,16 @@ from rich.table import Table
 
 from bench.child import ServerFailed
 from bench.drive import StageClock, Times, noisy_frames
-from bench.report import Percentiles, console, frozen_gc, machine, machine_line, one_core, write_json
+from bench.report import (
+    Percentiles,
+    add_filter_options,
+    console,
+    frozen_gc,
+    machine,
+    machine_line,
+    one_core,
+    write_json,
+)
 from bench.search import LIMIT, Trial, best, search
 from bench.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.wire_run import Load, server_over, through_server
@@ -210,11 +219,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="before each trial through a server (default 5)")  # fmt: skip
     parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"actors at most (default {LIMIT})")
     parser.add_argument("--no-server", action="store_true", help="only in this process")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
-    parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the curves there")
+    add_filter_options(parser, "the curves")
     options = parser.parse_args(argv)
     if min(options.rates) <= 0 or options.seconds <= 0 or options.warmup < 0 or min(options.threads, options.limit) < 1:
         parser.error("--rates and --seconds must be positive, --warmup not negative, --threads, --limit at least 1")

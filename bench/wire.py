@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.child import ServerFailed, seconds_until_ready
-from bench.report import console, machine, machine_line, write_json
+from bench.report import add_filter_options, console, machine, machine_line, write_json
 from bench.wire_run import (
     ENCRYPTED,
     TRANSPORTS,
@@ -180,11 +179,7 @@ def parser() -> argparse.ArgumentParser:
                       help="tcp, ipc, tcp+curve (encrypted); default: what this system has of them")  # fmt: skip
     made.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of each stream (default 20)")
     made.add_argument("--warmup", type=float, default=5.0, metavar="S", help="before that (default 5)")
-    made.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    made.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
-    made.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
-    made.add_argument("--json", metavar="FILE", help="write the result there too")
-    made.add_argument("--plots", type=Path, metavar="DIR", help="draw the latencies' distribution there")
+    add_filter_options(made, "the latencies' distribution")
     return made
 
 
