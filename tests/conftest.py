@@ -96,3 +96,17 @@ def new(tiny_runtime: DoubleRuntime) -> Callable[..., PoseFilter]:
     from streamer.filter import PoseFilter
 
     return lambda **settings: PoseFilter(tiny_runtime, **settings)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model, exported; ``trained.safetensors`` beside it. Nobody writes to it."""
+    import torch  # not for the tests that do without
+
+    from model.export import export_weights
+    from tests.model_helpers import save_weights, tiny_model
+
+    root = tmp_path_factory.mktemp("export")
+    weights = save_weights(tiny_model(dtype=torch.float32), root / "trained.safetensors")
+    export_weights(weights, root / "model", "tiny")
+    return root / "model"

@@ -28,15 +28,6 @@ pytestmark = pytest.mark.timeout(600)  # an export takes ten seconds on a free m
 STEPS = 2_000  # over three actors: rings of 8 frames wrap 80 times, those of 64 ten times
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model, exported."""
-    root = tmp_path_factory.mktemp("export")
-    weights = save_weights(tiny_model(dtype=torch.float32), root / "trained.safetensors")
-    export_weights(weights, root / "model", "tiny")
-    return root / "model"
-
-
 def eventful(count: int) -> list[Frame]:
     """Three actors at 30, 60 and 120 Hz in turn: missing joints, empty moments, absences longer than the ring."""
     each = count // 3 + 1

@@ -22,7 +22,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from model.contract import WEIGHTS
-from model.export import export_weights, int8_valued
+from model.export import int8_valued
 from model.skeleton import J
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
@@ -32,7 +32,7 @@ from streamer.runtimes.native.build import compiler, load_library
 from streamer.runtimes.native.lower import Unsupported
 from streamer.runtimes.native.onnx_file import read_graph
 from streamer.runtimes.native.program import Program, assemble
-from tests.model_helpers import BUNDLED, NOT_BUNDLED, max_mm, save_weights, tiny_model
+from tests.model_helpers import BUNDLED, NOT_BUNDLED, max_mm
 from tests.test_export import eventful, largest_differences
 
 
@@ -54,15 +54,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model, exported."""
-    root = tmp_path_factory.mktemp("native")
-    weights = save_weights(tiny_model(dtype=torch.float32), root / "trained.safetensors")
-    export_weights(weights, root / "model", "tiny")
-    return root / "model"
 
 
 # ---- operators, all in one graph
