@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.noise import demo_events, observed
-from model.synthetic import SyntheticActor
+from model.motion.synthetic import SyntheticActor
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import F32, Block, RowIndex, Runtime

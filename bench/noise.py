@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.corruption import REALISTIC, corrupt
+from model.noise.corruption import REALISTIC, corrupt
 from model.skeleton import INDEX
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from streamer.config import ServerConfig
+from streamer.server.config import ServerConfig
 
 
 @dataclass(frozen=True)

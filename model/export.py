@@ -26,10 +26,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model import calibration, front
-from model.causal import BLOCKED, CausalFilter, Phase, Ring
+from model import calibration
 from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, WEIGHTS, Contract, sha256
-from model.head import TAU_RANGE_S, covariance
+from model.network import front
+from model.network.causal import BLOCKED, CausalFilter, Phase, Ring
+from model.network.head import TAU_RANGE_S, covariance
 from model.rotations import local_from_world, quaternions_xyzw
 from model.skeleton import JOINTS, PARENTS, J, rest_offsets
 
@@ -182,7 +183,7 @@ def export_weights(weights: Path, out: Path, name: str = "hpstm-live", int8: boo
     ``int8`` rounds the weights of the linear layers to whole multiples of 1/127 of the largest of their output, for all
     runtimes alike: a quarter of what the native runtime reads for each frame.
     """
-    from model.train import load_model
+    from model.training.train import load_model
 
     out.mkdir(parents=True, exist_ok=True)
     target = out / "weights.safetensors"
@@ -225,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.weights.is_file():
         parser.error(f"{options.weights}: no such file; hpstm train writes averaged.safetensors into its --out folder")
-    from model.train import load_model
+    from model.training.train import load_model
 
     try:
         load_model(options.weights)

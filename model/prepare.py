@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.amass import read_npz
-from model.asf import read_amc
-from model.bvh import read_bvh
-from model.retarget import Clip, ClipError, Floats, Recipe, align, retarget, unit
-from model.rigs import recipe_of
+from model.files.amass import read_npz
+from model.files.asf import read_amc
+from model.files.bvh import read_bvh
+from model.files.retarget import Clip, ClipError, Floats, Recipe, align, retarget, unit
+from model.files.rigs import recipe_of
 from model.skeleton import INDEX, MIRROR
 
 __all__ = [

@@ -16,16 +16,17 @@ from streamer.errors import ConfigError, HPSTMError
 # Commands that are a module of their own, with its own arguments: (module, extra to install if an import is missing).
 MODULES = {
     "prepare": ("model.prepare", "train", "pack motion files for training"),
-    "train": ("model.train", "train", "train the causal model"),
-    "train-windowed": ("model.train_windowed", "train", "train a windowed peer that the bench compares with"),
-    "evaluate": ("bench.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
+    "train": ("model.training.train", "train", "train the causal model"),
+    "train-windowed": ("model.peers.train_windowed", "train", "train a windowed peer that the bench compares with"),
+    "evaluate": ("bench.accuracy.accuracy", "train", "score the filter on motion with known truth, beside baselines"),
     "export": (
         "model.export",
         "train",
         "write the ONNX model and its contract; --runtime tensorrt: also engines of it",
     ),
 }
-BENCHES = ("latency", "alternatives", "gpu", "wire", "throughput", "soak", "accuracy", "ablation", "tune")
+BENCHES = {"latency": "latency", "alternatives": "latency", "gpu": "latency", "wire": "service",
+           "throughput": "service", "soak": "service", "accuracy": "accuracy", "ablation": "accuracy", "tune": "accuracy"}  # fmt: skip
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench"}  # fmt: skip
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words and words[0] in MODULES:
             return _run_module(MODULES[words[0]][0], words[1:])
         if words[:1] == ["bench"] and len(words) > 1 and words[1] in BENCHES:
-            return _run_module(f"bench.{words[1]}", words[2:])
+            return _run_module(f"bench.{BENCHES[words[1]]}.{words[1]}", words[2:])
         arguments = _parser().parse_args(words)
         run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _endpoint_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
-    from streamer import endpoints
+    from streamer.wire import endpoints
 
     texts = {"in": "where frames come in", "out": "where poses go out", "control": "where requests are answered"}
     for name in names:
@@ -131,7 +132,7 @@ def _key_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _client_keys(arguments: argparse.Namespace) -> Any:
     """ClientKeys that the server lets in, or None when none are given."""
-    from streamer.security import ClientKeys, check_admitted
+    from streamer.wire.security import ClientKeys, check_admitted
 
     if arguments.key is None and arguments.server_key is None:
         return None
@@ -150,7 +151,7 @@ def _add_keys(commands: Any) -> None:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from streamer.security import make_keys
+    from streamer.wire.security import make_keys
 
     public, secret = make_keys(arguments.name, arguments.dir)
     print(f"{secret}: keep it on this machine\n{public}: give it to the other end")
@@ -189,9 +190,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     stop: list[int] = []  # before the long imports: a signal while loading ends the server once it is up
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
-    from streamer.config import ServerConfig
-    from streamer.server import Server
-    from streamer.terminal import StatusLine, ready_line
+    from streamer.commands.terminal import StatusLine, ready_line
+    from streamer.server.config import ServerConfig
+    from streamer.server.server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     config = ServerConfig(
@@ -229,7 +230,7 @@ def _add_replay(commands: Any) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from streamer import replay
+    from streamer.commands import replay
     from streamer.sources.replay import read_take
     from streamer.sources.synthetic import synthetic_take
 
@@ -281,8 +282,8 @@ def _add_listen(commands: Any) -> None:
 
 
 def _listen(arguments: argparse.Namespace) -> int:
+    from streamer.commands.terminal import pose_line
     from streamer.sinks.subscriber import PoseSubscriber
-    from streamer.terminal import pose_line
 
     keys = _client_keys(arguments)
     with PoseSubscriber(arguments.out_endpoint, arguments.actor, every=arguments.every, curve=keys) as subscriber:
@@ -304,7 +305,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from bench.demo import run
+    from bench.demo.demo import run
 
     if arguments.seconds < 2:
         raise ConfigError("--seconds must be at least 2")
@@ -313,6 +314,6 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from streamer.doctor import run
+    from streamer.commands.doctor import run
 
     return run()

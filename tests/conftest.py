@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from model.motion import Motion
+    from model.motion.endless import Motion
     from streamer.filter import PoseFilter
-    from tests.model_helpers import DoubleRuntime
+    from tests.helpers.networks import DoubleRuntime
 
 # Before numpy, onnxruntime or torch is imported, here and in child processes: their thread pools read these once.
 # Several pools on two cores make timings jump and sums differ in the last bit.
@@ -44,9 +44,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training file as `hpstm prepare` writes it: three synthetic people to learn from, one held out."""
     import numpy as np
 
-    from model.motion import regauge
-    from model.synthetic import SyntheticActor
-    from model.train import VALIDATION
+    from model.motion.endless import regauge
+    from model.motion.synthetic import SyntheticActor
+    from model.training.train import VALIDATION
 
     path, fps = tmp_path_factory.mktemp("data") / "train.npz", 30.0
     actors = [SyntheticActor(seed) for seed in range(4)]
@@ -62,9 +62,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def motion(packed: Path) -> Motion:
     """The motion of its people to learn from."""
-    from model.dataset import training_clips
-    from model.motion import Motion
-    from model.train import VALIDATION
+    from model.motion.endless import Motion
+    from model.training.dataset import training_clips
+    from model.training.train import VALIDATION
 
     return Motion.from_clips(training_clips(packed, VALIDATION))
 
@@ -85,7 +85,7 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture(scope="session")
 def tiny_runtime(tmp_path_factory: pytest.TempPathFactory) -> DoubleRuntime:
     """A tiny random network in float64: equality is bit for bit."""
-    from tests.model_helpers import DoubleRuntime, tiny_model
+    from tests.helpers.networks import DoubleRuntime, tiny_model
 
     return DoubleRuntime(tiny_model(), tmp_path_factory.mktemp("tiny") / "weights.safetensors")
 
@@ -104,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch  # not for the tests that do without
 
     from model.export import export_weights
-    from tests.model_helpers import save_weights, tiny_model
+    from tests.helpers.networks import save_weights, tiny_model
 
     root = tmp_path_factory.mktemp("export")
     weights = save_weights(tiny_model(dtype=torch.float32), root / "trained.safetensors")

@@ -15,10 +15,10 @@ from streamer.runtimes.onnx_cpu import OnnxRuntime
 try:
     import torch
 
-    from model import front
-    from model.causal import Ring, write_rows
     from model.export import GRAPHS
-    from model.train import load_model
+    from model.network import front
+    from model.network.causal import Ring, write_rows
+    from model.training.train import load_model
 except ImportError as error:
     raise RuntimeUnavailable(f"runtime 'torch' needs torch: pip install 'hpstm-live[train]' ({error})") from error
 

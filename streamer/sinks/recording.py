@@ -17,8 +17,8 @@ import zmq
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Frame, Pose
-from streamer.protocol import MAX_MESSAGE_BYTES, Skeleton, decode
-from streamer.security import ClientKeys
+from streamer.wire.protocol import MAX_MESSAGE_BYTES, Skeleton, decode
+from streamer.wire.security import ClientKeys
 
 MAGIC = b"HPSTM-RECORDING 1\n"
 SUFFIX = ".hpstm"

@@ -14,11 +14,11 @@ from typing import Any
 import zmq
 
 from streamer.clock import SECOND_NS, ClockMap, now_ns
-from streamer.endpoints import is_local
 from streamer.errors import ProtocolError
 from streamer.frames import Pose
-from streamer.protocol import Skeleton, decode, topic
-from streamer.security import ClientKeys
+from streamer.wire.endpoints import is_local
+from streamer.wire.protocol import Skeleton, decode, topic
+from streamer.wire.security import ClientKeys
 
 MAX_ACTORS = 256  # one connection each
 RESYNC_NS = SECOND_NS  # a remote clock that makes everything stale for this long has jumped

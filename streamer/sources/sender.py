@@ -12,8 +12,8 @@ from types import TracebackType
 import zmq
 
 from streamer.frames import Frame
-from streamer.protocol import Encoder
-from streamer.security import ClientKeys
+from streamer.wire.protocol import Encoder
+from streamer.wire.security import ClientKeys
 
 # Frames that ZeroMQ keeps for a server that is away for a moment; beyond that the newest are dropped. Those of many
 # actors come in one burst, so it grows with them.

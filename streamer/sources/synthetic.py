@@ -11,7 +11,7 @@ from streamer.sources.replay import Take
 
 def synthetic_take(seconds: float, fps: float = 60.0, seed: int = 0, actor: str = "synthetic") -> Take:
     """``seconds`` of somebody moving at ``fps``, free of noise; the same seed, the same take."""
-    from model.synthetic import SyntheticActor
+    from model.motion.synthetic import SyntheticActor
 
     positions = SyntheticActor(seed).clip(seconds, fps).astype(np.float32)
     frames = [Frame(actor, n, round(n * SECOND_NS / fps), xyz) for n, xyz in enumerate(positions)]

@@ -1,0 +1,149 @@
+"""What the accuracy bench compares: the live filter and today's filters on one noisy take, at one time asked for.
+
+Every method answers frame by frame with the pose for ``at_s`` from the newest frame; the learned peers of learned.py
+are given a whole take at once. Scores are in scoring.py.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.accuracy import baselines, tuned
+from bench.accuracy.answers import Answers, Seen
+from bench.accuracy.baselines import BASELINES, Baseline
+from bench.accuracy.learned import WHOLE_TAKE
+from bench.accuracy.takes import Take
+from bench.track import Floats, Times
+from model.noise.corruption import LOSSES, make_noise
+from model.skeleton import PARENTS, J
+from streamer.clock import SECOND_NS
+from streamer.filter import PoseFilter
+from streamer.frames import Frame
+from streamer.runtimes import Runtime
+
+FILTER = "HPSTM Live"
+ROUNDING_NS = 10  # of frame times: a frame that is due now is not put off to the next one
+
+
+class Case(NamedTuple):
+    """What one row of the table is for: a noise, a frame rate [Hz], a time asked for [s] (negative: a delay)."""
+
+    noise: str
+    rate_hz: float
+    at_s: float
+
+
+def _tuned(kind: Callable[..., Baseline], name: str) -> Callable[[Case], Baseline]:
+    def make(case: Case) -> Baseline:
+        noise = "realistic" if case.noise in LOSSES else case.noise  # their noise, too
+        return kind(case.at_s, **tuned.settings(name, noise, case.rate_hz, case.at_s))
+
+    return make
+
+
+# The input needs no filter of its own: missing joints are held before any of them.
+SMOOTHERS: dict[str, Callable[[Case], Baseline]] = {
+    "input": lambda case: BASELINES["raw"](case.at_s),
+    "One-Euro": _tuned(baselines.OneEuro, "one_euro"),
+    "One-Euro MediaPipe": lambda case: BASELINES["one_euro_mediapipe"](case.at_s),
+    "One-Euro SmoothNet": lambda case: BASELINES["one_euro_smoothnet"](case.at_s),
+    "Kalman": _tuned(baselines.Kalman, "kalman"),
+    "Holt": _tuned(baselines.Holt, "holt"),
+    "Savitzky-Golay": _tuned(baselines.SavitzkyGolay, "savitzky_golay"),
+}
+METHODS = (*SMOOTHERS, *WHOLE_TAKE, FILTER)
+DEFAULT_METHODS = ("input", "One-Euro", "Kalman", FILTER)
+
+
+def corrupted(take: Take, noise: str, seed: int = 0) -> Seen:
+    """A take with one of the test noises; the draw depends on their names and the seed alone."""
+    rng = np.random.default_rng([zlib.crc32(f"{noise}/{take.name}".encode()), seed])
+    truth = take.truth_at(take.t_ns).astype(np.float32)
+    drawn = make_noise(noise, rng, truth[None], take.t_ns[None] / SECOND_NS)
+    positions = np.where(drawn.mask[0, :, :, None], drawn.positions[0], np.nan)
+    return Seen(positions, drawn.confidence[0])
+
+
+def filtered(runtime: Runtime, take: Take, seen: Seen, at_s: Sequence[float]) -> list[Answers]:
+    """The live filter's poses for each time asked for, from new: one push a frame, then ``pose_at``.
+
+    A delay beyond the filter's reach is its pose for the end of the reach, kept back until it is due.
+
+    Raises:
+        ConfigError: a time lies beyond the reach of prediction.
+    """
+    reach_ns = -round(runtime.contract.tau_s[0] * SECOND_NS)
+    targets = [take.t_ns + round(at * SECOND_NS) for at in at_s]
+    due: dict[int, list[tuple[int, int]]] = {}  # after which frame to ask, for which of the times, for whose answer
+    for a, target_ns in enumerate(targets):
+        asked = np.minimum(
+            np.searchsorted(take.t_ns, target_ns + reach_ns + ROUNDING_NS, side="right") - 1, np.arange(len(target_ns))
+        )
+        for i, k in enumerate(asked):
+            due.setdefault(int(k), []).append((a, i))
+    shape = (len(at_s), len(take.t_ns), J)
+    positions, covariance, quaternions = (np.full((*shape, *tail), np.nan) for tail in ((3,), (3, 3), (4,)))
+    pose_filter = PoseFilter(runtime, predict_s=max(0.0, *at_s))  # refuses what is out of reach
+    for k, t_ns in enumerate(take.t_ns):
+        pose_filter.push_many([Frame("a", k, int(t_ns), seen.positions[k], seen.confidence[k])])
+        for a, i in due.get(k, []) if "a" in pose_filter.actors else []:
+            pose = pose_filter.pose_at(int(targets[a][i]), "a")
+            positions[a, i], covariance[a, i], quaternions[a, i] = pose.positions, pose.covariance, pose.rotations
+    return [
+        Answers(target_ns, positions[a], covariance[a], world_from_local(quaternions[a]))
+        for a, target_ns in enumerate(targets)
+    ]
+
+
+def world_from_local(quaternions: Floats) -> Floats:
+    """(T, 24, 3, 3) world_from_joint rotations of a pose's (T, 24, 4) xyzw parent_from_joint ones."""
+    v, w = quaternions[..., :3].astype(np.float64), quaternions[..., 3, None, None].astype(np.float64)
+    skew = np.cross(v[..., None, :], -np.eye(3))  # (T, 24, 3, 3): skew @ x = v x x
+    world = np.eye(3) + 2.0 * (w * skew + skew @ skew)
+    for joint in range(1, J):  # parents stand before their children
+        world[:, joint] = world[:, PARENTS[joint]] @ world[:, joint]
+    return world
+
+
+def held(times_s: Floats, positions: Floats) -> Floats:
+    """Positions (T, J, 3) in which a missing joint stays in its last place.
+
+    This is what every smoother is given: a Kalman filter left alone would run on along its velocity for the whole gap,
+    which nobody would let it do.
+    """
+    return baselines.run(baselines.Hold(), times_s, positions)
+
+
+def smoothed_positions(method: str, t_ns: Times, given: Floats, case: Case) -> Floats:
+    """A baseline's poses (T, J, 3) for ``case.at_s`` from each frame of an input whose missing joints are held."""
+    return baselines.run(SMOOTHERS[method](case), t_ns / SECOND_NS, given)
+
+
+def smoothed(method: str, take: Take, seen: Seen, case: Case) -> Answers:
+    """A baseline's poses for the same times as the live filter's."""
+    given = held(take.t_ns / SECOND_NS, seen.positions)
+    return Answers(take.t_ns + round(case.at_s * SECOND_NS), smoothed_positions(method, take.t_ns, given, case))
+
+
+def answered(
+    runtime: Runtime,
+    take: Take,
+    seen: Seen,
+    methods: Sequence[str],
+    cases: Sequence[Case],
+) -> dict[str, list[Answers]]:
+    """What each method says of one take, for each case; these differ in the time asked for alone."""
+    found: dict[str, list[Answers]] = {}
+    for method in methods:
+        if method == FILTER:
+            found[method] = filtered(runtime, take, seen, [case.at_s for case in cases])
+        elif method in WHOLE_TAKE:
+            answers = WHOLE_TAKE[method](take.t_ns, seen)
+            found[method] = [answers(case.at_s) for case in cases]
+        else:
+            found[method] = [smoothed(method, take, seen, case) for case in cases]
+    return found

@@ -1,0 +1,1 @@
+"""``hpstm demo``: the whole product in 15 seconds."""

@@ -1,0 +1,1 @@
+"""How long one frame takes in this process, by runtime and stage."""

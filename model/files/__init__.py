@@ -1,0 +1,1 @@
+"""Motion files in: ASF/AMC, BVH, AMASS and plain npz, each onto the canonical skeleton."""

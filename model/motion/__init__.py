@@ -1,0 +1,1 @@
+"""Motion to train and test on: endless new motion from clips, and procedural motion."""

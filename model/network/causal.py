@@ -1,0 +1,349 @@
+"""The causal filter: front (no weights) -> Transformer over a ring of recent frames -> any-time pose head -> FK.
+
+``CausalFilter.forward`` runs whole sequences for training, ``CausalFilter.step`` one frame against the ring for
+export; both go through the same front, the same blocks and the same head, and tests hold them equal. Time is
+continuous: rotary phases come in from the caller, who computes them in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.network import front
+from model.network.head import Pose, PoseHead
+from model.network.matrices import constant
+from model.skeleton import FORK_CHILDREN, J
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the network. ``window`` is W: frames each layer looks back; memory reaches layers x window frames."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 512
+    head_hidden: int = 256
+    window: int = 64
+    rotary: int = 16  # dimensions of each head that turn with time; the rest, where the sink's key lives, do not
+    period_s: tuple[float, float] = (0.1, 10.0)  # shortest and longest rotary period
+    bidirectional: bool = False  # the offline twin: attention sees W frames of the future, too; it cannot step
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def angular_hz(self) -> list[float]:
+        """Angular frequency [rad/s] of each dimension of a head, 0 where it does not turn; phase = t * these."""
+        low, high = self.period_s
+        n = self.rotary // 2
+        half = [2 * math.pi / (low * (high / low) ** (i / (n - 1))) for i in range(n)]
+        return [*half, *half, *[0.0] * (self.head_width - self.rotary)]
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+BLOCKED = -1e9  # score of an empty slot
+DROPOUT = 0.1  # in training: the motions are few
+
+
+class Ring(NamedTuple):
+    """Keys and values of the last W frames of each layer. A frame's slot is frames % W, written after it was read."""
+
+    keys: Sequence[Tensor]  # L of (B, H, W, D), zero at the start
+    values: Sequence[Tensor]  # L of (B, H, W, D), zero at the start
+    blocked: Tensor  # (B, W) BLOCKED where the slot is empty, else 0
+    frames: Tensor  # (B,) so far; only grows
+    latent: Tensor  # (B, width) of the newest frame
+
+
+class Phase(NamedTuple):
+    """How far time has turned each dimension of a head; cos 1 and sin 0 for those that do not turn."""
+
+    cos: Tensor  # (..., D)
+    sin: Tensor
+
+
+class Encoded(NamedTuple):
+    """What one frame (or each frame of a sequence) gives, before a time is asked for."""
+
+    latent: Tensor  # (B, width)
+    offsets_m: Tensor  # (B, 1, 3, J) this frame's opinion of the actor's skeleton
+    weight: Tensor  # (B, 1, 1, J) how much it counts
+
+
+class Seen(NamedTuple):
+    """What the front makes of a sequence: (B, T, ...) each."""
+
+    features: Tensor
+    evidence: front.Evidence
+    skeleton_m: Tensor  # (B, T, 1, 3, J) measured
+    weight: Tensor  # (B, T, 1, 1, J)
+    noise_m2: Tensor  # (B, T, 1, 1, J)
+    dt_s: Tensor  # (B, T)
+
+
+@torch.no_grad()
+def run_front(frames: front.Frame, tau_s: Tensor) -> Seen:
+    """The front over a sequence of frames (B, T, 1, ..., J): its memory frame by frame, as live; the rest at once."""
+    batch, length = frames.dt_s.shape[:2]
+    state = front.initial_state(batch, frames.positions.dtype)
+    tau = tau_s.reshape(-1, 1, 1, 1)
+    none = frames.positions.new_zeros(batch, 0)
+    rows: list[tuple[Tensor, ...]] = []
+    for t in range(length):
+        state, seen = front.step(front.Frame(*(part[:, t] for part in frames)), state)
+        short = state._replace(history_m=none, history_s=none)
+        rows.append((*short, *seen, *front.evidence(state, tau)))
+    stacked = [torch.stack(part, 1) for part in zip(*rows, strict=True)]
+    states, observations = len(front.State._fields), len(front.Observation._fields)
+    flat = [part.flatten(0, 1) for part in stacked[: states + observations]]
+    all_states, all_frames = front.State(*flat[:states]), front.Frame(*(part.flatten(0, 1) for part in frames))
+    features = front.features(all_frames, all_states, front.Observation(*flat[states:]))
+    skeleton, weight = front.measured_skeleton(all_frames, all_states)
+    evidence = front.Evidence(*stacked[states + observations :])
+    features, skeleton, weight, noise = (
+        x.unflatten(0, (batch, length)) for x in (features, skeleton, weight, all_states.noise_m2)
+    )
+    return Seen(features, evidence, skeleton, weight, noise, frames.dt_s.flatten(1))
+
+
+def phase_of(times_s: Tensor, config: Config) -> Phase:
+    """Rotary phase of times (..., ) in seconds since any epoch, computed in float64."""
+    angle = times_s.double()[..., None] * torch.tensor(config.angular_hz(), dtype=torch.float64)
+    return Phase(torch.cos(angle), torch.sin(angle))
+
+
+def _turned(rotary: int, width: int) -> Tensor:
+    """(D, D) matrix of the quarter turn: (a, b) -> (-b, a) for the halves of the rotary part, the rest to zero."""
+    half, matrix = rotary // 2, torch.zeros(width, width)
+    for i in range(half):
+        matrix[half + i, i], matrix[i, half + i] = -1.0, 1.0
+    return matrix
+
+
+class Block(nn.Module):
+    """Pre-norm attention over the window and a feed-forward layer."""
+
+    quarter: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.norm1 = nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.up = nn.Linear(config.width, config.hidden)
+        self.down = nn.Linear(config.hidden, config.width)
+        free = config.head_width - config.rotary
+        self.sink_key = nn.Parameter(torch.randn(config.heads, free) * 0.1)
+        self.sink_value = nn.Parameter(torch.zeros(config.heads, config.head_width))
+        self.register_buffer("quarter", _turned(config.rotary, config.head_width), persistent=False)
+
+    def sink(self) -> tuple[Tensor, Tensor]:
+        """Key and value (H, D) of the sink; its key is zero where keys turn with time."""
+        return F.pad(self.sink_key, (self.config.rotary, 0)), self.sink_value
+
+    def _turn(self, qk: Tensor, phase: Phase) -> Tensor:
+        return qk * phase.cos + (qk @ self.quarter) * phase.sin
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), DROPOUT, self.training)
+
+    def forward(self, x: Tensor, phase: Phase, mask: Tensor) -> Tensor:
+        """x (B, T, width), phase (B, 1, T, D), mask (T, T + 1) True where row sees column; the last is the sink."""
+        c, batch = self.config, x.shape[0]
+        whole = self.qkv(self.norm1(x)).unflatten(-1, (3 * c.heads, c.head_width)).transpose(1, 2)  # (B, 3 H, T, D)
+        qk, v = whole.split([2 * c.heads, c.heads], 1)
+        q, k = self._turn(qk, phase).split(c.heads, 1)
+        sink_k, sink_v = self.sink()
+        k = torch.cat([k, sink_k[None, :, None].expand(batch, -1, -1, -1)], 2)
+        v = torch.cat([v, sink_v[None, :, None].expand(batch, -1, -1, -1)], 2)
+        # Written out: in bfloat16 on a CPU five times as fast as F.scaled_dot_product_attention and its gradient.
+        scores = (q * c.head_width**-0.5) @ k.transpose(-1, -2)
+        attended = torch.softmax(torch.where(mask, scores, BLOCKED), -1) @ v
+        attended = self.out(attended.transpose(1, 2).flatten(2))
+        return self._feed(x + F.dropout(attended, DROPOUT, self.training))
+
+    def step(self, x: Tensor, phase: Phase, keys: Tensor, values: Tensor, blocked: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, width), phase (B, 1, 1, D), ring (B, H, W, D) each, ``blocked`` (B, 1, 1, W) added to the scores.
+
+        Returns the next x and the new key and value (B, 2 H, 1, D). They and the sink are scored beside the ring rather
+        than joined to it: no copy of the ring a frame.
+        """
+        c = self.config
+        qk, v = self.qkv(self.norm1(x)).reshape(-1, 3 * c.heads, 1, c.head_width).split([2 * c.heads, c.heads], 1)
+        q, k = self._turn(qk, phase).split(c.heads, 1)
+        sink_k, sink_v = self.sink()
+        q = q * c.head_width**-0.5
+        past = q @ keys.transpose(2, 3) + blocked  # (B, H, 1, W)
+        scores = torch.cat([past, q @ k.transpose(2, 3), q @ sink_k[:, :, None]], 3)
+        old, now, sink = torch.softmax(scores, 3).split([c.window, 1, 1], 3)
+        attended = old @ values + now * v + sink * sink_v[:, None]
+        x = x + self.out(attended.reshape(-1, c.width))
+        return self._feed(x), torch.cat([k, v], 1)
+
+
+def band_mask(length: int, window: int, bidirectional: bool = False) -> Tensor:
+    """(T, T + 1) True where frame i may look at frame j: 0 <= i - j <= window, or up to window ahead as well; the last
+    column, the sink, always."""
+    back = torch.arange(length)[:, None] - torch.arange(length)[None, :]
+    return F.pad((back >= (-window if bidirectional else 0)) & (back <= window), (0, 1), value=True)
+
+
+class CausalFilter(nn.Module):
+    """Noisy frames in, latent per frame out, poses for any time within reach of it."""
+
+    def __init__(self, config: Config | None = None, head: type[PoseHead] = PoseHead) -> None:
+        super().__init__()
+        self.config = config or Config()
+        self.embed = nn.Linear(front.FEATURES, self.config.width)
+        blocks = [Block(self.config) for _ in range(self.config.layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(self.config.width)
+        self.settle = nn.Linear(self.config.width, self.config.width)
+        self.skeleton = nn.Linear(self.config.width, J + 3 * len(FORK_CHILDREN))
+        self.head = head(self.config.width, self.config.head_hidden)
+        nn.init.zeros_(self.skeleton.weight)
+        nn.init.zeros_(self.skeleton.bias)
+        nn.init.zeros_(self.settle.weight)
+        nn.init.constant_(self.settle.bias, 2.0)  # some 15 ms: nearly all of each new frame, to begin with
+        for block in blocks:
+            nn.init.normal_(block.out.weight, std=0.02)
+            nn.init.normal_(block.down.weight, std=0.02)
+
+    def encode(self, features: Tensor, phase: Phase) -> Tensor:
+        """Latents (B, T, width) of a whole sequence of features (B, T, FEATURES)."""
+        x = self.embed(features).to(features.dtype)
+        phase = Phase(phase.cos[:, None].to(x.dtype), phase.sin[:, None].to(x.dtype))
+        mask = band_mask(features.shape[1], self.config.window, self.config.bidirectional)
+        for block in self.blocks:
+            x = block(x, phase, mask)
+        return self.norm(x)
+
+    def forward(self, frames: front.Frame, times_s: Tensor, offsets_m: Tensor, tau_s: Tensor) -> tuple[Pose, Encoded]:
+        """Poses of every frame of a sequence, each for its own time + tau.
+
+        Args:
+            frames: as ``front.Frame`` with a time axis after the batch: positions (B, T, 1, 3, J) m, ...
+            times_s: (B, T) seconds since any epoch.
+            offsets_m: (B, T, 1, 3, J) skeleton to put each pose on [m].
+            tau_s: (B,) time asked for, relative to each frame [s].
+        Returns:
+            Pose with (B * T, ...) entries and Encoded with (B, T, ...) ones.
+        """
+        seen = run_front(frames, tau_s)
+        encoded = self.from_front(seen, times_s)
+        return self.poses(encoded.latent, seen, tau_s, offsets_m), encoded
+
+    def from_front(self, seen: Seen, times_s: Tensor, fast: bool = False) -> Encoded:
+        """What each frame of a sequence gives, with the front already run (it has no weights, so data workers can).
+
+        ``fast``, here and below, is for training: products of the network in bfloat16, geometry always in full.
+        """
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            latent = self.encode(seen.features, phase_of(times_s, self.config))
+        latent = latent.to(seen.features)
+        if not self.config.bidirectional:  # who sees the future needs no steadying from the past
+            latent = self.settled_sequence(latent, seen.dt_s)
+        return Encoded(latent, self.observed_skeleton(latent, seen.skeleton_m, seen.noise_m2), seen.weight)
+
+    def poses(self, latent: Tensor, seen: Seen, tau_s: Tensor, offsets_m: Tensor, fast: bool = False) -> Pose:
+        """Poses (B * T, ...) of latents (B, T, width) on skeletons (B, T, 1, 3, J) [m]."""
+        evidence = front.Evidence(*(part.flatten(0, 1) for part in seen.evidence))
+        tau = tau_s[:, None].expand(latent.shape[:2]).reshape(-1, 1, 1, 1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            outputs, copy = self.head.network(latent.flatten(0, 1), tau)
+        return self.head.pose(outputs.to(tau), copy.to(tau), evidence, tau, offsets_m.flatten(0, 1))
+
+    def settled(self, latent: Tensor, before: Tensor, share: Tensor) -> Tensor:
+        """(B, width) ``before`` moved towards this frame's ``latent``."""
+        return before + share * (latent - before)
+
+    def share(self, latent: Tensor, dt_s: Tensor) -> Tensor:
+        """How far each dimension of the latent moves in a step of dt_s, at rates that the frame chooses itself: all the
+        way on an actor's first frame, where dt is 0. What attention averages too little, this steadies."""
+        rate_hz = 30.0 * F.softplus(self.settle(latent))
+        return torch.where(dt_s > 0, 1 - torch.exp(-dt_s * rate_hz), 1.0)
+
+    def settled_sequence(self, latents: Tensor, dt_s: Tensor) -> Tensor:
+        """(B, T, width) ``settled`` frame by frame."""
+        shares = self.share(latents, dt_s[..., None])
+        now, rows = latents[:, 0], []
+        for latent, share in zip(latents.unbind(1), shares.unbind(1), strict=True):
+            now = self.settled(latent, now, share)
+            rows.append(now)
+        return torch.stack(rows, 1)
+
+    def observed_skeleton(self, latent: Tensor, measured_m: Tensor, noise_m2: Tensor) -> Tensor:
+        """(..., 1, 3, J) the skeleton as this frame shows it: measured on clean input, corrected on noisy."""
+        out = torch.tanh(self.skeleton(latent))
+        scale = torch.exp(0.5 * out[..., None, None, :J])
+        fork = 0.1 * out[..., None, J:].unflatten(-1, (3, -1))
+        learned = measured_m * scale + fork @ constant("fork_spread", latent)
+        return measured_m + front.refined_share(noise_m2) * (learned - measured_m)
+
+    def step(
+        self, frame: front.Frame, phase: Phase, state: front.State, ring: Ring
+    ) -> tuple[Encoded, front.State, Tensor]:
+        """One frame of B actors against their rings: ``advance``, and what the frame shows of the skeleton.
+
+        Raises:
+            ValueError: the network looks into the future, too.
+        """
+        if self.config.bidirectional:
+            raise ValueError("a bidirectional network sees the future: it cannot go frame by frame")
+        latent, state, rows = self.advance(frame, phase, state, ring)
+        return self.observe(latent, frame, state), state, rows
+
+    def advance(
+        self, frame: front.Frame, phase: Phase, state: front.State, ring: Ring
+    ) -> tuple[Tensor, front.State, Tensor]:
+        """Latent (B, width) of one frame, the next state, and the keys and values (B, L, 2, H, D) that the caller
+        writes to the ring (``write_rows``)."""
+        state, seen = front.step(frame, state)
+        x = self.embed(front.features(frame, state, seen))  # (B, width)
+        phase = Phase(phase.cos[:, None, None].to(x.dtype), phase.sin[:, None, None].to(x.dtype))
+        blocked = ring.blocked[:, None, None]
+        rows = []
+        for block, keys, values in zip(self.blocks, ring.keys, ring.values, strict=True):
+            x, row = cast(Block, block).step(x, phase, keys, values, blocked)
+            rows.append(row)
+        c, latent = self.config, self.norm(x)
+        latent = self.settled(latent, ring.latent, self.share(latent, frame.dt_s[:, :, 0, 0]))
+        return latent, state, torch.cat(rows, 1).reshape(-1, c.layers, 2, c.heads, c.head_width)
+
+    def observe(self, latent: Tensor, frame: front.Frame, state: front.State) -> Encoded:
+        """What a frame shows of its actor's skeleton, after ``advance``; only calibration needs it."""
+        measured, weight = front.measured_skeleton(frame, state)
+        return Encoded(latent, self.observed_skeleton(latent, measured, state.noise_m2), weight)
+
+    def initial_ring(self, batch: int) -> Ring:
+        c = self.config
+        dtype = self.embed.weight.dtype
+        shape = (batch, c.heads, c.window, c.head_width)
+        keys, values = ([torch.zeros(shape, dtype=dtype) for _ in range(c.layers)] for _ in range(2))
+        return Ring(
+            keys, values, torch.full((batch, c.window), BLOCKED, dtype=dtype), torch.zeros(batch, dtype=torch.int64),
+            torch.zeros(batch, c.width, dtype=dtype),
+        )  # fmt: skip
+
+
+def write_rows(ring: Ring, rows: Tensor, latent: Tensor) -> Ring:
+    """The ring after a step, in place: rows (B, L, 2, H, D) go to each actor's slot frames % W; frames grows by one."""
+    window, actors = ring.keys[0].shape[2], torch.arange(len(rows))
+    slot = ring.frames % window
+    for i, (keys, values) in enumerate(zip(ring.keys, ring.values, strict=True)):
+        keys[actors, :, slot] = rows[:, i, 0]
+        values[actors, :, slot] = rows[:, i, 1]
+    ring.blocked[actors, slot] = 0.0
+    return ring._replace(frames=ring.frames + 1, latent=latent)

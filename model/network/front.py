@@ -1,0 +1,333 @@
+"""The part of the filter that has no weights: anchor, fast-to-slow causal filters, noise level, history, features.
+
+One ``step`` serves training (in a loop over time), the live step and the exported graph, so they cannot drift apart.
+It holds what must vanish on clean input: ``noise_m2`` goes to zero when bones are rigid and motion is smooth.
+The network (causal.py) only sees ``features``; ``evidence`` is what the head's gates mix.
+
+Every tensor has four axes (B, channel, xyz or 1, point): nothing needs reshaping on the way, and what is the same for
+x, y and z runs along the points. In the exported graph either costs as much as the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from model.kinematics import frames_of
+from model.network.matrices import K, N, constant
+from model.skeleton import (
+    FORK_CHILDREN,
+    J,
+)
+
+HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
+KERNEL_S = 0.1  # half width of the smoothing kernel over the history
+MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters
+FEATURES = J * 31 + 19
+DOUBT_M = 0.002  # noise up to which a frame's bones count in full for the skeleton, then by inverse variance
+RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
+
+TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
+_FAR_S = 1e3  # age of history slots that were never written
+_RESET_S = 0.1  # a joint missing for longer starts its filters anew
+_COAST_S = 0.15  # time constant by which a missing joint's velocity fades
+_CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
+
+
+class Frame(NamedTuple):
+    """One frame of B actors; positions are relative to a fixed origin of the actor, absent ones are zero."""
+
+    positions: Tensor  # (B, 1, 3, J) m
+    mask: Tensor  # (B, 1, 1, J) 1 = present
+    confidence: Tensor  # (B, 1, 1, J) 0..1
+    derived: Tensor  # (B, 1, 1, J) 1 = made of other joints by the layout, not measured
+    dt_s: Tensor  # (B, 1, 1, 1) since the actor's previous frame; 0 on its first
+
+
+class State(NamedTuple):
+    """What the front remembers of each actor; all zeros at the start."""
+
+    seen: Tensor  # (B, 1, 1, N) 1 = was present once
+    age_s: Tensor  # (B, 1, 1, N) since it was last present
+    track_s: Tensor  # (B, 1, 1, N) time since its filters started
+    run: Tensor  # (B, 1, 1, J) frames it has been present without a break
+    bone_mean_m: Tensor  # (B, 1, 1, J) running mean of the observed bone length
+    spread_m2: Tensor  # (B, 2, 1, J) running variance of the bone length, and of the input against its own neighbours
+    watched_s: Tensor  # (B, 2, 1, J) time each of the two has seen, up to some seconds
+    noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input now [m^2], with the doubt of what is not seen
+    slow_m2: Tensor  # (B, 1, 1, J) the part of it that is not white: what filters cannot take away, and the doubt
+    point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
+    velocity: Tensor  # (B, K, 3, N) m/s
+    history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
+    history_s: Tensor  # (B, 1, 1, HISTORY) age of each slot
+
+
+# The state as the exported graph passes it: parts that share their last axes are joined along the channel.
+GROUPS = {
+    "tracks": ("seen", "age_s", "track_s"),
+    "spread": ("spread_m2",),
+    "watched": ("watched_s",),
+    "joints": ("run", "bone_mean_m", "noise_m2", "slow_m2"),
+    "points": ("point_m", "velocity"),
+    "history": ("history_m",),
+    "ages": ("history_s",),
+}
+_SHAPES = {
+    "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
+    "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
+}  # fmt: skip
+
+
+def group_shapes() -> dict[str, tuple[int, int, int]]:
+    """Shape of each group of the state after the batch axis."""
+    return {name: (len(GROUPS[name]) * a, b, c) for name, (a, b, c) in _SHAPES.items()}
+
+
+def pack(state: State) -> list[Tensor]:
+    """The state's groups, in the order of ``GROUPS``."""
+    parts = [[getattr(state, name) for name in group] for group in GROUPS.values()]
+    return [torch.cat(group, 1) if len(group) > 1 else group[0] for group in parts]
+
+
+def unpack(groups: Sequence[Tensor]) -> State:
+    """The state of its groups."""
+    parts: dict[str, Tensor] = {}
+    for whole, (name, members) in zip(groups, GROUPS.items(), strict=True):
+        pieces = torch.split(whole, _SHAPES[name][0], 1) if len(members) > 1 else [whole]
+        parts |= dict(zip(members, pieces, strict=True))
+    return State(**parts)
+
+
+def initial_state(batch: int, dtype: torch.dtype = torch.float32) -> State:
+    return unpack([torch.zeros(batch, *shape, dtype=dtype) for shape in group_shapes().values()])
+
+
+def norm(x: Tensor) -> Tensor:
+    """(B, C, 1, P) length of vectors (B, C, 3, P); written out: vector_norm over this axis is thirty times slower."""
+    return torch.sqrt((x * x).sum(2, keepdim=True) + TINY_M2)
+
+
+class Observation(NamedTuple):
+    """What one frame said against what was expected."""
+
+    points_m: Tensor  # (B, 1, 3, N) joints relative to the anchor, gaps filled, and the anchor
+    innovation_m: Tensor  # (B, K, 3, N) against each filter
+    bone_ratio: Tensor  # (B, 1, 1, J) bone length against its running mean
+
+
+def step(frame: Frame, state: State) -> tuple[State, Observation]:
+    """The next state, and what this frame added; ``features`` makes the network's input of both."""
+    dt = frame.dt_s
+    state = _centred(state, dt)
+    fade = torch.where(state.age_s > 0, torch.exp(-dt / _COAST_S), 1.0)  # what is missing comes to rest on the body
+    faded = state.velocity * fade
+    predicted = state.point_m + faded * dt  # (B, K, 3, N)
+    anchor = _anchor(frame, state, predicted[:, :1])  # (B, 1, 3, 1)
+    present = torch.cat([frame.mask, frame.mask.amax(3, keepdim=True)], 3)  # (B, 1, 1, N)
+    observed = torch.cat([frame.positions - anchor, anchor], 3)  # (B, 1, 3, N)
+    observed = torch.where(present > 0, observed, predicted[:, :1])
+    stale = torch.maximum(1 - state.seen, (state.age_s > _RESET_S).to(dt))
+    kept = 1 - present * stale  # 0 where filters start anew
+    track = (state.track_s + dt) * kept
+    innovation = (observed - predicted) * kept
+    tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=1e-4))  # young tracks adapt faster
+    theta = torch.exp(-dt / tau)  # (B, K, 1, N)
+    # Fading-memory filters of order two: no lag on constant velocity, with real dt.
+    point = torch.where(kept > 0, predicted + present * (1 - theta * theta) * innovation, observed)
+    rate = present * (1 - theta).square() / dt.clamp(min=1e-3)
+    velocity = (faded + rate * innovation) * kept
+
+    filled = (observed[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
+    first = state.seen[..., J:] <= 0  # the first frame fills the whole history
+    history = torch.cat([torch.where(first, filled, state.history_m[:, :, 1:]), filled], 2)
+    history_s = pad(torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), (0, 1))
+    run = frame.mask * (state.run + 1)
+    length, valid = _measured_bones(frame)
+    known = state.watched_s[:, :1] > 0
+    error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
+    jitter = _jitter_m2(history[:, :, -5:], history_s[..., -5:])
+    spread, watched = _spread(
+        state, torch.cat([error * error, jitter], 1), torch.cat([valid, (run >= 5).to(dt)], 1), dt
+    )
+    gain = valid * dt.clamp(min=1e-3, max=0.1) / watched[:, :1].clamp(min=1e-3)
+    mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
+    seen = torch.maximum(state.seen, present)
+    age = (state.age_s + dt) * (1 - present)
+    doubt = frame.derived * 0.03**2 + (1 - seen[..., :J]) * 0.1**2 + (0.3 * age[..., :J].clamp(max=1.0)).square()
+    noise, slow = _noise_m2(spread, watched)
+    new = State(
+        seen, age, track, run, mean, spread, watched, noise + doubt, slow + doubt, point, velocity, history, history_s
+    )
+    return new, Observation(observed, innovation, error / mean.clamp(min=0.02))
+
+
+def _centred(state: State, dt: Tensor) -> State:
+    """The same points and speeds with the anchor nearer to the middle of the joints.
+
+    Only the sum of anchor and relative joint is ever measured: noise would let the two drift apart without end.
+    """
+    seen = state.seen[..., :J]
+    middle = seen / seen.sum(3, keepdim=True).clamp(min=1.0)  # (B, 1, 1, J)
+    moves = torch.cat([state.point_m[:, :1], state.velocity[:, :1]], 1)[..., :J]  # of the fastest filter
+    shift = (1 - torch.exp(-dt / _CENTRE_S)) * (moves * middle).sum(3, keepdim=True)  # (B, 2, 3, 1)
+    place, speed = (shift * constant("centre", shift)).split(1, 1)  # (B, 1, 3, N) off the joints, onto the anchor
+    return state._replace(point_m=state.point_m + place, velocity=state.velocity + speed)
+
+
+def _spread(state: State, square: Tensor, valid: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """Running variances (B, 2, 1, J) of bone length and of jitter in time, and the time they have seen.
+
+    Rigid bones bring the first to zero: the sign of clean input that motion cannot imitate.
+    """
+    before = state.watched_s
+    step_s = valid * dt.clamp(min=1e-3, max=0.1)  # a pause says no more than a frame
+    total = before + step_s
+    var = torch.where(before > 0, state.spread_m2, constant("first_var", dt))  # the doubt before anything was seen
+    gain = step_s / torch.minimum(total + constant("first_s", dt), constant("memory_s", dt)).clamp(min=1e-3)
+    return var + gain * (square - var), torch.minimum(total, constant("watch_s", dt))
+
+
+def _anchor(frame: Frame, state: State, predicted: Tensor) -> Tensor:
+    """(B, 1, 3, 1) where the body is: the predicted anchor moved by a robust mean of what the present joints say."""
+    expected = predicted[..., J:]
+    error = frame.positions - (predicted[..., :J] + expected)  # (B, 1, 3, J)
+    trust = frame.mask * state.seen[..., :J] * (0.05 + frame.confidence)
+    weight = trust / (1 + error.square().sum(2, keepdim=True) / 0.15**2)
+    move = (weight * error).sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp(min=1e-9)
+    mean = frame.positions.sum(3, keepdim=True) / frame.mask.sum(3, keepdim=True).clamp(min=1.0)  # absent ones are 0
+    return torch.where(state.seen[..., J:] > 0, expected + move, mean)
+
+
+def _measured_bones(frame: Frame) -> tuple[Tensor, Tensor]:
+    """Bone lengths (B, 1, 1, J), and 1 where both ends are present and measured."""
+    bone = frame.positions @ constant("bones", frame.mask)
+    measured = frame.mask * (1 - frame.derived)
+    return norm(bone), measured * (measured @ constant("parent", measured))
+
+
+def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
+    """(B, 1, 1, J) squared error an axis of the input two frames ago against the cubic through its four neighbours in
+    real time, in units of one input's variance [m^2]."""
+    node, other = age, age.transpose(2, 3)  # (B, 1, 1, 5), (B, 1, 5, 1)
+    gap = node - other
+    gap = torch.where(gap.abs() < 1e-5, 1e-5, gap)
+    factor = torch.where(constant("others", age) > 0, (age[..., 2:3] - other) / gap, 1.0)
+    target = constant("target", age)
+    weight = factor.prod(2, keepdim=True) * (1 - target) - target  # (B, 1, 1, 5) Lagrange weights, -1 at the target
+    error = (weight @ history).reshape(-1, 1, 3, J)
+    return error.square().mean(2, keepdim=True) / weight.square().sum(3, keepdim=True)
+
+
+def _noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 1, 1, J) noise of the input, half a joint's own and half the body's mean, and the part that is not white.
+
+    White noise shows alike in bones and in time; slow errors show in bones alone.
+    """
+    known = (watched > 0).to(var)
+    var = var * known * constant("share", var)  # a bone's two ends share its variance
+    body = var.sum(3, keepdim=True) / known.sum(3, keepdim=True).clamp(min=1.0)  # (B, 2, 1, 1)
+    bone, jitter = var.split(1, 1)
+    level = 0.5 * (torch.cat([bone @ constant("adjacent", bone), jitter], 1) + body)
+    bone, jitter = level.split(1, 1)
+    return bone + jitter, (bone - jitter).clamp(min=0.0)
+
+
+def heading(state: State) -> Tensor:
+    """(B, 1, 3, 3) world_from_heading: turns about the vertical from the way the body faces, +Z, to the world.
+
+    The network sees and answers in heading axes: it learns each motion once, and turning the world changes nothing.
+    """
+    left = state.point_m[:, 1:2] @ constant("left", state.seen)  # (B, 1, 3, 1), of the middle filter
+    left = left * constant("level", left) + constant("ahead", left)  # faces +Z while nothing was seen
+    left = left / norm(left)
+    return (constant("turn", left) @ left + constant("upright", left)).reshape(-1, 1, 3, 3)
+
+
+def features(frame: Frame, state: State, seen: Observation) -> Tensor:
+    """(B, FEATURES) what the network sees, in heading axes; every entry of order one and bounded."""
+    size = torch.where(state.watched_s[:, :1] > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
+    noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
+    moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
+    moves = heading(state).transpose(2, 3) @ moves
+    seen_age = torch.cat([state.seen, state.age_s], 1)[..., :J]
+    scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
+    log_dt = torch.log(frame.dt_s.clamp(min=1e-3))
+    young = state.track_s[..., :J].clamp(max=1.0)  # a joint that has just come back is told by the age of its filters
+    flat = [moves[..., :J].flatten(1), scalars.flatten(1), moves[:, 1:, :, J].flatten(1), log_dt.flatten(1)]
+    flat.append(young.flatten(1))
+    scaled = torch.cat(flat, 1) * constant("feature_scale", noise) + constant("feature_shift", noise)
+    return scaled.clamp(-8.0, 8.0)
+
+
+class Evidence(NamedTuple):
+    """What the pose head mixes for the time now + tau. Bones: entry 0 is the root relative to the anchor."""
+
+    bones_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
+    velocity: Tensor  # (B, K, 3, J) of the filters' bones [m/s]
+    anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
+    noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input, with the doubt that prediction adds
+    seen: Tensor  # (B, 1, 1, J)
+    heading: Tensor  # (B, 1, 3, 3) world_from_heading
+
+
+def evidence(state: State, tau_s: Tensor) -> Evidence:
+    """Evidence for tau_s (B, 1, 1, 1): the input there is interpolated, and is the newest for tau >= 0."""
+    age, target = state.history_s, (-tau_s).clamp(min=0.0)
+    gap = (age[..., :-1] - age[..., 1:]).clamp(min=1e-5)
+    passed = ((age[..., :-1] - target) / gap).clamp(0.0, 1.0)  # (B, 1, 1, HISTORY - 1) how far target lies past slot i
+    hat = pad(passed, (1, 0), value=1.0) - pad(passed, (0, 1))
+    kernel = (1 - (age - target).abs() / KERNEL_S).clamp(min=0.0) + 1e-6 * hat
+    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True)], 2)  # (B, 1, 2, HISTORY)
+    past = (weights @ state.history_m).reshape(-1, 2, 3, J)
+    anchor = state.point_m[:, :1, :, J:]
+    points = constant("point_bones", tau_s)
+    members = torch.cat([past @ constant("bones", tau_s), state.point_m @ points], 1) - anchor * constant("root", tau_s)
+    ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
+    return Evidence(
+        members, state.velocity @ points, anchor, state.noise_m2 + ahead, state.seen[..., :J], heading(state)
+    )
+
+
+def positions_of(bones_m: Tensor, anchor_m: Tensor) -> Tensor:
+    """Joint positions (..., 3, J) of bones whose entry 0 is the root relative to the anchor."""
+    return bones_m @ constant("chain", bones_m) + anchor_m
+
+
+def refined_share(variance_m2: Tensor) -> Tensor:
+    """0 on clean input, 1 on noisy: n^4 / (n^4 + RHO^4) of the noise level n. What makes clean in, clean out."""
+    square = (variance_m2 / RHO_M**2).square()
+    return square / (square + 1)
+
+
+def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
+    """This frame's bones as an actor's skeleton (B, 1, 3, J) in the rest pose [m], and its weight (B, 1, 1, J).
+
+    Bone lengths on the canonical rest directions; the children of pelvis and spine3 as seen in their parent's frame.
+    What a frame does not show falls back to the running mean, then to the mean skeleton, at little weight.
+    """
+    children = torch.tensor(FORK_CHILDREN)
+    length, valid = _measured_bones(frame)
+    # |d + noise| is longer than |d|: by the variance across the bone over its length, to first order.
+    excess = torch.minimum(state.spread_m2[:, :1] / state.bone_mean_m.clamp(min=0.02), 0.3 * state.bone_mean_m)
+    length = torch.where(valid > 0, length, state.bone_mean_m) - excess
+    length = torch.where(torch.maximum(state.watched_s[:, :1], valid) > 0, length, constant("rest_length", length))
+    known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
+    bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
+    frames = frames_of(bones @ constant("fork_main", bones), bones @ constant("fork_second", bones))  # (B, 2, 3, 3)
+    turn = constant("fork_rest_frames", bones) @ frames.transpose(-1, -2)  # rest_from_world
+    fork = turn @ bones.index_select(3, children).reshape(-1, 3, 2, 3).transpose(1, 2)  # (B, 2, 3, 3): xyz, child
+    rest = constant("fork_rest", bones).reshape(3, 2, 3).transpose(0, 1)
+    fork = torch.where(known > 0, fork, rest).transpose(1, 2).reshape(-1, 1, 3, 6)
+    skeleton = with_forks(constant("direction", length) * length, fork)
+    whole = with_forks(valid, known.expand(-1, -1, -1, 3).reshape(-1, 1, 1, 6))
+    weight = frame.dt_s.clamp(min=1e-3, max=0.1) * (0.02 + whole) / (1 + state.noise_m2 / DOUBT_M**2)
+    return skeleton, weight
+
+
+def with_forks(joints: Tensor, fork: Tensor) -> Tensor:
+    """``joints`` (..., J) with the entries of FORK_CHILDREN replaced by ``fork`` (..., 6)."""
+    return joints * constant("not_fork", joints) + fork @ constant("fork_spread", joints)

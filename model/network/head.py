@@ -1,0 +1,231 @@
+"""The any-time pose head: latent and evidence in, a pose on the actor's skeleton out, for the time asked for.
+
+Per bone, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
+input by the share that its noise level says (front.refined_share), so that clean input passes through. The mixed bones
+are fitted to the skeleton's lengths and then only say how joints are turned: positions are FK of the turned skeleton.
+Vectors of the network are in heading axes (front.heading). Look-ahead lives here, never in attention.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.kinematics import fork_axis_weights, frame_from_axes, frames_of
+from model.network.front import MEMBERS, Evidence, norm, positions_of, refined_share
+from model.network.matrices import K
+from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
+
+TAU_RANGE_S = (-0.2, 0.15)
+_PARENT = [max(p, 0) for p in PARENTS]
+_SINGLE = [j for j in range(J) if len(CHILDREN[j]) == 1]
+_ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
+# Vectors that the network gives, in heading axes: own bones, offsets, second axes, leaf axes.
+_VECTORS = [J, J, J, len(LEAVES)]
+# Sizes of the network's outputs, in order: gates, velocity shares, those vectors, covariance, contact
+_SIZES = [J * (MEMBERS + 1), J * K, 3 * sum(_VECTORS), J * 6, 2]
+# Bones, and the distances between the children of each fork: what never changes in a body.
+_TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
+    (a, b) for f in FORKS for a in CHILDREN[f] for b in CHILDREN[f] if a < b
+]
+_PULLS = 4  # steps of the projection
+
+
+class Pose(NamedTuple):
+    """A pose relative to the actor's origin."""
+
+    positions: Tensor  # (B, J, 3) m
+    world_rot: Tensor  # (B, J, 3, 3) world_from_joint
+    cholesky: Tensor  # (B, J, 3, 3) lower triangle of the position covariance in heading axes [m]
+    heading: Tensor  # (B, 1, 3, 3) world_from_heading
+    contact: Tensor  # (B, 2) logits, left and right foot on the ground
+    own: Tensor  # (B, 3, J) the network's own bones [m], entry 0 the root from the anchor: for its own loss
+
+
+def _second_axes() -> np.ndarray:
+    """(J, 3) a rest axis across each joint's main one: forward, and sideways for feet, whose main axis is forward."""
+    axes = np.tile([0.0, 0.0, 1.0], (J, 1))
+    for name in ("left_ankle", "right_ankle"):
+        axes[INDEX[name]] = (1.0, 0.0, 0.0)
+    return axes
+
+
+def _constants() -> dict[str, Tensor]:
+    """The fixed matrices of the head, by buffer name."""
+    forks = fork_axis_weights()  # (2, 2, J)
+    only_child = np.eye(J)[_ONLY_CHILD]
+    order = [*FORKS, *_SINGLE, *LEAVES]
+    triangle = np.zeros((6, 9))  # three diagonal entries, then the three below it -> a flat 3 x 3
+    triangle[range(6), [0, 4, 8, 3, 6, 7]] = 1.0
+    main = torch.tensor(rest_directions())[_ONLY_CHILD]
+    rest_frames = frame_from_axes(main, torch.tensor(_second_axes())[_SINGLE]).transpose(-1, -2)
+    leaf = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()  # columns (x, z, -y) of a leaf frame -> x, y, z
+    root_unit = np.zeros(J)
+    root_unit[0] = 0.3  # metres from the anchor that an output of one means
+    spans = np.zeros((J, len(_TIES)))  # bones -> the vector of each tie
+    for i, (a, b) in enumerate(_TIES):
+        spans[:, i] = ancestor_matrix()[b] - ancestor_matrix()[a]
+    return {
+        "spans": torch.tensor(spans),
+        "main_axes": torch.tensor(np.concatenate([forks[:, 0], only_child]).T.copy()),
+        "fork_main": torch.tensor(forks[:, 0].T.copy()),
+        "fork_second": torch.tensor(forks[:, 1].T.copy()),
+        "rest_frames": torch.cat([rest_frames, leaf.expand(len(LEAVES), 3, 3)]),
+        "joint_order": torch.tensor([order.index(j) for j in range(J)]),
+        "second_order": torch.tensor([*_SINGLE, *LEAVES]),
+        "parent_order": torch.tensor(_PARENT),
+        "triangle": torch.tensor(triangle),
+        "ancestors": torch.tensor(ancestor_matrix()),
+        "root_unit": torch.tensor(root_unit),
+        "is_input": torch.tensor([1.0] * MEMBERS + [0.0])[:, None, None],
+    }
+
+
+def _first_pulls() -> Tensor:
+    """(_PULLS, ties, J) what a tie that is too long does to each bone vector: both its joints go halfway, shared by
+    the ties of a joint. The start of what is learned."""
+    ends = np.zeros((len(_TIES), J))
+    for i, (a, b) in enumerate(_TIES):
+        ends[i, a], ends[i, b] = -1.0, 1.0
+    moves = ends / np.abs(ends).sum(0)  # tie -> joint positions
+    bones = np.eye(J)
+    for j in range(1, J):
+        bones[PARENTS[j], j] = -1.0
+    return torch.tensor(moves @ bones, dtype=torch.float32).expand(_PULLS, -1, -1).clone()
+
+
+class PoseHead(nn.Module):
+    """FiLM-modulated network from latent and tau to gates, own pose, rotations about bones and covariance."""
+
+    main_axes: Tensor
+    fork_main: Tensor
+    fork_second: Tensor
+    rest_frames: Tensor
+    joint_order: Tensor
+    second_order: Tensor
+    parent_order: Tensor
+    triangle: Tensor
+    ancestors: Tensor
+    root_unit: Tensor
+    is_input: Tensor
+    spans: Tensor
+    sigma: Tensor
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.tau1 = nn.Linear(5, 32)
+        self.tau2 = nn.Linear(32, 4 * hidden)
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, sum(_SIZES))
+        self.shortcut = nn.Linear(width, 3 * J, bias=False)  # latent -> own bones: most of a pose is a linear copy
+        self.pulls = nn.Parameter(_first_pulls())
+        nn.init.zeros_(self.shortcut.weight)
+        with torch.no_grad():  # start at the rest pose, gates on the evidence
+            self.fc3.weight.mul_(0.1)
+            gates = torch.zeros(MEMBERS + 1, J)
+            gates[MEMBERS] = -3.0  # the network's own pose has to earn its weight
+            leaf = torch.tensor([1.0, 0, 0])[:, None].expand(3, len(LEAVES))
+            vectors = [torch.tensor(rest_directions()).T, torch.zeros(3, J), torch.tensor(_second_axes()).T, leaf]
+            parts = [gates, torch.zeros(J * K), torch.cat(vectors, 1), torch.zeros(J * 6 + 2)]
+            self.fc3.bias.copy_(torch.cat([part.flatten() for part in parts]))
+        for name, value in _constants().items():
+            value = value.float() if value.is_floating_point() else value
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("sigma", torch.ones(1))  # of all covariances: set after training, on held-out subjects
+
+    def network(self, latent: Tensor, tau_s: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, outputs) what the geometry below takes, and the part of the own bones that is linear (B, 3 J)."""
+        t = 5 * tau_s.reshape(-1, 1)
+        ahead, behind = t.clamp(min=0.0), t.clamp(max=0.0)
+        basis = torch.cat([t, t.abs().sqrt(), ahead, torch.exp(6 * behind), torch.exp(-6 * ahead)], 1)
+        scale1, shift1, scale2, shift2 = self.tau2(nn.functional.silu(self.tau1(basis))).chunk(4, 1)
+        x = nn.functional.silu(self.fc1(latent) * (1 + scale1) + shift1)
+        x = nn.functional.silu(self.fc2(x) * (1 + scale2) + shift2)
+        return self.fc3(x), self.shortcut(latent)
+
+    def forward(self, latent: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
+        """Pose for now + tau of B actors: latent (B, width), tau (B, 1, 1, 1) s, skeleton offsets (B, 1, 3, J) m."""
+        return self.pose(*self.network(latent, tau_s), evidence, tau_s, offsets_m)
+
+    def pose(self, outputs: Tensor, copy: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
+        """The pose that the outputs of ``network`` say; shapes as in ``forward``."""
+        gates, shares, vectors, spread, contact = outputs.split(_SIZES, 1)
+        vectors = evidence.heading @ vectors.reshape(-1, 1, 3, sum(_VECTORS))
+        own, shift, second, leaf = vectors.split(_VECTORS, 3)
+        length = norm(offsets_m)  # (B, 1, 1, J)
+        own = own + evidence.heading @ copy.reshape(-1, 1, 3, J)
+        unit = length + self.root_unit  # the root's own length is zero
+        own_bones = own * unit
+        mixed = self.mix(gates, shares, own_bones, shift * unit, evidence, tau_s)  # (B, 1, 3, J) root, then bones
+        world_rot = self._rotations(self.fit(mixed, offsets_m), offsets_m, second, leaf)
+        wanted = positions_of(mixed, evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
+        positions = self.placed(world_rot, offsets_m, wanted, evidence.seen.reshape(-1, J, 1))
+        noise = self.sigma * torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
+        factor = self._cholesky(spread.reshape(-1, J, 6), noise)
+        return Pose(positions, world_rot, factor, evidence.heading, contact, own_bones[:, 0])
+
+    def placed(self, world_rot: Tensor, offsets_m: Tensor, wanted_m: Tensor, seen: Tensor) -> Tensor:
+        """(B, J, 3) joints by forward kinematics, the whole body put where the mixed joints (B, J, 3) say it is."""
+        parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
+        bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
+        positions: Tensor = self.ancestors @ bones
+        return positions + (seen * (wanted_m - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+
+    def fit(self, bones: Tensor, offsets_m: Tensor) -> Tensor:
+        """(B, 1, 3, J) bone vectors near ``bones`` whose lengths are nearly the skeleton's: a few steps towards the
+        nearest such pose.
+
+        Turning each bone by itself would add up errors along the chain. Here every tie (a bone, or two children of
+        a fork) that is too long or short moves joints all over the body, by learned shares. Bones that fit stay.
+        """
+        length = norm(offsets_m @ self.spans)  # (B, 1, 1, ties)
+        ties, moves = bones @ self.spans, []
+        for pull in self.pulls:
+            excess = ties * (1 - length / norm(ties).clamp(min=1e-3))
+            moves.append(excess)
+            ties = ties - excess @ (pull @ self.spans)
+        return bones - torch.cat(moves, 3) @ self.pulls.flatten(0, 1)
+
+    def mix(
+        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
+    ) -> Tensor:
+        """(B, 1, 3, J) refined bone vectors; entry 0 is the root relative to the anchor."""
+        known = evidence.seen * evidence.seen.index_select(3, self.parent_order)  # (B, 1, 1, J)
+        noise = 0.5 * (evidence.noise_m2 + evidence.noise_m2.index_select(3, self.parent_order))
+        gate = gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (known - 1))
+        gate = torch.softmax(gate, 1)
+        mixed = (gate * torch.cat([evidence.bones_m, own], 1)).sum(1, keepdim=True)
+        share = torch.sigmoid(shares.reshape(-1, K, 1, J))
+        lead = (share * evidence.velocity).mean(1, keepdim=True) * (2 * tau_s)
+        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead + shift
+        given = evidence.bones_m[:, :1]
+        return given + refined_share(noise) * (mixed - given)
+
+    def _rotations(self, vectors: Tensor, offsets_m: Tensor, second: Tensor, leaf: Tensor) -> Tensor:
+        """(B, J, 3, 3): forks turn rigidly, single bones by direction and a learned second axis, leaves freely.
+
+        All frames in one Gram-Schmidt: of the forks and single bones now, of the leaves, of the forks at rest.
+        """
+        main = torch.cat([vectors @ self.main_axes, leaf, offsets_m @ self.fork_main], 3)
+        across = torch.cat(
+            [vectors @ self.fork_second, second.index_select(3, self.second_order), offsets_m @ self.fork_second], 3
+        )
+        frames = frames_of(main, across)  # (B, 2 + 14 + 5 + 2, 3, 3)
+        fork, rest, fork_rest = frames.split([len(FORKS), len(_SINGLE) + len(LEAVES), len(FORKS)], 1)
+        turned = torch.cat([fork @ fork_rest.transpose(-1, -2), rest @ self.rest_frames], 1)
+        return turned.index_select(1, self.joint_order)
+
+    def _cholesky(self, spread: Tensor, scale: Tensor) -> Tensor:
+        """(B, J, 3, 3) lower triangular factor from six numbers a joint, in units of the noise (B, J, 1) [m]."""
+        entries = torch.cat([torch.exp(spread[..., :3].clamp(-6.0, 4.0)), spread[..., 3:]], -1) * scale
+        return (entries @ self.triangle).reshape(-1, J, 3, 3)
+
+
+def covariance(pose: Pose) -> Tensor:
+    """(B, J, 3, 3) covariance of the positions in world axes [m^2]."""
+    factor = pose.heading @ pose.cholesky
+    return factor @ factor.transpose(-1, -2)

@@ -1,0 +1,1 @@
+"""What pose estimators and mocap systems do to a clean stream."""

@@ -1,0 +1,1 @@
+"""What the live filter is compared with: the offline windowed model and SmoothNet, and their training."""

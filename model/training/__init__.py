@@ -1,0 +1,1 @@
+"""Training of the causal filter: batches, losses, checkpoints, the record of runs."""

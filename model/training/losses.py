@@ -1,0 +1,100 @@
+"""What training minimises, in metres and radians, so that the weights compare like with like."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.network.head import Pose
+
+
+class Target(NamedTuple):
+    """The truth for the times asked for."""
+
+    positions: Tensor  # (B, T, J, 3) m
+    world_rot: Tensor  # (B, T, J, 3, 3)
+    offsets_m: Tensor  # (B, J, 3)
+    contact: Tensor  # (B, T, 2) 0/1
+
+
+WEIGHTS = {
+    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.8, "lag": 0.6, "rotation": 0.05, "own": 0.3,
+    "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
+}  # fmt: skip
+
+
+def _norm(x: Tensor) -> Tensor:
+    return torch.sqrt(x.square().sum(-1) + 1e-8)
+
+
+def whiten(error_m: Tensor, pose: Pose) -> Tensor:
+    """(B, J, 3) position errors (B, J, 3) in world axes, in units of what the pose's covariance says of them."""
+    turned = pose.heading.transpose(-1, -2) @ error_m[..., None]
+    return torch.linalg.solve_triangular(pose.cholesky, turned, upper=False)[..., 0]
+
+
+def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
+    """(B,) how late each sequence is [s]: the share of the true velocity that its error takes back."""
+    relative = true_m - true_m[:, :, :1]
+    step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
+    velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
+    along = (error_m[:, 1:-1] * velocity).mean((1, 2, 3))
+    return -along / (velocity.square().mean((1, 2, 3)) + 0.1**2)
+
+
+def losses(
+    pose: Pose,
+    target: Target,
+    dt_s: Tensor,
+    tau_s: Tensor,
+    observed_m: Tensor,
+    running_m: Tensor,
+    own_target_m: Tensor,
+    raw_m: Tensor,
+) -> dict[str, Tensor]:
+    """Every term by name, unweighted; positions of ``pose`` are flat (B * T, ...).
+
+    Sequences count by how much of their input error is left, so that lightly noisy input is not drowned by heavy.
+
+    Args:
+        dt_s: (B, T) step to each frame [s]: velocity and acceleration errors count alike at every frame rate.
+        tau_s: (B,) the time asked for.
+        observed_m, running_m: (B, T, J, 3) each frame's skeleton and its running mean [m].
+        own_target_m: (B, T, J, 3) true bone vectors, entry 0 the root from the anchor [m].
+        raw_m: (B, T, J, 3) the input [m].
+    """
+    shape = dt_s.shape
+    error = pose.positions.unflatten(0, shape) - target.positions
+    relative = error - error[:, :, :1]
+    raw = raw_m - target.positions
+    size_m = _norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015  # (B,)
+    share = (1 / size_m / (1 / size_m).mean())[:, None, None]
+    # Jitter likewise by the input's own: white noise has much of it for its size, an estimator's error little.
+    jitter_m = _norm(raw[:, 2:] - 2 * raw[:, 1:-1] + raw[:, :-2]).mean((1, 2)) + 0.004  # (B,)
+    calm = (size_m / jitter_m).clamp(max=5.0) * torch.where(tau_s > 0, 0.35, 1.0)  # ahead, jitter is the price
+    calm = share * calm[:, None, None]
+    rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
+    first = error[:, 1:] - error[:, :-1]
+    second = first[:, 1:] - first[:, :-1]
+    turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
+    whitened = whiten(error.detach().flatten(0, 1), pose)
+    spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
+    # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.
+    likelihood = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)
+    return {
+        "pose": (_norm(relative) * share).mean(),
+        "world": (_norm(error) * share).mean(),
+        "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
+        "acceleration": (_norm(second) * (rate[:, 2:] * calm)).mean(),
+        # The common lag, where there is no prediction: what is guessed ahead falls short, and should.
+        "lag": (sequence_lag_s(relative, target.positions, dt_s) * (tau_s <= 0)).mean().abs(),
+        "rotation": torch.sqrt(turn + 1e-6).mean(),
+        "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
+        "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3
+        + _norm(running_m - target.offsets_m[:, None]).mean(),
+        "likelihood": likelihood.mean(),
+        "contact": F.binary_cross_entropy_with_logits(pose.contact.unflatten(0, shape), target.contact),
+    }

@@ -1,0 +1,290 @@
+"""Training: resumable, with progress, validation on subjects left out of training, and one log file a run.
+
+``hpstm train --data train.npz --out runs/NAME --minutes 60`` continues a run that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from model.calibration import skeleton_in_use
+from model.motion.endless import Motion
+from model.network.causal import CausalFilter, Config
+from model.network.front import positions_of
+from model.network.head import Pose, covariance
+from model.noise.corruption import REALISTIC, NoiseConfig
+from model.training import checkpoint
+from model.training.dataset import Batch, Sampler, Stream, validation_clips
+from model.training.losses import WEIGHTS, losses, sequence_lag_s
+
+VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training run. Its budget is time on the machine at hand; the schedule follows the part of it that is spent,
+    over all resumes."""
+
+    data: Path
+    out: Path
+    minutes: float = 60.0
+    batch: int = 48
+    length: int = 96  # or half of the batch and twice the length, by turns
+    rate: float = 2e-3
+    fast: float = 0.92  # part of the budget with the network's products in bfloat16
+    warmup: int = 100
+    average: float = 0.999  # of the weights that are kept
+    seed: int = 0
+    threads: int = 1
+    start: Path | None = None  # weights to begin with; what they lack starts as new
+    save_every: int = 100
+    check_every: int = 500
+
+
+def run_batch(model: CausalFilter, batch: Batch, fast: bool = False) -> tuple[Pose, Tensor, Tensor]:
+    """Poses on the skeleton that calibration would have in use at each frame (or the given one), the skeleton that each
+    frame shows (B, T, J, 3) and its running mean [m]."""
+    encoded = model.from_front(batch.seen, batch.times_s, fast)
+    observed = encoded.offsets_m[:, :, 0].transpose(2, 3)
+    in_use, running = skeleton_in_use(observed, encoded.weight[:, :, 0, 0], batch.dt_s)
+    truth = batch.target.offsets_m[:, None].expand_as(in_use)
+    offsets = torch.where(batch.given[:, None, None, None], truth, in_use.detach())
+    pose = model.poses(encoded.latent, batch.seen, batch.tau_s, offsets.transpose(2, 3)[:, :, None], fast)
+    return pose, observed, running
+
+
+def raw_positions(batch: Batch) -> Tensor:
+    """(B, T, J, 3) the input at the time asked for, gaps filled [m]."""
+    evidence = batch.seen.evidence
+    return positions_of(evidence.bones_m[:, :, :1], evidence.anchor_m)[:, :, 0].transpose(2, 3)
+
+
+def batch_losses(model: CausalFilter, batch: Batch, fast: bool = False) -> dict[str, Tensor]:
+    pose, observed, running = run_batch(model, batch, fast)
+    return losses(
+        pose, batch.target, batch.dt_s, batch.tau_s, observed, running, batch.own_target_m, raw_positions(batch)
+    )
+
+
+def rate_at(step: int, minutes: float, plan: Plan) -> float:
+    """Linear warm-up over steps, then a half cosine over the budget, to 2 % of the rate."""
+    part = min(1.0, minutes / plan.minutes)
+    cosine = 0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * part)))
+    return plan.rate * cosine * min(1.0, (step + 1) / plan.warmup)
+
+
+def train(plan: Plan, config: Config | None = None) -> Path:
+    """Train or resume; returns the file of the averaged weights (safetensors)."""
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    model = CausalFilter(config)
+    if plan.start is not None:
+        take_weights(model, plan.start)
+    kept = copy.deepcopy(model).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.05, betas=(0.9, 0.98))
+    step, spent = checkpoint.resume(plan.out, model, kept, optimizer)
+    config_json = {"config": json.dumps(model.config.to_dict())}
+    if step == 0:
+        _log(plan, settings_of(plan, model))
+    checks = validation_batches(plan.data)
+    stream = Stream(plan.data, plan.batch, plan.length, plan.seed * 100_003 + step, VALIDATION)
+    loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3, multiprocessing_context="fork")
+    batches = repeated(iter(loader))
+    started, recent = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
+    minutes = spent
+    while minutes < plan.minutes:
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, minutes, plan)
+        fast = minutes < plan.fast * plan.minutes
+        terms = train_step(model, optimizer, next(batches), fast)
+        step += 1
+        minutes = spent + (time.monotonic() - started) / 60
+        checkpoint.average(kept, model, min(plan.average, step / (step + 10)))
+        recent = {name: recent[name] + 0.05 * (float(term) - recent[name]) for name, term in terms.items()}
+        if step % 20 == 0:
+            shown = " ".join(f"{name} {1e3 * value:.1f}" for name, value in recent.items())
+            print(f"step {step} {minutes:.1f}/{plan.minutes:.0f} min  {shown}", flush=True)
+        if step % plan.check_every == 0:
+            _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
+        if step % plan.save_every == 0:
+            checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), config_json)
+    calibrate_covariance(kept, held_out(plan.data))
+    _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
+    checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), config_json)
+    return plan.out / checkpoint.AVERAGED
+
+
+def repeated(batches: Iterator[Batch], later: int = 6) -> Iterator[Batch]:
+    """Every batch twice, the second time ``later`` batches on: making one takes nearly as long as learning from it."""
+    waiting: deque[Batch] = deque()
+    for batch in batches:
+        yield batch
+        waiting.append(batch)
+        if len(waiting) > later:
+            yield waiting.popleft()
+
+
+def train_step(
+    model: CausalFilter, optimizer: torch.optim.Optimizer, batch: Batch, fast: bool = False, more: Tensor | None = None
+) -> dict[str, Tensor]:
+    """One update; a batch whose gradient is not finite is passed over. ``more`` is a loss beside those of WEIGHTS."""
+    terms = batch_losses(model, batch, fast)
+    total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
+    total = total if more is None else total + more
+    optimizer.zero_grad(set_to_none=True)
+    (10 * total).backward()
+    if bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))):
+        optimizer.step()
+    return {name: term.detach() for name, term in terms.items()}
+
+
+def settings_of(plan: Plan, model: CausalFilter) -> dict[str, Any]:
+    """What a run is, for its log: plan, sizes, loss weights, noise."""
+    said = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(plan).items()}
+    return {
+        "plan": said, "network": model.config.to_dict() | {"parameters": sum(p.numel() for p in model.parameters())},
+        "loss weights": WEIGHTS, "noise": asdict(NoiseConfig()), "processor": platform.processor(),
+    }  # fmt: skip
+
+
+def _log(plan: Plan, row: dict[str, Any]) -> None:
+    with (plan.out / "log.jsonl").open("a") as file:
+        file.write(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}) + "\n")
+    print("check", row, flush=True)
+
+
+def held_out(data: Path) -> Motion:
+    """The motion of the subjects that training leaves out."""
+    return Motion.from_clips(validation_clips(data, VALIDATION))
+
+
+# What is watched on the held-out subjects: a test noise at 30 fps, and the time asked for [s].
+CASES = {
+    "realistic": ("realistic", 0.0), "late": ("realistic", -0.1), "ahead": ("realistic", 0.1), "mild": ("mild", 0.0),
+    "white10": ("white10", 0.0), "drift": ("drift", 0.0), "lost_arm": ("lost_arm", 0.0), "clean": ("clean", 0.0),
+}  # fmt: skip
+
+
+def validation_batches(data: Path) -> dict[str, Batch]:
+    """Fixed batches of ``CASES`` from the held-out subjects."""
+    motion = held_out(data)
+    return {
+        name: Sampler(motion, 7, noise, augment=False).batch(40, 90, tau_s, fps=30.0)
+        for name, (noise, tau_s) in CASES.items()
+    }
+
+
+@torch.no_grad()
+def validate(model: CausalFilter, batches: dict[str, Batch]) -> dict[str, float]:
+    """Root-relative error [mm] and Accel [mm/frame^2] of input and output, by case; frames after the first second.
+
+    Also the lag [ms] and the share of coordinates within one standard deviation.
+    """
+    row: dict[str, float] = {}
+    for name, batch in batches.items():
+        pose, _, running = run_batch(model, batch)
+        truth = batch.target.positions
+        out = pose.positions.unflatten(0, batch.dt_s.shape)
+        raw = raw_positions(batch)
+        late = (batch.times_s > 1.0).float()
+        for kind, x in (("raw", raw), ("out", out)):
+            error = x - truth
+            relative = (error - error[:, :, :1]).norm(dim=-1).mean(-1)
+            second = (error[:, 2:] - 2 * error[:, 1:-1] + error[:, :-2]).norm(dim=-1).mean(-1)
+            row[f"{name}_{kind}_mm"] = float(1e3 * (relative * late).sum() / late.sum())
+            row[f"{name}_{kind}_accel"] = float(1e3 * (second * late[:, 2:]).sum() / late[:, 2:].sum())
+        error = out - truth
+        row[f"{name}_lag_ms"] = float(1e3 * sequence_lag_s(error - error[:, :, :1], truth, batch.dt_s).mean())
+        spread = covariance(pose).diagonal(dim1=-2, dim2=-1).sqrt().unflatten(0, batch.dt_s.shape)
+        row[f"{name}_in_1_sigma"] = float(((out - truth).abs() < spread)[batch.times_s > 1.0].float().mean())
+        row[f"{name}_bones_mm"] = float(1e3 * (running - batch.target.offsets_m[:, None])[:, -1].norm(dim=-1).mean())
+    return row
+
+
+@torch.no_grad()
+def calibrate_covariance(model: CausalFilter, motion: Motion) -> None:
+    """Scale all covariances so that 68.3 % of the coordinates lie within one standard deviation of the truth, with
+    the noise of an estimator, for now, 0.1 s before and 0.1 s after. The likelihood of training is heavy-tailed: its
+    scale is not a standard deviation."""
+    ratios = []
+    model.head.sigma.fill_(1.0)
+    for tau_s in (0.0, -0.1, 0.1):
+        batch = Sampler(motion, 8, REALISTIC, augment=False).batch(64, 192, tau_s)
+        pose, _, _ = run_batch(model, batch)
+        variance = covariance(pose).diagonal(dim1=-2, dim2=-1)
+        ratio = (pose.positions - batch.target.positions.flatten(0, 1)).abs() / torch.sqrt(variance)
+        ratios.append(ratio.unflatten(0, batch.dt_s.shape)[batch.times_s > 1.0].flatten())
+    model.head.sigma.fill_(float(torch.cat(ratios).kthvalue(round(0.683 * sum(map(len, ratios)))).values))
+
+
+def take_weights(model: CausalFilter, path: Path) -> None:
+    """Begin with another model's weights: those of the same shape, and rows or columns that it has more of as zero."""
+    new = model.state_dict()
+    for name, old in load_file(path).items():
+        if name not in new:
+            continue
+        if old.shape == new[name].shape:
+            new[name] = old
+        elif old.ndim == new[name].ndim and all(a <= b for a, b in zip(old.shape, new[name].shape, strict=True)):
+            new[name] = torch.zeros_like(new[name])
+            new[name][tuple(slice(n) for n in old.shape)] = old
+    model.load_state_dict(new)
+
+
+def load_model(path: Path) -> CausalFilter:
+    """The model of a weights file, with the sizes its metadata states."""
+    with safe_open(path, "pt") as file:
+        raw = json.loads(file.metadata()["config"])
+    model = CausalFilter(Config(**(raw | {"period_s": tuple(raw["period_s"])})))
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``hpstm train``: trains or continues a run; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="hpstm train", description="Train the causal model, or continue the run that is in --out."
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="train.npz, from `hpstm prepare`")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="of the whole run (default 60)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the training process (default 1)")
+    parser.add_argument("--rate", type=float, default=2e-3, metavar="R", help="peak learning rate (default 0.002)")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with (default: from nothing)")
+    parser.add_argument("--twin", action="store_true",
+                        help="attention sees the future, too: the offline twin")  # fmt: skip
+    options = parser.parse_args(argv)
+    if not options.data.is_file():
+        parser.error(f"{options.data}: no such file; `hpstm prepare` writes it")
+    plan = Plan(
+        data=options.data, out=options.out, minutes=options.minutes, threads=options.threads, rate=options.rate,
+        start=options.start,
+    )  # fmt: skip
+    weights = train(plan, Config(bidirectional=options.twin))
+    if options.twin:
+        print(f"{checkpoint.pack(plan.out, 'twin')}: the bench looks for it in bench/weights")
+    else:
+        print(f"{weights}: make a model of it with `hpstm export {weights}`")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

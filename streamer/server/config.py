@@ -1,0 +1,69 @@
+"""The settings of a server, checked before anything is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.layouts import LayoutError, get_layout
+from streamer.errors import ConfigError
+from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
+from streamer.wire.security import ServerKeys, check_endpoint
+
+GPU_RUNTIMES = ("tensorrt", "torch_cuda")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Settings of one server; checked when it starts."""
+
+    in_endpoint: str = DEFAULT_IN
+    out_endpoint: str = DEFAULT_OUT
+    control_endpoint: str = DEFAULT_CONTROL
+    connect_in: tuple[str, ...] = ()  # sources that bind, which we connect to
+    layouts: tuple[str, ...] = ()  # TOML files; frames name such a layout by the file's stem
+    weights: str | None = None
+    runtime: str = "auto"
+    threads: int = 1
+    delay_s: float = 0.0
+    predict_s: float = 0.0
+    rate_hz: float = 0.0  # 0: one pose per frame; else a steady output clock
+    max_actors: int = 64
+    evict_s: float = 30.0
+    rehearse: bool = True  # keep the filter warm while waiting: sooner answers, some per cent of a core
+    budget_s: float = 0.020  # frames that would take longer than this to infer are skipped, oldest first
+    metrics_port: int = 0
+    allow_remote: bool = False
+    curve: str | None = None  # the folder of the server's keys: encrypted, for listed clients only
+
+    def check(self) -> None:
+        """Raises ConfigError, or SecurityError, in one line that says what to do."""
+        for endpoint in (self.in_endpoint, self.out_endpoint, self.control_endpoint, *self.connect_in):
+            check_endpoint(endpoint, self.allow_remote or self.curve is not None)
+        if not 0 <= self.rate_hz <= 1000:
+            raise ConfigError(f"--rate must be between 0 and 1000 Hz, not {self.rate_hz:g}")
+        if not self.budget_s > 0 or not self.evict_s > 0:
+            raise ConfigError("--budget-ms and --evict must be positive")
+        for path in self.layouts:
+            _check_layout(path)
+        self.keys()
+
+    def keys(self) -> ServerKeys | None:
+        """What ``curve`` names. Raises SecurityError."""
+        return None if self.curve is None else ServerKeys.load(self.curve)
+
+    @property
+    def rehearses(self) -> bool:
+        """On a CPU's caches only: on a GPU it would take a row that an actor may need."""
+        return self.rehearse and self.runtime not in GPU_RUNTIMES
+
+    def layout_paths(self) -> dict[str, str]:
+        """Name as frames give it -> file, for the operator's own layouts."""
+        return {Path(path).stem: str(Path(path).resolve()) for path in self.layouts}
+
+
+def _check_layout(path: str) -> None:
+    try:
+        get_layout(path)
+    except LayoutError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,97 @@
+"""The server's three sockets with their limits set: nothing here blocks, grows without bound, or outlives its peer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import zmq
+
+from streamer.errors import ConfigError
+from streamer.server.config import ServerConfig
+from streamer.wire.security import ServerKeys, admitting
+
+# Larger than any message of ours, so that an oversized one is received, named and counted; ZeroMQ itself cuts the
+# connection of a peer that sends more than this.
+MAX_RECEIVE_BYTES = 16 * 1024 * 1024
+SEND_BUFFER_BYTES = 64 * 1024
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
+# A subscriber that takes nothing for this long is cut off and its backlog dropped; it reconnects by itself when it
+# reads again. Heartbeats do not do this: ZeroMQ cannot send one while the connection is blocked.
+STUCK_MS = 1000
+IDLE_POLL_MS = 100  # the longest wait: a signal that arrives while polling is seen after it
+LAST_SEND_MS = 100  # at shutdown, for poses on their way
+
+
+class Sockets:
+    """Open from ``open_sockets``; every call returns at once except ``poll``."""
+
+    def __init__(self, frames_in: zmq.Socket[bytes], poses_out: zmq.Socket[bytes], control: zmq.Socket[bytes]) -> None:
+        self.frames_in, self.poses_out, self.control = frames_in, poses_out, control
+        named = {"in": frames_in, "out": poses_out, "control": control}
+        self.endpoints = {name: s.getsockopt_string(zmq.LAST_ENDPOINT) for name, s in named.items()}
+        self._poller = zmq.Poller()
+        for socket in named.values():
+            self._poller.register(socket, zmq.POLLIN)
+
+    def poll(self, wait_ms: int) -> dict[Any, int]:
+        """The sockets that have something, waiting at most ``wait_ms``, and at most IDLE_POLL_MS."""
+        return dict(self._poller.poll(min(wait_ms, IDLE_POLL_MS)))
+
+    def received(self, socket: zmq.Socket[bytes], most: int) -> Iterator[bytes]:
+        """What waits on ``socket``, oldest first, at most ``most`` messages."""
+        receive = socket.recv
+        try:
+            for _ in range(most):
+                yield receive(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+
+    def publish(self, message: bytes) -> None:
+        """Send to all subscribers. XPUB drops for a full one on its own; the others are never made to wait."""
+        with contextlib.suppress(zmq.Again):
+            self.poses_out.send(message, zmq.NOBLOCK)
+
+
+@contextlib.contextmanager
+def open_sockets(config: ServerConfig, refused: Callable[[], None]) -> Iterator[Sockets]:
+    """Sockets open inside, closed after; ``refused()`` is called, in a thread, for each client that is not let in.
+
+    Raises:
+        ConfigError: a port is taken. SecurityError: keys are missing or wrong.
+    """
+    keys = config.keys()
+    with zmq.Context() as context, admitting(context, keys, refused), contextlib.ExitStack() as stack:
+        frames_in = stack.enter_context(_bound(context, zmq.SUB, config.in_endpoint, keys))
+        frames_in.subscribe(b"")  # everything, so that what is not a frame is counted too
+        for endpoint in config.connect_in:
+            frames_in.connect(endpoint)
+        poses_out = stack.enter_context(_bound(context, zmq.XPUB, config.out_endpoint, keys, 4 * config.max_actors))
+        control = stack.enter_context(_bound(context, zmq.REP, config.control_endpoint, keys))
+        yield Sockets(frames_in, poses_out, control)
+        poses_out.setsockopt(zmq.LINGER, LAST_SEND_MS)
+        control.setsockopt(zmq.LINGER, LAST_SEND_MS)
+
+
+def _bound(
+    context: zmq.Context[Any], kind: int, endpoint: str, keys: ServerKeys | None, least_hwm: int = 0
+) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_RECEIVE_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    if keys is not None:
+        keys.apply(socket)
+    if kind == zmq.XPUB:
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        socket.setsockopt(zmq.SNDHWM, max(256, least_hwm))
+        socket.setsockopt(zmq.SNDBUF, SEND_BUFFER_BYTES)
+        socket.setsockopt(zmq.TCP_MAXRT, STUCK_MS)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise ConfigError(f"cannot open {endpoint}: {error}; is another server running there?") from error
+    return socket

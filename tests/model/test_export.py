@@ -1,0 +1,310 @@
+"""The exported graphs against torch, in millimetres, and the contract that refuses every other model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.contract import KEY, WEIGHTS, Contract
+from model.export import GRAPHS, example_inputs, export_weights
+from model.skeleton import JOINTS, J
+from streamer.errors import ContractError, HPSTMError
+from streamer.filter import PoseFilter
+from streamer.frames import Frame
+from tests.helpers.networks import BUNDLED, NOT_BUNDLED, SECOND_NS, TINY, max_mm, noisy_stream, save_weights, tiny_model
+
+pytestmark = pytest.mark.timeout(600)  # an export takes ten seconds on a free machine, minutes on a busy one
+STEPS = 2_000  # over three actors: rings of 8 frames wrap 80 times, those of 64 ten times
+
+
+def eventful(count: int) -> list[Frame]:
+    """Three actors at 30, 60 and 120 Hz in turn: missing joints, empty moments, absences longer than the ring."""
+    each = count // 3 + 1
+    rates = {"a": 30.0, "b": 60.0, "c": 120.0}
+    streams = [noisy_stream(seed, each, name, fps) for seed, (name, fps) in enumerate(rates.items())]
+    rng = np.random.default_rng(0)
+    for frames in streams:
+        for start in rng.integers(40, each, each // 150):
+            for frame in frames[start : start + rng.integers(1, 20)]:
+                frame.positions = np.full((J, 3), np.nan)
+        for start in rng.integers(40, each, each // 200):
+            for frame in frames[start:]:
+                frame.t_ns += 5 * SECOND_NS
+    return [frames[i] for i in range(each) for frames in streams][:count]
+
+
+def largest_differences(
+    folder: Path | None, count: int, reset_every: int, runtime: str = "onnx", double: bool = False
+) -> dict[str, float]:
+    """Largest difference of a runtime from torch over one eventful stream, at several times for each frame."""
+    one, other = PoseFilter.load(folder, runtime=runtime), PoseFilter.load(folder, runtime="torch", double=double)
+    worst = {"positions_mm": 0.0, "rotations": 0.0, "lengths_mm": 0.0, "covariance_mm": 0.0, "contact": 0.0}
+    for i, frame in enumerate(eventful(count)):
+        if i % reset_every == reset_every - 1 and frame.actor in one.actors:
+            one.reset(frame.actor)
+            other.reset(frame.actor)
+        pair = one.push_many([frame]) + other.push_many([frame])
+        assert (pair[0] is None) == (pair[1] is None)
+        if pair[0] is None:
+            continue
+        pairs = [pair]
+        if i % 4 == 0:
+            at_ns = frame.t_ns + (-200 + 70 * (i // 4 % 6)) * 1_000_000
+            pairs.append([f.pose_at(at_ns, frame.actor) for f in (one, other)])
+        for a, b in pairs:
+            assert a is not None
+            assert b is not None
+            assert (a.status, a.t_ns) == (b.status, b.t_ns)
+            sign = np.sign((a.rotations * b.rotations).sum(-1, keepdims=True))
+            spread = [np.sqrt(np.trace(p.covariance, axis1=1, axis2=2)) for p in (a, b)]
+            found = {
+                "positions_mm": max_mm(a.positions, b.positions),
+                "rotations": float(np.abs(a.rotations - sign * b.rotations).max()),
+                "lengths_mm": float(1e3 * np.abs(a.lengths_m - b.lengths_m).max()),
+                "covariance_mm": float(1e3 * np.abs(spread[0] - spread[1]).max()),
+                "contact": float(np.abs(a.contact - b.contact).max()),
+            }
+            worst = {name: max(worst[name], value) for name, value in found.items()}
+    return worst
+
+
+def test_onnx_runtime_is_torch_within_the_tolerance(folder: Path) -> None:
+    """Several actors, gaps, resets, ring wraps; the difference is two float32 roundings, in millimetres."""
+    worst = largest_differences(folder, STEPS, reset_every=411)
+    print(f"\ntiny random model, {STEPS} steps, largest difference: {worst}")
+    assert worst["positions_mm"] < 0.01
+    assert worst["rotations"] < 1e-3
+    assert worst["lengths_mm"] < 0.01
+
+
+@pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
+def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
+    worst = largest_differences(None, STEPS, reset_every=411)
+    print(f"\nbundled model, {STEPS} steps, largest difference: {worst}")
+    tolerance = PoseFilter.load().runtime.contract.tolerance_mm
+    assert tolerance <= 0.01
+    assert worst["positions_mm"] < tolerance
+    assert worst["lengths_mm"] < tolerance
+
+
+# ---- the graphs as another program would use them
+
+
+def session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def random_inputs(batch: int) -> dict[str, np.ndarray]:
+    """Inputs of all graphs in the middle of a stream: a state that came out of some steps, rings half full."""
+    model, rng = tiny_model(dtype=torch.float32), np.random.default_rng(batch)
+    values = {name: x.numpy().copy() for name, x in example_inputs(model, batch).items()}
+    frame, graph = values["frame"], GRAPHS["step"](model)
+    frame[:, 3] = rng.random((batch, J)) < 0.9
+    frame[:, :3] = rng.normal(0, 0.4, (batch, 3, J)) * frame[:, 3:4]
+    values["time"][:, 0] = 1 / 30
+    angle = rng.uniform(0, 6, (batch, values["time"].shape[1] // 2))
+    values["time"][:, 1:] = np.concatenate([np.cos(angle), np.sin(angle)], 1)
+    values["tau_s"][:] = rng.uniform(-0.2, 0.15, batch)
+    for name, ring in values.items():
+        if name.startswith(("keys_", "values_")):
+            ring[:] = rng.normal(0, 1, ring.shape)
+    values["blocked"][:, : TINY.window // 2] = 0.0
+    for _ in range(6):
+        with torch.no_grad():
+            out = graph(*(torch.from_numpy(values[name]) for name in graph.inputs))
+        answers = dict(zip(graph.outputs, out, strict=True))
+        values |= {name.removeprefix("out_"): x.numpy() for name, x in answers.items() if name.startswith("out_")}
+        values["latent"] = answers["latent"].numpy()
+        frame[:, :3] += rng.normal(0, 0.01, (batch, 3, J)).astype(np.float32) * frame[:, 3:4]
+    return values
+
+
+def run(runner: ort.InferenceSession, values: dict[str, np.ndarray]) -> list[np.ndarray]:
+    out: list[np.ndarray] = runner.run(None, {i.name: values[i.name] for i in runner.get_inputs()})
+    return out
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_graphs_are_their_torch_form(batch: int, folder: Path) -> None:
+    values = random_inputs(batch)
+    for name, kind in GRAPHS.items():
+        runner, graph = session(folder / f"{name}.onnx"), kind(tiny_model(dtype=torch.float32))
+        assert [i.name for i in runner.get_inputs()] == list(graph.inputs)
+        assert [o.name for o in runner.get_outputs()] == list(graph.outputs)
+        with torch.no_grad():
+            want = graph(*(torch.from_numpy(values[i.name]) for i in runner.get_inputs()))
+        want = [want] if isinstance(want, torch.Tensor) else want
+        for output, a, b in zip(runner.get_outputs(), run(runner, values), want, strict=True):
+            np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=2e-5, err_msg=f"{name}: {output.name}")
+
+
+def test_actors_of_one_batch_are_each_as_alone(folder: Path) -> None:
+    values = random_inputs(3)
+    for name in GRAPHS:
+        runner = session(folder / f"{name}.onnx")
+        together = run(runner, values)
+        for b in range(3):
+            alone = run(runner, {key: x[b : b + 1] for key, x in values.items()})
+            for output, a, whole in zip(runner.get_outputs(), alone, together, strict=True):
+                np.testing.assert_allclose(a[0], whole[b], rtol=1e-4, atol=2e-5, err_msg=f"{name}: {output.name}")
+
+
+def test_the_files_say_what_they_are(folder: Path) -> None:
+    contracts = []
+    for name in GRAPHS:
+        graph = session(folder / f"{name}.onnx")
+        contract = Contract.from_json(graph.get_modelmeta().custom_metadata_map[KEY], name)
+        shapes = {i.name: tuple(i.shape[1:]) for i in graph.get_inputs()}
+        wanted = contract.input_shapes()
+        assert shapes == {key: wanted[key] for key in shapes}
+        assert all(isinstance(i.shape[0], str) for i in (*graph.get_inputs(), *graph.get_outputs()))  # any batch
+        contracts.append(contract)
+    assert contracts[0] == contracts[1] == contracts[2]
+    c = contracts[0]
+    assert (c.window, c.layers, c.heads, c.latent) == (TINY.window, TINY.layers, TINY.heads, TINY.width)
+    assert c.joints == JOINTS
+    assert (c.units, c.name, c.tolerance_mm) == ("m", "tiny", 0.01)
+    assert "Y up" in c.axes
+    assert Contract.from_json(c.to_json(), "itself") == c
+
+
+# ---- another contract
+
+
+def edited(folder: Path, out: Path, change: Callable[[dict[str, Any]], Any], names: Iterable[str] = GRAPHS) -> Path:
+    """A copy of the model whose metadata was changed in the named graphs; None takes the metadata out."""
+    shutil.copytree(folder, out)
+    for name in names:
+        proto = onnx.load(out / f"{name}.onnx")
+        for i, entry in enumerate(proto.metadata_props):
+            if entry.key == KEY:
+                raw = change(json.loads(entry.value))
+                if raw is None:
+                    del proto.metadata_props[i]
+                else:
+                    entry.value = raw if isinstance(raw, str) else json.dumps(raw)
+                break
+        onnx.save(proto, out / f"{name}.onnx")
+    return out
+
+
+def without(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in raw.items() if key != name}
+
+
+OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "a later version": (lambda raw: raw | {"version": 2}, r"version 2.*version 1"),
+    "no version": (lambda raw: without(raw, "version"), r"version None"),
+    "an entry missing": (lambda raw: without(raw, "window"), r"lacks window"),
+    "two entries missing": (lambda raw: without(without(raw, "tau_s"), "units"), r"lacks units, tau_s"),
+    "other joints": (lambda raw: raw | {"joints": raw["joints"][::-1]}, r"joints"),
+    "other parents": (lambda raw: raw | {"parents": [0] * J}, r"parents"),
+    "millimetres": (lambda raw: raw | {"units": "mm"}, r"units"),
+    "another up": (lambda raw: raw | {"axes": "right-handed, Z up"}, r"axes"),
+    "other quaternions": (lambda raw: raw | {"rotations": "wxyz"}, r"rotations"),
+    "another window": (lambda raw: raw | {"window": 2 * raw["window"]}, r"'(keys_0|blocked)'.*contract"),
+    "another width": (lambda raw: raw | {"latent": raw["latent"] + 1}, r"'latent'.*contract"),
+    "fewer layers": (lambda raw: raw | {"layers": 1}, r"'keys_1'.*contract"),
+    "no metadata": (lambda raw: None, r"no HPSTM contract"),
+    "not JSON": (lambda raw: "{", r"not JSON"),
+    "JSON of another kind": (lambda raw: [1, 2], r"contract"),
+    "a number for a list": (lambda raw: raw | {"tau_s": 5}, r"tau_s"),
+}
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "native"])
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_another_contract_is_refused_by_name(name: str, runtime: str, folder: Path, tmp_path: Path) -> None:
+    change, said = OTHERS[name]
+    other = edited(folder, tmp_path / "other", change)
+    with pytest.raises(ContractError, match=said) as caught:
+        PoseFilter.load(other, runtime=runtime)
+    assert str(other) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", list(GRAPHS))
+def test_graphs_of_different_exports_are_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    other = edited(folder, tmp_path / "other", lambda raw: raw | {"weights_sha256": "0" * 64}, names=(name,))
+    with pytest.raises(ContractError, match="different exports"):
+        PoseFilter.load(other)
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.onnx" for name in GRAPHS), ""])
+def test_a_missing_file_is_named(name: str, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    if name:
+        shutil.copytree(folder, other)
+        (other / name).unlink()
+    with pytest.raises(ContractError, match=f"{name or 'onnx'} does not exist"):
+        PoseFilter.load(other)
+
+
+def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "head.onnx").write_bytes(b"not a model")
+    with pytest.raises(HPSTMError, match=r"head\.onnx"):
+        PoseFilter.load(other)
+
+
+def test_torch_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    save_weights(tiny_model(5, torch.float32), other / "weights.safetensors")
+    with pytest.raises(ContractError, match=r"weights\.safetensors.*exported"):
+        PoseFilter.load(other, runtime="torch")
+    PoseFilter.load(other)  # the ONNX files do not need it
+    (other / "weights.safetensors").unlink()
+    with pytest.raises(ContractError, match=r"weights\.safetensors"):
+        PoseFilter.load(other, runtime="torch")
+
+
+def test_the_contract_names_every_entry_it_needs(folder: Path) -> None:
+    text = session(folder / "head.onnx").get_modelmeta().custom_metadata_map[KEY]
+    assert set(json.loads(text)) == {field.name for field in dataclasses.fields(Contract)}
+
+
+@pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
+def test_the_bundled_weights_are_those_of_the_graphs() -> None:
+    assert PoseFilter.load(WEIGHTS, runtime="torch").runtime.name == "torch"
+
+
+def test_exporting_leaves_the_model_as_it_was(folder: Path) -> None:
+    """weights.safetensors beside the graphs holds the bytes that were trained."""
+    trained = folder.parent / "trained.safetensors"
+    assert (folder / "weights.safetensors").read_bytes() == trained.read_bytes()
+
+
+def test_rounded_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: Path) -> None:
+    """Rounded once, in the file, by half a step at most; the graphs hold what torch loads; again changes nothing."""
+    rounded, again = tmp_path / "rounded", tmp_path / "again"
+    export_weights(folder / "weights.safetensors", rounded, int8=True)
+    export_weights(rounded / "weights.safetensors", again, int8=True)
+    before, once, twice = (load_file(where / "weights.safetensors") for where in (folder, rounded, again))
+    assert all(torch.equal(value, twice[name]) for name, value in once.items())
+    assert any(not torch.equal(value, once[name]) for name, value in before.items())
+    for name, value in before.items():
+        step = value.abs().amax(-1, keepdim=True) / 127 if value.ndim == 2 and name.endswith(".weight") else 0 * value
+        assert ((once[name] - value).abs() <= 0.5001 * step).all()
+    graph = onnx.load(rounded / "step.onnx").graph
+    weights = {x.name: onnx.numpy_helper.to_array(x) for x in graph.initializer if x.name.endswith("qkv.weight")}
+    assert weights
+    for x in weights.values():
+        steps = x / (np.abs(x).max(1, keepdims=True) / np.float32(127))
+        np.testing.assert_array_equal(steps, np.rint(steps))
+    worst = largest_differences(rounded, 200, 150)
+    assert worst["positions_mm"] < 0.01

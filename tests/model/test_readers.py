@@ -1,0 +1,371 @@
+"""Motion readers: known answers, exact rigid skeletons, AMC against BVH, and errors that name file and place."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.files.amass import rotation_from_axis_angle
+from model.files.asf import read_amc
+from model.files.humanoid import plain_name
+from model.files.retarget import align, unit
+from model.kinematics import fork_frames, forward_kinematics
+from model.prepare import Clip, ClipError, jumps, load_packed, main, measure_rest, prepare, read_clip, split_at_jumps
+from model.skeleton import FORK_CHILDREN, INDEX, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
+from tests.helpers.motion_files import (
+    amc_text,
+    asf_text,
+    cgspeed_text,
+    humanoid_text,
+    naive_asf_positions,
+    random_angles,
+)
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not (DATA / "clips.csv").is_file(), reason=f"no motion data at {DATA}")
+REAL = {
+    "asf": "cmu/035/035_01.amc.gz",
+    "cgspeed": "cmu/035/035_03.bvh.gz",
+    "cgspeed soft pelvis": "cmu/118/118_05.bvh.gz",
+    "swimming": "cmu/080/080_72.bvh.gz",
+    "dance": "cmu_dance/indian/14.bvh.gz",
+    "hdm05": "hdm05/bd/HDM_bd_grabHighR_001_120.amc.gz",
+    "lafan1": "lafan1/walk4_subject1.bvh.gz",
+}
+
+
+def check_rigid(clip: Clip) -> None:
+    """What every clip with rotations must satisfy, whatever file it came from."""
+    rot = clip.world_rotations
+    assert rot is not None
+    np.testing.assert_allclose(rot @ np.swapaxes(rot, -1, -2), np.broadcast_to(np.eye(3), rot.shape), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rot), 1.0, atol=1e-12)
+    again = forward_kinematics(rot, clip.offsets_m, clip.positions[:, 0])
+    np.testing.assert_allclose(again, clip.positions, atol=1e-12)
+    np.testing.assert_allclose(fork_frames(clip.offsets_m), fork_frames(rest_offsets()), atol=1e-12)
+    single = [j for j in range(1, J) if j not in FORK_CHILDREN]
+    np.testing.assert_allclose(unit(clip.offsets_m[single]), rest_directions()[single], atol=1e-12)
+    np.testing.assert_allclose(clip.lengths_m, np.linalg.norm(clip.offsets_m, axis=-1))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Path:
+    """A made-up CMU trial, 07_01.amc with 07.asf beside it, 40 frames."""
+    write(tmp_path / "07.asf", asf_text())
+    return write(tmp_path / "07_01.amc", amc_text(random_angles(40)))
+
+
+# --- ASF/AMC ---
+
+
+def test_amc_legs_and_arms_are_exact(trial: Path) -> None:
+    clip, truth = read_clip(trial), naive_asf_positions(random_angles(40))
+    check_rigid(clip)
+    assert (clip.fps, clip.name, len(clip)) == (120.0, "07_01", 40)
+    for joint, name in (
+        ("pelvis", "root"),
+        ("left_hip", "lhipjoint"),
+        ("right_knee", "rfemur"),
+        ("left_foot", "lfoot"),
+    ):
+        np.testing.assert_allclose(clip.positions[:, INDEX[joint]], truth[name], atol=1e-6)
+    for parent, child, a, b in (
+        ("left_shoulder", "left_elbow", "lclavicle", "lhumerus"),
+        ("right_elbow", "right_wrist", "rhumerus", "rradius"),
+    ):
+        vector = clip.positions[:, INDEX[child]] - clip.positions[:, INDEX[parent]]
+        np.testing.assert_allclose(vector, truth[b] - truth[a], atol=1e-6)
+
+
+def test_amc_shoulders_and_head_stay_near_the_capture(trial: Path) -> None:
+    clip, truth = read_clip(trial), naive_asf_positions(random_angles(40))
+    for joint, bone, mean_mm in (("left_shoulder", "lclavicle", 2.0), ("head", "upperneck", 12.0)):
+        error = np.linalg.norm(clip.positions[:, INDEX[joint]] - truth[bone], axis=-1)
+        assert error.mean() < mean_mm / 1e3, (joint, error.mean())
+
+
+def test_amc_and_bvh_of_one_trial_agree(trial: Path, tmp_path: Path) -> None:
+    """The same trial as AMC and as the BVH that cgspeed makes of it: T-pose first, thorax and wrist bones left out."""
+    amc = read_clip(trial)
+    bvh = read_clip(write(tmp_path / "07_01.bvh", cgspeed_text(read_amc(trial))))
+    check_rigid(bvh)
+    assert len(bvh) == len(amc)
+    error = np.linalg.norm(amc.positions - bvh.positions, axis=-1)
+    assert error[:, [INDEX["left_foot"], INDEX["right_foot"]]].max() < 1e-4
+    assert error.max() < 6e-3
+    assert amc.world_rotations is not None
+    assert bvh.world_rotations is not None
+    trace = np.einsum("tjab,tjab->tj", amc.world_rotations, bvh.world_rotations)
+    turn = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
+    assert turn[:, [j for j in range(J) if "hand" not in JOINTS[j]]].max() < 4.0
+
+
+@needs_data
+@pytest.mark.parametrize("subject", ["008", "035"])
+def test_amc_and_bvh_of_one_subject_give_one_skeleton(subject: str) -> None:
+    folder = DATA / "cmu" / subject
+    amc, bvh = (read_clip(sorted(folder.glob(f"*.{kind}.gz"))[0]) for kind in ("amc", "bvh"))
+    np.testing.assert_allclose(amc.offsets_m, bvh.offsets_m, atol=3e-3)
+
+
+def test_an_amc_cut_in_its_last_frame_keeps_the_whole_ones(trial: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = read_clip(trial)
+    trial.write_text(trial.read_text()[:-30])
+    with caplog.at_level(logging.WARNING):
+        cut = read_clip(trial)
+    np.testing.assert_array_equal(cut.positions, whole.positions[:-1])
+    assert "07_01.amc" in caplog.text
+    assert "cut off" in caplog.text
+
+
+# --- BVH ---
+
+
+def test_bvh_with_a_known_answer(tmp_path: Path) -> None:
+    """A T-pose in cm; then the left elbow bent forward by a right angle; then the whole body turned to face +X."""
+    poses = [{}, {"LeftForeArm": (0.0, -90.0, 0.0)}, {"Hips": (0.0, 90.0, 0.0)}]
+    clip = read_clip(write(tmp_path / "a.bvh", humanoid_text(poses, frame_time=0.02)))
+    check_rigid(clip)
+    assert clip.fps == pytest.approx(50.0)
+    wrist, elbow = clip.positions[:, INDEX["left_wrist"]], clip.positions[:, INDEX["left_elbow"]]
+    np.testing.assert_allclose(wrist - elbow, [[0.25, 0, 0], [0, 0, 0.25], [0, 0, -0.25]], atol=1e-9)
+    np.testing.assert_allclose(clip.positions[0, INDEX["left_ankle"]], [0.1, 1.0 - 0.05 - 0.85, 0.0], atol=1e-9)
+    assert clip.world_rotations is not None
+    for joint in ("left_knee", "left_elbow", "right_wrist", "head", "left_collar"):
+        np.testing.assert_allclose(clip.world_rotations[0, INDEX[joint]], np.eye(3), atol=1e-9, err_msg=joint)
+
+
+def test_bvh_unit_and_axes_come_from_the_skeleton(tmp_path: Path) -> None:
+    cm = read_clip(write(tmp_path / "cm.bvh", humanoid_text([{}])))
+    metres = read_clip(write(tmp_path / "m.bvh", humanoid_text([{}], scale=0.01)))
+    z_up = read_clip(write(tmp_path / "z.bvh", humanoid_text([{}], z_up=True)))
+    told = read_clip(write(tmp_path / "t.bvh", humanoid_text([{}], scale=7.0)), unit_m=0.01 / 7.0)
+    for other in (metres, z_up, told):
+        np.testing.assert_allclose(other.positions, cm.positions, atol=1e-5)
+        np.testing.assert_allclose(other.world_rotations, cm.world_rotations, atol=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("mixamorig:LeftForeArm", ("left", "forearm")),
+        ("RightToeBase", ("right", "toebase")),
+        ("calf.L", ("left", "calf")),
+        ("upperarm_r", ("right", "upperarm")),
+        ("l_hand", ("left", "hand")),
+        ("Head", ("", "head")),
+        ("left_knee", ("left", "knee")),
+    ],
+)
+def test_joint_names(name: str, plain: tuple[str, str]) -> None:
+    assert plain_name(name) == plain
+
+
+# --- every format ---
+
+
+@needs_data
+@pytest.mark.parametrize("kind", REAL)
+def test_real_files_sit_on_a_rigid_skeleton(kind: str) -> None:
+    clip = read_clip(DATA / REAL[kind])
+    check_rigid(clip)
+    assert 1.2 < clip.positions[:, INDEX["head"], 1].max() < 2.2
+    assert clip.fps == {"swimming": 60.0, "lafan1": 30.0}.get(kind, 120.0)
+    assert not clip.world_rotations[:, 0, 1, 1].mean() < 0.2  # type: ignore[index]  # nobody stands on the head
+    assert jumps(clip).size <= 2  # a hand's Euler angles flip in two of these files
+
+
+def test_gz_equals_plain(trial: Path, tmp_path: Path) -> None:
+    (tmp_path / "z").mkdir()
+    for file in (trial, tmp_path / "07.asf"):
+        (tmp_path / "z" / (file.name + ".gz")).write_bytes(gzip.compress(file.read_bytes()))
+    plain, packed = read_clip(trial), read_clip(tmp_path / "z" / "07_01.amc.gz")
+    np.testing.assert_array_equal(plain.positions, packed.positions)
+    assert plain.name == packed.name
+
+
+def test_fps_is_the_callers_then_the_listings_then_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "cmu"
+    folder.mkdir()
+    path = write(folder / "a.bvh", humanoid_text([{}, {}], frame_time=0.01))
+    assert read_clip(path).fps == pytest.approx(100.0)
+    write(tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\ncmu,1,cmu/a.bvh,60.0,2,train,x\n")
+    assert read_clip(path).fps == 60.0
+    assert read_clip(path, fps=24.0).fps == 24.0
+
+
+# --- npz ---
+
+
+def amass_data(frames: int = 12) -> dict[str, np.ndarray]:
+    """A file in AMASS's format: Z up, SMPL-H poses, with positions by a naive loop over frames and joints."""
+    rng = np.random.default_rng(5)
+    offsets = rest_offsets() + rng.normal(scale=0.02, size=(J, 3))
+    offsets[0] = (0.0, -0.24, 0.03)
+    poses = rng.normal(scale=0.4, size=(frames, 156))
+    poses[:, :3] += (np.pi / 2, 0.0, 0.0)  # upright in a Z-up world
+    trans = rng.normal(size=(frames, 3))
+    positions = np.empty((frames, J, 3))
+    for t in range(frames):
+        rot: list[np.ndarray] = []
+        for j, p in enumerate(PARENTS):
+            local = rotation_from_axis_angle(poses[t, 3 * j : 3 * j + 3]) if j < 22 else np.eye(3)
+            rot.append(local if p < 0 else rot[p] @ local)
+            positions[t, j] = trans[t] + offsets[0] if p < 0 else positions[t, p] + rot[p] @ offsets[j]
+    return {
+        "poses": poses, "trans": trans, "betas": np.zeros(16), "mocap_framerate": np.array(60.0),
+        "gender": np.array("female"), "positions": positions, "bone_offsets": offsets,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [(), ("positions",), ("bone_offsets",)])
+def test_amass_reproduces_its_positions(tmp_path: Path, missing: tuple[str, ...]) -> None:
+    data = amass_data()
+    truth = data["positions"] @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # (x, y, z) -> (x, z, -y)
+    np.savez(tmp_path / "a.npz", **{k: v for k, v in data.items() if k not in missing})  # type: ignore[arg-type]
+    clip = read_clip(tmp_path / "a.npz")
+    check_rigid(clip)
+    assert clip.fps == 60.0
+    np.testing.assert_allclose(clip.positions, truth, atol=1e-5)
+
+
+def test_amass_without_bones_takes_the_mean_skeleton(tmp_path: Path) -> None:
+    data = amass_data()
+    del data["positions"], data["bone_offsets"]
+    np.savez(tmp_path / "a.npz", **data)  # type: ignore[arg-type]
+    clip = read_clip(tmp_path / "a.npz")
+    check_rigid(clip)
+    np.testing.assert_allclose(clip.lengths_m, rest_lengths_m(), atol=1e-12)
+
+
+def test_plain_positions_keep_their_bones(trial: Path, tmp_path: Path) -> None:
+    source = read_clip(trial)
+    np.savez(tmp_path / "p.npz", positions=source.positions, fps=30.0)
+    clip = read_clip(tmp_path / "p.npz")
+    np.testing.assert_array_equal(clip.positions, source.positions)
+    np.testing.assert_allclose(clip.offsets_m, source.offsets_m, atol=1e-9)
+    assert clip.world_rotations is None
+    assert clip.fps == 30.0
+
+
+# --- packing ---
+
+
+def test_prepare_packs_what_read_clip_reads(trial: Path, tmp_path: Path) -> None:
+    write(
+        tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\ncmu,07,07_01.amc,60,40,train,made up\n"
+    )
+    assert prepare(tmp_path, tmp_path / "out" / "train.npz") == 40
+    (packed,) = load_packed(tmp_path / "out" / "train.npz")
+    clip = read_clip(trial)
+    assert (packed.name, packed.set, packed.subject, packed.fps) == ("07_01", "cmu", "07", 60.0)
+    np.testing.assert_allclose(packed.positions, clip.positions, atol=1e-5)
+    np.testing.assert_allclose(packed.world_rotations, clip.world_rotations, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_the_prepare_command(trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = f"cmu,07,{trial.name},60,40,train,made up\n"
+    write(tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\n" + row)
+    assert main([str(tmp_path), str(tmp_path / "out"), "--split", "train"]) == 0
+    assert "40 frames" in capsys.readouterr().out
+    assert main([str(tmp_path), str(tmp_path / "out"), "--split", "nobody"]) == 2
+    assert "clips.csv" in capsys.readouterr().err
+
+
+def test_clips_are_cut_at_jumps(trial: Path) -> None:
+    clip = read_clip(trial)
+    still = np.repeat(clip.positions[:1], 200, axis=0)
+    still[120:, INDEX["left_hand"], 1] += 0.3  # 36 m/s at 120 fps
+    jumped = Clip("x", still, None, 120.0, clip.offsets_m)
+    assert jumps(jumped).tolist() == [120]
+    assert [(piece.name, len(piece)) for piece in split_at_jumps(jumped)] == [("x", 120), ("x#1", 80)]
+
+
+@needs_data
+def test_rest_constants_are_the_measured_mean() -> None:
+    np.testing.assert_allclose(rest_offsets(), measure_rest(DATA), atol=2e-3)
+
+
+def test_align_is_the_smallest_rotation() -> None:
+    rng = np.random.default_rng(0)
+    a, b = unit(rng.normal(size=(2, 50, 3)))
+    b[0], b[1] = a[0], -a[1]
+    rot = align(a, b)
+    np.testing.assert_allclose((rot @ a[..., None])[..., 0], b, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(rot), 1.0, atol=1e-9)
+    np.testing.assert_allclose((np.trace(rot, axis1=-2, axis2=-1) - 1) / 2, (a * b).sum(-1), atol=1e-9)
+
+
+# --- errors ---
+
+
+def bad(path: Path, *named: str) -> None:
+    """Reading must fail with the file's name and each of ``named`` in the message."""
+    with pytest.raises(ClipError) as caught:
+        read_clip(path)
+    for word in (path.name, *named):
+        assert word in str(caught.value), (word, str(caught.value))
+
+
+def test_errors_name_the_file_and_the_place_in_amc(trial: Path, tmp_path: Path) -> None:
+    text = trial.read_text()
+    lines = text.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("ltibia") and n > 40)
+    lines[at] = "ltibia 1.0 2.0"
+    bad(write(tmp_path / "07_02.amc", "\n".join(lines)), f"line {at + 1}", "ltibia")
+    bad(write(tmp_path / "07_03.amc", text.replace("lfemur", "lfoo")), "lfoo", ".asf")
+    bad(write(tmp_path / "07_04.amc", text[: text.index("\n2\n")].rsplit("\n", 2)[0]), "cut off")
+    (tmp_path / "other").mkdir()
+    bad(write(tmp_path / "other" / "08_01.amc", text), "skeleton", "08.asf")
+    (tmp_path / "07_05.amc.gz").write_bytes(gzip.compress(trial.read_bytes())[:-200])
+    bad(tmp_path / "07_05.amc.gz", "file", "complete")
+    with pytest.raises(ClipError, match=r"bonedata"):
+        read_amc(trial, write(tmp_path / "bad.asf", asf_text().replace(":bonedata", ":bones")))
+
+
+def test_errors_name_the_file_and_the_place_in_bvh(tmp_path: Path) -> None:
+    text = humanoid_text([{}, {}, {}])
+    lines = text.splitlines()
+    path = tmp_path / "b.bvh"
+    bad(write(path, "\n".join(lines[:-1])), "Frames", "3", "2")
+    bad(write(path, "\n".join([*lines[:-1], lines[-1] + " 1.0"])), f"line {len(lines)}", "columns")
+    bad(write(path, "\n".join([*lines[:-1], lines[-1][:-3] + "abc"])), f"line {len(lines)}", "abc")
+    bad(write(path, "\n".join(lines[:12])), "line", "complete")
+    bad(write(path, text.replace("Frame Time: ", "Frame Time: x")), "Frame Time")
+    bad(write(path, text.replace("LeftForeArm", "Wing")), "joint names", "elbow")
+    bad(write(path, humanoid_text([{}], scale=30.0)), "unit")
+    bad(write(path, "not a bvh"), "HIERARCHY")
+    bad(tmp_path / "nothing.bvh", "not found")
+    bad(write(tmp_path / "a.fbx", "x"), ".fbx")
+
+
+def test_errors_name_the_file_and_the_key_in_npz(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.npz", amass_data()
+
+    def saved(**changes: object) -> Path:
+        np.savez(path, **{k: v for k, v in {**data, **changes}.items() if v is not None})  # type: ignore[arg-type]
+        return path
+
+    bad(saved(trans=None), "trans")
+    bad(saved(trans=data["trans"][:-1]), "trans", "11")
+    bad(saved(poses=data["poses"][:, :60]), "poses", "156")
+    bad(saved(mocap_framerate=None), "mocap_framerate")
+    bad(saved(bone_offsets=rest_offsets()), "positions", "mm")
+    bad(saved(poses=np.where(np.arange(12)[:, None] == 3, np.nan, data["poses"])), "poses", "3")
+    np.savez(path, world_m=np.zeros((3, 33, 3)), visibility=np.ones((3, 33)), time_s=np.arange(3))
+    bad(path, "world_m", "MediaPipe")
+    np.savez(path, positions=np.zeros((3, 17, 3)), fps=30.0, layout="coco_17")
+    bad(path, "layout", "coco_17")
+    np.savez(path, foo=np.zeros(3))
+    bad(path, "foo")
+    path.write_bytes(b"PK\x03\x04 cut")
+    bad(path, "npz")
