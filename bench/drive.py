@@ -18,7 +18,7 @@ from bench.noise import demo_events, observed
 from model.motion.synthetic import SyntheticActor
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import F32, Block, RowIndex, Runtime
+from streamer.runtimes.block import F32, Block, RowIndex, Runtime
 
 Times = npt.NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
-from streamer.runtimes import F32, RowIndex, Runtime, row_index
+from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.skeletons import F64, Skeletons
 
 PAUSE_NS = SECOND_NS // 4  # a shorter gap never begins a new track

@@ -19,7 +19,8 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
-from streamer.runtimes import F32, RowIndex, Runtime, load_runtime, row_index
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 
 LOST_NS = SECOND_NS  # with no joint seen for this long, the actor is lost
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two

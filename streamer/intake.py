@@ -15,7 +15,7 @@ from model.layouts import Layout, LayoutError, get_layout
 from model.skeleton import J
 from streamer.errors import FrameError
 from streamer.frames import Array, Frame
-from streamer.runtimes import F32
+from streamer.runtimes.block import F32
 
 Bools = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.int64]

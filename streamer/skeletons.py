@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.contract import Contract
-from streamer.runtimes import F32
+from streamer.runtimes.block import F32
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]

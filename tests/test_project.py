@@ -26,6 +26,21 @@ TORCH_FREE = {
 TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("torch_reference", "torch_cuda")}
 
 
+# Every module lies in one of these rooms; at the top of a package only what is named.
+ROOMS = {
+    "model": "files motion network noise peers training",
+    "streamer": "commands runtimes runtimes/native server sinks sources wire",
+    "bench": "accuracy demo latency service",
+    "tests": "bench helpers model streamer",
+}
+AT_THE_TOP = {
+    "model": "calibration contract evaluate export kinematics layouts prepare rotations skeleton",
+    "streamer": "__main__ actors cli client clock errors filter frames intake skeletons",
+    "bench": "drive noise pictures report scores track",
+    "tests": "conftest test_project",
+}
+
+
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
@@ -52,6 +67,10 @@ def imports_of(path: Path, *, top_level_only: bool = False) -> set[str]:
     return found
 
 
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def module_of(name: str) -> str:
     """The module that a full dotted name lies in: itself, or without its last part."""
     is_module = any((ROOT / name.replace(".", "/")).with_suffix(end).exists() for end in ("", ".py"))
@@ -66,6 +85,24 @@ def in_fresh_interpreter(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_module_lies_in_one_room(package: str) -> None:
+    rooms = {ROOT / package / room for room in ROOMS[package].split()}
+    top = {ROOT / package / f"{name}.py" for name in ["__init__", *AT_THE_TOP[package].split()]}
+    astray = [path for path in modules(package) if path.parent not in rooms and path not in top]
+    assert not astray, "put it into a room, or name it here"
+    assert not [path for path in top | {room / "__init__.py" for room in rooms} if not path.is_file()]
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Inside functions, too: a circle that is hidden there is still one."""
+    paths = {dotted(path): path for package in PACKAGES for path in modules(package)}
+    reaches = {name: {module_of(n) for n in imports_of(path)} & set(paths) - {name} for name, path in paths.items()}
+    while leaves := {name for name, others in reaches.items() if not others}:  # what is left in the end is circles
+        reaches = {name: others - leaves for name, others in reaches.items() if name not in leaves}
+    assert not reaches
 
 
 @pytest.mark.parametrize("path", modules("model"), ids=lambda p: p.stem)

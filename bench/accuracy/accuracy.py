@@ -35,7 +35,8 @@ from model.prepare import ClipError
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 
 DEFAULT_NOISES = tuple(name for name in NOISES if name not in LOSSES)
 Result = dict[str, dict[str, Scores]]  # {method: {"all", "settled"}}

@@ -23,7 +23,7 @@ from model.skeleton import PARENTS, J
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime
+from streamer.runtimes.block import Runtime
 
 FILTER = "HPSTM Live"
 ROUNDING_NS = 10  # of frame times: a frame that is due now is not put off to the next one

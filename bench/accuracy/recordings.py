@@ -22,7 +22,7 @@ from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime
+from streamer.runtimes.block import Runtime
 from streamer.sources.replay import read_take
 
 NOISE = "realistic"  # what the baselines were tuned for

@@ -27,7 +27,8 @@ from bench.latency.stateful import Setting
 from bench.report import console, frozen_gc, machine, machine_line, one_core, write_json
 from model.contract import WEIGHTS
 from streamer.filter import PoseFilter
-from streamer.runtimes import F32, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import F32
 
 FRAMES = 300  # recorded; what the differences are of
 STEPS = 2000

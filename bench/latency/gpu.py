@@ -22,7 +22,8 @@ from bench.report import Percentiles, console, frozen_gc, machine, machine_line,
 from streamer.errors import HPSTMError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 from streamer.runtimes.cuda import find_gpu
 from streamer.sources.replay import read_take
 

@@ -31,7 +31,8 @@ from model.skeleton import J
 from streamer.errors import HPSTMError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 
 if TYPE_CHECKING:
     from bench.latency.offline_cost import Recomputing

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from model.contract import Contract
-from streamer.runtimes import Runtime
+from streamer.runtimes.block import Runtime
 from streamer.runtimes.native.onnx_file import read_graph
 
 MEMORY_BYTES = 256 * 2**20  # more than a core's share of any cache

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from model.contract import Contract
-from streamer.runtimes import F32, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import F32
 
 Arrays = dict[str, Any]  # by the names of the graph's inputs or outputs
 Step = Callable[[Arrays], F32]  # frame, time, tau_s, offsets_m, previous -> positions (24, 3) [m]

@@ -27,7 +27,8 @@ from model.motion.synthetic import SyntheticActor
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 from streamer.server.config import ServerConfig
 
 ACTOR = "a"

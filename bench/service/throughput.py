@@ -36,7 +36,8 @@ from bench.service.wire_roles import RealTime, actor_name, keep_schedule, schedu
 from bench.service.wire_run import Load, server_over, through_server
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 from streamer.server.config import ServerConfig
 
 RATES_HZ = (30.0, 60.0, 120.0)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamer.errors import RuntimeUnavailable
-from streamer.runtimes import F32
+from streamer.runtimes.block import F32
 
 OLDEST = (7, 5)  # compute capability: Turing, the oldest that TensorRT 10 and later build for
 

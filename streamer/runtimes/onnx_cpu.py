@@ -10,7 +10,7 @@ import onnxruntime as ort
 from model import contract as contracts
 from model.contract import Contract
 from streamer.errors import ContractError, RuntimeUnavailable
-from streamer.runtimes import F32, Block, RowIndex
+from streamer.runtimes.block import F32, Block, RowIndex
 
 ASKED = ("frame", "time", "tau_s", "offsets_m", "previous")
 POSE = ("positions", "rotations", "covariance", "contact")

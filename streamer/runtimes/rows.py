@@ -14,7 +14,7 @@ import numpy as np
 
 from model.contract import Contract
 from streamer.errors import RuntimeUnavailable
-from streamer.runtimes import F32, RowIndex
+from streamer.runtimes.block import F32, RowIndex
 
 GRAPHS = ("step", "head", "skeleton")
 FORM = 1  # of the device graphs: a change of it makes built engines stale

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import RuntimeUnavailable
-from streamer.runtimes import F32
+from streamer.runtimes.block import F32
 from streamer.runtimes.rows import Fields, Packing, Rows, row_counts
 from streamer.runtimes.torch_reference import TorchRuntime
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.contract import Contract, sha256
 from streamer.errors import ContractError, RuntimeUnavailable
-from streamer.runtimes import F32, Block, RowIndex
+from streamer.runtimes.block import F32, Block, RowIndex
 from streamer.runtimes.onnx_cpu import OnnxRuntime
 
 try:

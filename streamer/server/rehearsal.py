@@ -14,7 +14,7 @@ from model.skeleton import JOINTS, ancestor_matrix
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime
+from streamer.runtimes.block import Runtime
 from streamer.wire.protocol import Encoder, decode_frame
 
 # All measured at 60 Hz on a server processor, whose caches are shared with strangers: warm for 4 ms, cold after 8.

@@ -34,7 +34,8 @@ from streamer import cli
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 from tests.helpers.motion_files import amc_text, asf_text, random_angles
 
 

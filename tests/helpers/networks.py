@@ -22,7 +22,7 @@ from model.network.causal import CausalFilter, Config, phase_of, write_rows
 from model.skeleton import PARENTS, J, rest_offsets
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
-from streamer.runtimes import Block
+from streamer.runtimes.block import Block
 
 TINY = Config(window=8, width=32, layers=2, heads=2, hidden=64, head_hidden=32, rotary=8)
 TAUS_S = (-0.2, -0.07, 0.0, 0.05, 0.15)

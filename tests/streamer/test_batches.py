@@ -16,7 +16,8 @@ from model.skeleton import J, rest_offsets
 from streamer.errors import FrameError, RuntimeUnavailable
 from streamer.filter import MOST_FRAMES, PoseFilter, batches
 from streamer.frames import Frame, Pose
-from streamer.runtimes import Runtime, load_runtime, row_index
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime, row_index
 from tests.helpers.networks import (
     BUNDLED,
     NOT_BUNDLED,

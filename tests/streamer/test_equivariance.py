@@ -16,7 +16,8 @@ from model.motion.synthetic import SyntheticActor
 from model.skeleton import J
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 from tests.helpers.networks import (
     BUNDLED,
     NOT_BUNDLED,

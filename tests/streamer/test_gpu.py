@@ -16,7 +16,8 @@ from bench.latency import gpu as bench
 from model.contract import WEIGHTS
 from streamer.errors import HPSTMError, RuntimeUnavailable
 from streamer.filter import PoseFilter
-from streamer.runtimes import Runtime, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
 from streamer.runtimes.cuda import Stream, find_gpu
 from streamer.runtimes.engines import find_library
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED

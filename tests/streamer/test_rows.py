@@ -17,7 +17,8 @@ from model.contract import WEIGHTS, Contract
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
-from streamer.runtimes import F32, load_runtime
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import F32
 from streamer.runtimes.device_graph import device_graph
 from streamer.runtimes.rows import FP16_TOLERANCE_MM, GRAPHS, Packing, Rows, row_counts
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED, max_mm

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from streamer.runtimes import F32, Block, RowIndex
+from streamer.runtimes.block import F32, Block, RowIndex
 from streamer.runtimes.native.build import load_library
 from streamer.runtimes.native.program import GRAPHS, translate
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from model import contract as contracts
 from model.contract import Contract
 from streamer.errors import ContractError, RuntimeUnavailable
-from streamer.runtimes import F32
+from streamer.runtimes.block import F32
 from streamer.runtimes.native.emit import Statement
 from streamer.runtimes.native.lower import Lowering
 from streamer.runtimes.native.onnx_file import Graph, read_graph

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from streamer.runtimes import F32
+from streamer.runtimes.block import F32
 from streamer.runtimes.native.onnx_file import Array
 
 Shape = tuple[int, ...]
