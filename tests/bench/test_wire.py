@@ -106,7 +106,7 @@ def test_a_run_without_answers_fails() -> None:
 def short_run(transport: str) -> dict[str, Any]:
     if not wire.here(transport):
         pytest.skip(f"this ZeroMQ has no {transport}")
-    return wire.run([60.0], [transport], seconds=2.0, warmup_s=0.5, starts=int(transport == "tcp"))
+    return wire.run([120.0], [transport], seconds=1.0, warmup_s=0.25, starts=int(transport == "tcp"))
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

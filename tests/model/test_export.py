@@ -17,71 +17,21 @@ import torch
 from safetensors.torch import load_file
 
 from model.contract import KEY, WEIGHTS, Contract
-from model.export import GRAPHS, example_inputs, export_weights
+from model.export import GRAPHS, example_inputs, export_weights, save_rounded
 from model.skeleton import JOINTS, J
 from streamer.errors import ContractError, HPSTMError
 from streamer.filter import PoseFilter
-from streamer.frames import Frame
-from tests.helpers.networks import BUNDLED, NOT_BUNDLED, SECOND_NS, TINY, max_mm, noisy_stream, save_weights, tiny_model
+from tests.helpers.agreement import STEPS, answers, eventful, largest_differences, torch_answers
+from tests.helpers.networks import BUNDLED, NOT_BUNDLED, TINY, save_weights, tiny_model
 
 pytestmark = pytest.mark.timeout(600)  # an export takes ten seconds on a free machine, minutes on a busy one
-STEPS = 2_000  # over three actors: rings of 8 frames wrap 80 times, those of 64 ten times
-
-
-def eventful(count: int) -> list[Frame]:
-    """Three actors at 30, 60 and 120 Hz in turn: missing joints, empty moments, absences longer than the ring."""
-    each = count // 3 + 1
-    rates = {"a": 30.0, "b": 60.0, "c": 120.0}
-    streams = [noisy_stream(seed, each, name, fps) for seed, (name, fps) in enumerate(rates.items())]
-    rng = np.random.default_rng(0)
-    for frames in streams:
-        for start in rng.integers(40, each, each // 150):
-            for frame in frames[start : start + rng.integers(1, 20)]:
-                frame.positions = np.full((J, 3), np.nan)
-        for start in rng.integers(40, each, each // 200):
-            for frame in frames[start:]:
-                frame.t_ns += 5 * SECOND_NS
-    return [frames[i] for i in range(each) for frames in streams][:count]
-
-
-def largest_differences(
-    folder: Path | None, count: int, reset_every: int, runtime: str = "onnx", double: bool = False
-) -> dict[str, float]:
-    """Largest difference of a runtime from torch over one eventful stream, at several times for each frame."""
-    one, other = PoseFilter.load(folder, runtime=runtime), PoseFilter.load(folder, runtime="torch", double=double)
-    worst = {"positions_mm": 0.0, "rotations": 0.0, "lengths_mm": 0.0, "covariance_mm": 0.0, "contact": 0.0}
-    for i, frame in enumerate(eventful(count)):
-        if i % reset_every == reset_every - 1 and frame.actor in one.actors:
-            one.reset(frame.actor)
-            other.reset(frame.actor)
-        pair = one.push_many([frame]) + other.push_many([frame])
-        assert (pair[0] is None) == (pair[1] is None)
-        if pair[0] is None:
-            continue
-        pairs = [pair]
-        if i % 4 == 0:
-            at_ns = frame.t_ns + (-200 + 70 * (i // 4 % 6)) * 1_000_000
-            pairs.append([f.pose_at(at_ns, frame.actor) for f in (one, other)])
-        for a, b in pairs:
-            assert a is not None
-            assert b is not None
-            assert (a.status, a.t_ns) == (b.status, b.t_ns)
-            sign = np.sign((a.rotations * b.rotations).sum(-1, keepdims=True))
-            spread = [np.sqrt(np.trace(p.covariance, axis1=1, axis2=2)) for p in (a, b)]
-            found = {
-                "positions_mm": max_mm(a.positions, b.positions),
-                "rotations": float(np.abs(a.rotations - sign * b.rotations).max()),
-                "lengths_mm": float(1e3 * np.abs(a.lengths_m - b.lengths_m).max()),
-                "covariance_mm": float(1e3 * np.abs(spread[0] - spread[1]).max()),
-                "contact": float(np.abs(a.contact - b.contact).max()),
-            }
-            worst = {name: max(worst[name], value) for name, value in found.items()}
-    return worst
 
 
 def test_onnx_runtime_is_torch_within_the_tolerance(folder: Path) -> None:
     """Several actors, gaps, resets, ring wraps; the difference is two float32 roundings, in millimetres."""
-    worst = largest_differences(folder, STEPS, reset_every=411)
+    worst = largest_differences(
+        answers(PoseFilter.load(folder, runtime="onnx"), eventful(STEPS)), torch_answers(folder)
+    )
     print(f"\ntiny random model, {STEPS} steps, largest difference: {worst}")
     assert worst["positions_mm"] < 0.01
     assert worst["rotations"] < 1e-3
@@ -90,7 +40,7 @@ def test_onnx_runtime_is_torch_within_the_tolerance(folder: Path) -> None:
 
 @pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
 def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
-    worst = largest_differences(None, STEPS, reset_every=411)
+    worst = largest_differences(answers(PoseFilter.load(runtime="onnx"), eventful(STEPS)), torch_answers(None))
     print(f"\nbundled model, {STEPS} steps, largest difference: {worst}")
     tolerance = PoseFilter.load().runtime.contract.tolerance_mm
     assert tolerance <= 0.01
@@ -291,10 +241,10 @@ def test_exporting_leaves_the_model_as_it_was(folder: Path) -> None:
 
 def test_rounded_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: Path) -> None:
     """Rounded once, in the file, by half a step at most; the graphs hold what torch loads; again changes nothing."""
-    rounded, again = tmp_path / "rounded", tmp_path / "again"
+    rounded, again = tmp_path / "rounded", tmp_path / "again.safetensors"
     export_weights(folder / "weights.safetensors", rounded, int8=True)
-    export_weights(rounded / "weights.safetensors", again, int8=True)
-    before, once, twice = (load_file(where / "weights.safetensors") for where in (folder, rounded, again))
+    save_rounded(rounded / "weights.safetensors", again)
+    before, once, twice = map(load_file, (folder / "weights.safetensors", rounded / "weights.safetensors", again))
     assert all(torch.equal(value, twice[name]) for name, value in once.items())
     assert any(not torch.equal(value, once[name]) for name, value in before.items())
     for name, value in before.items():
@@ -306,5 +256,7 @@ def test_rounded_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: P
     for x in weights.values():
         steps = x / (np.abs(x).max(1, keepdims=True) / np.float32(127))
         np.testing.assert_array_equal(steps, np.rint(steps))
-    worst = largest_differences(rounded, 200, 150)
+    worst = largest_differences(
+        *(answers(PoseFilter.load(rounded, runtime=r), eventful(200), 150) for r in ("onnx", "torch"))
+    )
     assert worst["positions_mm"] < 0.01

@@ -32,8 +32,8 @@ from streamer.runtimes.native.build import compiler, load_library
 from streamer.runtimes.native.lower import Unsupported
 from streamer.runtimes.native.onnx_file import read_graph
 from streamer.runtimes.native.program import Program, assemble
+from tests.helpers.agreement import STEPS, answers, eventful, largest_differences, torch_answers
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED, max_mm
-from tests.model.test_export import eventful, largest_differences
 
 
 def has_compiler() -> bool:
@@ -219,7 +219,8 @@ def test_it_is_as_near_to_float64_as_float32_allows(folder: Path) -> None:
 
     Rounding is amplified where a random network leaves bones short: hence twice the tolerance of a trained model.
     """
-    worst = largest_differences(folder, 900, 411, "native", double=True)
+    said = answers(PoseFilter.load(folder, runtime="native"), eventful(900))
+    worst = largest_differences(said, torch_answers(folder, 900, double=True))
     print(f"\ntiny random model, largest difference from float64: {worst}")
     assert worst["positions_mm"] < 0.02
     assert worst["rotations"] < 1e-3
@@ -229,7 +230,7 @@ def test_it_is_as_near_to_float64_as_float32_allows(folder: Path) -> None:
 @needs_compiler
 @pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
 def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
-    worst = largest_differences(None, 900, 411, "native")
+    worst = largest_differences(answers(PoseFilter.load(runtime="native"), eventful(STEPS)), torch_answers(None))
     print(f"\nbundled model, largest difference: {worst}")
     tolerance = load_runtime("native").contract.tolerance_mm
     assert worst["positions_mm"] < tolerance
