@@ -183,11 +183,11 @@ CASES = {
 }  # fmt: skip
 
 
-def validation_batches(data: Path) -> dict[str, Batch]:
+def validation_batches(data: Path, sequences: int = 40) -> dict[str, Batch]:
     """Fixed batches of ``CASES`` from the held-out subjects."""
     motion = held_out(data)
     return {
-        name: Sampler(motion, 7, noise, augment=False).batch(40, 90, tau_s, fps=30.0)
+        name: Sampler(motion, 7, noise, augment=False).batch(sequences, 90, tau_s, fps=30.0)
         for name, (noise, tau_s) in CASES.items()
     }
 
