@@ -27,10 +27,10 @@ from tests.helpers.networks import BUNDLED, NOT_BUNDLED, TINY, save_weights, tin
 pytestmark = pytest.mark.timeout(600)  # an export takes ten seconds on a free machine, minutes on a busy one
 
 
-def test_onnx_runtime_is_torch_within_the_tolerance(folder: Path) -> None:
+def test_onnx_runtime_is_torch_within_the_tolerance(exported: Path) -> None:
     """Several actors, gaps, resets, ring wraps; the difference is two float32 roundings, in millimetres."""
     worst = largest_differences(
-        answers(PoseFilter.load(folder, runtime="onnx"), eventful(STEPS)), torch_answers(folder)
+        answers(PoseFilter.load(exported, runtime="onnx"), eventful(STEPS)), torch_answers(exported)
     )
     print(f"\ntiny random model, {STEPS} steps, largest difference: {worst}")
     assert worst["positions_mm"] < 0.01
@@ -88,10 +88,10 @@ def run(runner: ort.InferenceSession, values: dict[str, np.ndarray]) -> list[np.
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_graphs_are_their_torch_form(batch: int, folder: Path) -> None:
+def test_the_graphs_are_their_torch_form(batch: int, exported: Path) -> None:
     values = random_inputs(batch)
     for name, kind in GRAPHS.items():
-        runner, graph = session(folder / f"{name}.onnx"), kind(tiny_model(dtype=torch.float32))
+        runner, graph = session(exported / f"{name}.onnx"), kind(tiny_model(dtype=torch.float32))
         assert [i.name for i in runner.get_inputs()] == list(graph.inputs)
         assert [o.name for o in runner.get_outputs()] == list(graph.outputs)
         with torch.no_grad():
@@ -101,10 +101,10 @@ def test_the_graphs_are_their_torch_form(batch: int, folder: Path) -> None:
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=2e-5, err_msg=f"{name}: {output.name}")
 
 
-def test_actors_of_one_batch_are_each_as_alone(folder: Path) -> None:
+def test_actors_of_one_batch_are_each_as_alone(exported: Path) -> None:
     values = random_inputs(3)
     for name in GRAPHS:
-        runner = session(folder / f"{name}.onnx")
+        runner = session(exported / f"{name}.onnx")
         together = run(runner, values)
         for b in range(3):
             alone = run(runner, {key: x[b : b + 1] for key, x in values.items()})
@@ -112,10 +112,10 @@ def test_actors_of_one_batch_are_each_as_alone(folder: Path) -> None:
                 np.testing.assert_allclose(a[0], whole[b], rtol=1e-4, atol=2e-5, err_msg=f"{name}: {output.name}")
 
 
-def test_the_files_say_what_they_are(folder: Path) -> None:
+def test_the_files_say_what_they_are(exported: Path) -> None:
     contracts = []
     for name in GRAPHS:
-        graph = session(folder / f"{name}.onnx")
+        graph = session(exported / f"{name}.onnx")
         contract = Contract.from_json(graph.get_modelmeta().custom_metadata_map[KEY], name)
         shapes = {i.name: tuple(i.shape[1:]) for i in graph.get_inputs()}
         wanted = contract.input_shapes()
@@ -134,9 +134,9 @@ def test_the_files_say_what_they_are(folder: Path) -> None:
 # ---- another contract
 
 
-def edited(folder: Path, out: Path, change: Callable[[dict[str, Any]], Any], names: Iterable[str] = GRAPHS) -> Path:
+def edited(exported: Path, out: Path, change: Callable[[dict[str, Any]], Any], names: Iterable[str] = GRAPHS) -> Path:
     """A copy of the model whose metadata was changed in the named graphs; None takes the metadata out."""
-    shutil.copytree(folder, out)
+    shutil.copytree(exported, out)
     for name in names:
         proto = onnx.load(out / f"{name}.onnx")
         for i, entry in enumerate(proto.metadata_props):
@@ -177,9 +177,9 @@ OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("runtime", ["onnx", "native"])
 @pytest.mark.parametrize("name", list(OTHERS))
-def test_another_contract_is_refused_by_name(name: str, runtime: str, folder: Path, tmp_path: Path) -> None:
+def test_another_contract_is_refused_by_name(name: str, runtime: str, exported: Path, tmp_path: Path) -> None:
     change, said = OTHERS[name]
-    other = edited(folder, tmp_path / "other", change)
+    other = edited(exported, tmp_path / "other", change)
     with pytest.raises(ContractError, match=said) as caught:
         PoseFilter.load(other, runtime=runtime)
     assert str(other) in str(caught.value)
@@ -187,33 +187,33 @@ def test_another_contract_is_refused_by_name(name: str, runtime: str, folder: Pa
 
 
 @pytest.mark.parametrize("name", list(GRAPHS))
-def test_graphs_of_different_exports_are_refused(name: str, folder: Path, tmp_path: Path) -> None:
-    other = edited(folder, tmp_path / "other", lambda raw: raw | {"weights_sha256": "0" * 64}, names=(name,))
+def test_graphs_of_different_exports_are_refused(name: str, exported: Path, tmp_path: Path) -> None:
+    other = edited(exported, tmp_path / "other", lambda raw: raw | {"weights_sha256": "0" * 64}, names=(name,))
     with pytest.raises(ContractError, match="different exports"):
         PoseFilter.load(other)
 
 
 @pytest.mark.parametrize("name", [*(f"{name}.onnx" for name in GRAPHS), ""])
-def test_a_missing_file_is_named(name: str, folder: Path, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(name: str, exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     if name:
-        shutil.copytree(folder, other)
+        shutil.copytree(exported, other)
         (other / name).unlink()
     with pytest.raises(ContractError, match=f"{name or 'onnx'} does not exist"):
         PoseFilter.load(other)
 
 
-def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(folder, other)
+    shutil.copytree(exported, other)
     (other / "head.onnx").write_bytes(b"not a model")
     with pytest.raises(HPSTMError, match=r"head\.onnx"):
         PoseFilter.load(other)
 
 
-def test_torch_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
+def test_torch_refuses_other_weights(exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(folder, other)
+    shutil.copytree(exported, other)
     save_weights(tiny_model(5, torch.float32), other / "weights.safetensors")
     with pytest.raises(ContractError, match=r"weights\.safetensors.*exported"):
         PoseFilter.load(other, runtime="torch")
@@ -223,8 +223,8 @@ def test_torch_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
         PoseFilter.load(other, runtime="torch")
 
 
-def test_the_contract_names_every_entry_it_needs(folder: Path) -> None:
-    text = session(folder / "head.onnx").get_modelmeta().custom_metadata_map[KEY]
+def test_the_contract_names_every_entry_it_needs(exported: Path) -> None:
+    text = session(exported / "head.onnx").get_modelmeta().custom_metadata_map[KEY]
     assert set(json.loads(text)) == {field.name for field in dataclasses.fields(Contract)}
 
 
@@ -233,18 +233,18 @@ def test_the_bundled_weights_are_those_of_the_graphs() -> None:
     assert PoseFilter.load(WEIGHTS, runtime="torch").runtime.name == "torch"
 
 
-def test_exporting_leaves_the_model_as_it_was(folder: Path) -> None:
+def test_exporting_leaves_the_model_as_it_was(exported: Path) -> None:
     """weights.safetensors beside the graphs holds the bytes that were trained."""
-    trained = folder.parent / "trained.safetensors"
-    assert (folder / "weights.safetensors").read_bytes() == trained.read_bytes()
+    trained = exported.parent / "trained.safetensors"
+    assert (exported / "weights.safetensors").read_bytes() == trained.read_bytes()
 
 
-def test_rounded_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: Path) -> None:
+def test_rounded_weights_are_the_same_for_all_runtimes(exported: Path, tmp_path: Path) -> None:
     """Rounded once, in the file, by half a step at most; the graphs hold what torch loads; again changes nothing."""
     rounded, again = tmp_path / "rounded", tmp_path / "again.safetensors"
-    export_weights(folder / "weights.safetensors", rounded, int8=True)
+    export_weights(exported / "weights.safetensors", rounded, int8=True)
     save_rounded(rounded / "weights.safetensors", again)
-    before, once, twice = map(load_file, (folder / "weights.safetensors", rounded / "weights.safetensors", again))
+    before, once, twice = map(load_file, (exported / "weights.safetensors", rounded / "weights.safetensors", again))
     assert all(torch.equal(value, twice[name]) for name, value in once.items())
     assert any(not torch.equal(value, once[name]) for name, value in before.items())
     for name, value in before.items():
