@@ -35,7 +35,7 @@ from streamer.clock import SECOND_NS
 from tests.helpers.live import SetTime
 
 # A loaded machine takes its time to start three processes twice; each has a limit of its own.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.timed]
 
 
 # -- the arithmetic

@@ -24,6 +24,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.wire.protocol import Encoder
 from tests.helpers.live import BODY, body_frame, counter, poses, rejected, streaming, subscribed, wait_until
 
+pytestmark = pytest.mark.timed
 FRESH_MS = 100.0
 AWAY_S = 10.0
 
