@@ -188,13 +188,14 @@ def export_weights(weights: Path, out: Path, name: str = "hpstm-live", int8: boo
     out.mkdir(parents=True, exist_ok=True)
     target = out / "weights.safetensors"
     if int8:
-        _save_rounded(weights, target)
+        save_rounded(weights, target)
     elif weights.resolve() != target.resolve():
         target.write_bytes(weights.read_bytes())
     return export(load_model(target), target, out, name)
 
 
-def _save_rounded(weights: Path, target: Path) -> None:
+def save_rounded(weights: Path, target: Path) -> None:
+    """A copy of a weights file whose linear layers are rounded to 8 bits; of a rounded one, the same again."""
     with safe_open(weights, "pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     layers = {name for name, x in tensors.items() if name.endswith(".weight") and x.ndim == 2}

@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from model.motion.endless import Motion
     from streamer.filter import PoseFilter
+    from streamer.frames import Frame
     from tests.helpers.networks import DoubleRuntime
 
 # Before numpy, onnxruntime or torch is imported, here and in child processes: their thread pools read these once.
@@ -22,6 +23,13 @@ for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_pool] = "1"
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, files stay whole, for what their tests set up; those of the exported model share its one export."""
+    for item in items:
+        exported = "exported" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("exported" if exported else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +106,17 @@ def new(tiny_runtime: DoubleRuntime) -> Callable[..., PoseFilter]:
     return lambda **settings: PoseFilter(tiny_runtime, **settings)
 
 
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    """A stream for it, past five turns of its ring."""
+    from tests.helpers.networks import TINY, noisy_stream
+
+    return noisy_stream(1, 5 * TINY.window + 2)
+
+
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model, exported; ``trained.safetensors`` beside it. Nobody writes to it."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random model, exported; ``trained.safetensors`` beside it. Nobody writes to it."""
     import torch  # not for the tests that do without
 
     from model.export import export_weights

@@ -96,6 +96,12 @@ def test_every_module_lies_in_one_room(package: str) -> None:
     assert not [path for path in top | {room / "__init__.py" for room in rooms} if not path.is_file()]
 
 
+def test_what_tests_share_lies_in_helpers() -> None:
+    """No test file is another's library."""
+    shared = {path: {n for n in imports_of(path) if n.startswith("tests.")} for path in modules("tests")}
+    assert not {path.name: names for path, names in shared.items() if not all("helpers" in n for n in names)}
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """Inside functions, too: a circle that is hidden there is still one."""
     paths = {dotted(path): path for package in PACKAGES for path in modules(package)}

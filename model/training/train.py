@@ -183,11 +183,11 @@ CASES = {
 }  # fmt: skip
 
 
-def validation_batches(data: Path) -> dict[str, Batch]:
+def validation_batches(data: Path, sequences: int = 40) -> dict[str, Batch]:
     """Fixed batches of ``CASES`` from the held-out subjects."""
     motion = held_out(data)
     return {
-        name: Sampler(motion, 7, noise, augment=False).batch(40, 90, tau_s, fps=30.0)
+        name: Sampler(motion, 7, noise, augment=False).batch(sequences, 90, tau_s, fps=30.0)
         for name, (noise, tau_s) in CASES.items()
     }
 
@@ -220,14 +220,14 @@ def validate(model: CausalFilter, batches: dict[str, Batch]) -> dict[str, float]
 
 
 @torch.no_grad()
-def calibrate_covariance(model: CausalFilter, motion: Motion) -> None:
+def calibrate_covariance(model: CausalFilter, motion: Motion, sequences: int = 64) -> None:
     """Scale all covariances so that 68.3 % of the coordinates lie within one standard deviation of the truth, with
     the noise of an estimator, for now, 0.1 s before and 0.1 s after. The likelihood of training is heavy-tailed: its
     scale is not a standard deviation."""
     ratios = []
     model.head.sigma.fill_(1.0)
     for tau_s in (0.0, -0.1, 0.1):
-        batch = Sampler(motion, 8, REALISTIC, augment=False).batch(64, 192, tau_s)
+        batch = Sampler(motion, 8, REALISTIC, augment=False).batch(sequences, 192, tau_s)
         pose, _, _ = run_batch(model, batch)
         variance = covariance(pose).diagonal(dim1=-2, dim2=-1)
         ratio = (pose.positions - batch.target.positions.flatten(0, 1)).abs() / torch.sqrt(variance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_the_command_prints_and_writes_a_row_a_variant(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("model.training.train.CASES", dict.fromkeys(ablation.COLUMNS, ("white10", 0.0)))
+    monkeypatch.setattr(ablation, "validation_batches", partial(ablation.validation_batches, sequences=4))
     names = ["as shipped", "window 16"]
     out = tmp_path / "a.json"
     words = ["--data", str(packed), "--steps", "2", "--batch", "2", "--json", str(out), "--only", *names]

@@ -22,6 +22,7 @@ from model.contract import WEIGHTS
 from streamer.filter import PoseFilter
 from streamer.runtimes import load_runtime
 
+pytestmark = pytest.mark.timed
 STEPS = 200
 PUSH_BUDGET_MS, STEP_BUDGET_MS = 0.5, 0.15
 

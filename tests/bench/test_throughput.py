@@ -18,7 +18,7 @@ from bench.service.wire_run import Load
 from streamer.frames import Frame
 from tests.helpers.live import SetTime
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.timed]
 
 
 def trial(actors: int, most: int) -> Trial:

@@ -35,7 +35,7 @@ from streamer.clock import SECOND_NS
 from tests.helpers.live import SetTime
 
 # A loaded machine takes its time to start three processes twice; each has a limit of its own.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.timed]
 
 
 # -- the arithmetic
@@ -106,7 +106,7 @@ def test_a_run_without_answers_fails() -> None:
 def short_run(transport: str) -> dict[str, Any]:
     if not wire.here(transport):
         pytest.skip(f"this ZeroMQ has no {transport}")
-    return wire.run([60.0], [transport], seconds=2.0, warmup_s=0.5, starts=int(transport == "tcp"))
+    return wire.run([120.0], [transport], seconds=1.0, warmup_s=0.25, starts=int(transport == "tcp"))
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

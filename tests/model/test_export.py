@@ -17,71 +17,21 @@ import torch
 from safetensors.torch import load_file
 
 from model.contract import KEY, WEIGHTS, Contract
-from model.export import GRAPHS, example_inputs, export_weights
+from model.export import GRAPHS, example_inputs, export_weights, save_rounded
 from model.skeleton import JOINTS, J
 from streamer.errors import ContractError, HPSTMError
 from streamer.filter import PoseFilter
-from streamer.frames import Frame
-from tests.helpers.networks import BUNDLED, NOT_BUNDLED, SECOND_NS, TINY, max_mm, noisy_stream, save_weights, tiny_model
+from tests.helpers.agreement import STEPS, answers, eventful, largest_differences, torch_answers
+from tests.helpers.networks import BUNDLED, NOT_BUNDLED, TINY, save_weights, tiny_model
 
 pytestmark = pytest.mark.timeout(600)  # an export takes ten seconds on a free machine, minutes on a busy one
-STEPS = 2_000  # over three actors: rings of 8 frames wrap 80 times, those of 64 ten times
 
 
-def eventful(count: int) -> list[Frame]:
-    """Three actors at 30, 60 and 120 Hz in turn: missing joints, empty moments, absences longer than the ring."""
-    each = count // 3 + 1
-    rates = {"a": 30.0, "b": 60.0, "c": 120.0}
-    streams = [noisy_stream(seed, each, name, fps) for seed, (name, fps) in enumerate(rates.items())]
-    rng = np.random.default_rng(0)
-    for frames in streams:
-        for start in rng.integers(40, each, each // 150):
-            for frame in frames[start : start + rng.integers(1, 20)]:
-                frame.positions = np.full((J, 3), np.nan)
-        for start in rng.integers(40, each, each // 200):
-            for frame in frames[start:]:
-                frame.t_ns += 5 * SECOND_NS
-    return [frames[i] for i in range(each) for frames in streams][:count]
-
-
-def largest_differences(
-    folder: Path | None, count: int, reset_every: int, runtime: str = "onnx", double: bool = False
-) -> dict[str, float]:
-    """Largest difference of a runtime from torch over one eventful stream, at several times for each frame."""
-    one, other = PoseFilter.load(folder, runtime=runtime), PoseFilter.load(folder, runtime="torch", double=double)
-    worst = {"positions_mm": 0.0, "rotations": 0.0, "lengths_mm": 0.0, "covariance_mm": 0.0, "contact": 0.0}
-    for i, frame in enumerate(eventful(count)):
-        if i % reset_every == reset_every - 1 and frame.actor in one.actors:
-            one.reset(frame.actor)
-            other.reset(frame.actor)
-        pair = one.push_many([frame]) + other.push_many([frame])
-        assert (pair[0] is None) == (pair[1] is None)
-        if pair[0] is None:
-            continue
-        pairs = [pair]
-        if i % 4 == 0:
-            at_ns = frame.t_ns + (-200 + 70 * (i // 4 % 6)) * 1_000_000
-            pairs.append([f.pose_at(at_ns, frame.actor) for f in (one, other)])
-        for a, b in pairs:
-            assert a is not None
-            assert b is not None
-            assert (a.status, a.t_ns) == (b.status, b.t_ns)
-            sign = np.sign((a.rotations * b.rotations).sum(-1, keepdims=True))
-            spread = [np.sqrt(np.trace(p.covariance, axis1=1, axis2=2)) for p in (a, b)]
-            found = {
-                "positions_mm": max_mm(a.positions, b.positions),
-                "rotations": float(np.abs(a.rotations - sign * b.rotations).max()),
-                "lengths_mm": float(1e3 * np.abs(a.lengths_m - b.lengths_m).max()),
-                "covariance_mm": float(1e3 * np.abs(spread[0] - spread[1]).max()),
-                "contact": float(np.abs(a.contact - b.contact).max()),
-            }
-            worst = {name: max(worst[name], value) for name, value in found.items()}
-    return worst
-
-
-def test_onnx_runtime_is_torch_within_the_tolerance(folder: Path) -> None:
+def test_onnx_runtime_is_torch_within_the_tolerance(exported: Path) -> None:
     """Several actors, gaps, resets, ring wraps; the difference is two float32 roundings, in millimetres."""
-    worst = largest_differences(folder, STEPS, reset_every=411)
+    worst = largest_differences(
+        answers(PoseFilter.load(exported, runtime="onnx"), eventful(STEPS)), torch_answers(exported)
+    )
     print(f"\ntiny random model, {STEPS} steps, largest difference: {worst}")
     assert worst["positions_mm"] < 0.01
     assert worst["rotations"] < 1e-3
@@ -90,7 +40,7 @@ def test_onnx_runtime_is_torch_within_the_tolerance(folder: Path) -> None:
 
 @pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
 def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
-    worst = largest_differences(None, STEPS, reset_every=411)
+    worst = largest_differences(answers(PoseFilter.load(runtime="onnx"), eventful(STEPS)), torch_answers(None))
     print(f"\nbundled model, {STEPS} steps, largest difference: {worst}")
     tolerance = PoseFilter.load().runtime.contract.tolerance_mm
     assert tolerance <= 0.01
@@ -138,10 +88,10 @@ def run(runner: ort.InferenceSession, values: dict[str, np.ndarray]) -> list[np.
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_graphs_are_their_torch_form(batch: int, folder: Path) -> None:
+def test_the_graphs_are_their_torch_form(batch: int, exported: Path) -> None:
     values = random_inputs(batch)
     for name, kind in GRAPHS.items():
-        runner, graph = session(folder / f"{name}.onnx"), kind(tiny_model(dtype=torch.float32))
+        runner, graph = session(exported / f"{name}.onnx"), kind(tiny_model(dtype=torch.float32))
         assert [i.name for i in runner.get_inputs()] == list(graph.inputs)
         assert [o.name for o in runner.get_outputs()] == list(graph.outputs)
         with torch.no_grad():
@@ -151,10 +101,10 @@ def test_the_graphs_are_their_torch_form(batch: int, folder: Path) -> None:
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=2e-5, err_msg=f"{name}: {output.name}")
 
 
-def test_actors_of_one_batch_are_each_as_alone(folder: Path) -> None:
+def test_actors_of_one_batch_are_each_as_alone(exported: Path) -> None:
     values = random_inputs(3)
     for name in GRAPHS:
-        runner = session(folder / f"{name}.onnx")
+        runner = session(exported / f"{name}.onnx")
         together = run(runner, values)
         for b in range(3):
             alone = run(runner, {key: x[b : b + 1] for key, x in values.items()})
@@ -162,10 +112,10 @@ def test_actors_of_one_batch_are_each_as_alone(folder: Path) -> None:
                 np.testing.assert_allclose(a[0], whole[b], rtol=1e-4, atol=2e-5, err_msg=f"{name}: {output.name}")
 
 
-def test_the_files_say_what_they_are(folder: Path) -> None:
+def test_the_files_say_what_they_are(exported: Path) -> None:
     contracts = []
     for name in GRAPHS:
-        graph = session(folder / f"{name}.onnx")
+        graph = session(exported / f"{name}.onnx")
         contract = Contract.from_json(graph.get_modelmeta().custom_metadata_map[KEY], name)
         shapes = {i.name: tuple(i.shape[1:]) for i in graph.get_inputs()}
         wanted = contract.input_shapes()
@@ -184,9 +134,9 @@ def test_the_files_say_what_they_are(folder: Path) -> None:
 # ---- another contract
 
 
-def edited(folder: Path, out: Path, change: Callable[[dict[str, Any]], Any], names: Iterable[str] = GRAPHS) -> Path:
+def edited(exported: Path, out: Path, change: Callable[[dict[str, Any]], Any], names: Iterable[str] = GRAPHS) -> Path:
     """A copy of the model whose metadata was changed in the named graphs; None takes the metadata out."""
-    shutil.copytree(folder, out)
+    shutil.copytree(exported, out)
     for name in names:
         proto = onnx.load(out / f"{name}.onnx")
         for i, entry in enumerate(proto.metadata_props):
@@ -227,9 +177,9 @@ OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("runtime", ["onnx", "native"])
 @pytest.mark.parametrize("name", list(OTHERS))
-def test_another_contract_is_refused_by_name(name: str, runtime: str, folder: Path, tmp_path: Path) -> None:
+def test_another_contract_is_refused_by_name(name: str, runtime: str, exported: Path, tmp_path: Path) -> None:
     change, said = OTHERS[name]
-    other = edited(folder, tmp_path / "other", change)
+    other = edited(exported, tmp_path / "other", change)
     with pytest.raises(ContractError, match=said) as caught:
         PoseFilter.load(other, runtime=runtime)
     assert str(other) in str(caught.value)
@@ -237,33 +187,33 @@ def test_another_contract_is_refused_by_name(name: str, runtime: str, folder: Pa
 
 
 @pytest.mark.parametrize("name", list(GRAPHS))
-def test_graphs_of_different_exports_are_refused(name: str, folder: Path, tmp_path: Path) -> None:
-    other = edited(folder, tmp_path / "other", lambda raw: raw | {"weights_sha256": "0" * 64}, names=(name,))
+def test_graphs_of_different_exports_are_refused(name: str, exported: Path, tmp_path: Path) -> None:
+    other = edited(exported, tmp_path / "other", lambda raw: raw | {"weights_sha256": "0" * 64}, names=(name,))
     with pytest.raises(ContractError, match="different exports"):
         PoseFilter.load(other)
 
 
 @pytest.mark.parametrize("name", [*(f"{name}.onnx" for name in GRAPHS), ""])
-def test_a_missing_file_is_named(name: str, folder: Path, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(name: str, exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     if name:
-        shutil.copytree(folder, other)
+        shutil.copytree(exported, other)
         (other / name).unlink()
     with pytest.raises(ContractError, match=f"{name or 'onnx'} does not exist"):
         PoseFilter.load(other)
 
 
-def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(folder, other)
+    shutil.copytree(exported, other)
     (other / "head.onnx").write_bytes(b"not a model")
     with pytest.raises(HPSTMError, match=r"head\.onnx"):
         PoseFilter.load(other)
 
 
-def test_torch_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
+def test_torch_refuses_other_weights(exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(folder, other)
+    shutil.copytree(exported, other)
     save_weights(tiny_model(5, torch.float32), other / "weights.safetensors")
     with pytest.raises(ContractError, match=r"weights\.safetensors.*exported"):
         PoseFilter.load(other, runtime="torch")
@@ -273,8 +223,8 @@ def test_torch_refuses_other_weights(folder: Path, tmp_path: Path) -> None:
         PoseFilter.load(other, runtime="torch")
 
 
-def test_the_contract_names_every_entry_it_needs(folder: Path) -> None:
-    text = session(folder / "head.onnx").get_modelmeta().custom_metadata_map[KEY]
+def test_the_contract_names_every_entry_it_needs(exported: Path) -> None:
+    text = session(exported / "head.onnx").get_modelmeta().custom_metadata_map[KEY]
     assert set(json.loads(text)) == {field.name for field in dataclasses.fields(Contract)}
 
 
@@ -283,28 +233,57 @@ def test_the_bundled_weights_are_those_of_the_graphs() -> None:
     assert PoseFilter.load(WEIGHTS, runtime="torch").runtime.name == "torch"
 
 
-def test_exporting_leaves_the_model_as_it_was(folder: Path) -> None:
+def test_exporting_leaves_the_model_as_it_was(exported: Path) -> None:
     """weights.safetensors beside the graphs holds the bytes that were trained."""
-    trained = folder.parent / "trained.safetensors"
-    assert (folder / "weights.safetensors").read_bytes() == trained.read_bytes()
+    trained = exported.parent / "trained.safetensors"
+    assert (exported / "weights.safetensors").read_bytes() == trained.read_bytes()
 
 
-def test_rounded_weights_are_the_same_for_all_runtimes(folder: Path, tmp_path: Path) -> None:
-    """Rounded once, in the file, by half a step at most; the graphs hold what torch loads; again changes nothing."""
-    rounded, again = tmp_path / "rounded", tmp_path / "again"
-    export_weights(folder / "weights.safetensors", rounded, int8=True)
-    export_weights(rounded / "weights.safetensors", again, int8=True)
-    before, once, twice = (load_file(where / "weights.safetensors") for where in (folder, rounded, again))
-    assert all(torch.equal(value, twice[name]) for name, value in once.items())
+def test_the_graphs_hold_the_weights_of_the_file(exported: Path) -> None:
+    """Bit for bit: what is rounded there is rounded in the graphs."""
+    weights = load_file(exported / "weights.safetensors")
+    graph = onnx.load(exported / "step.onnx").graph
+    held = {x.name.removeprefix("model."): onnx.numpy_helper.to_array(x) for x in graph.initializer}
+    names = [name for name in weights if name.endswith("qkv.weight")]
+    assert len(names) == TINY.layers
+    for name in names:
+        np.testing.assert_array_equal(held[name], weights[name].numpy(), strict=True)
+
+
+def test_weights_are_rounded_once_for_all_runtimes(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file, by half a step at most, and the graphs are made of what the file holds; again changes nothing.
+
+    That graphs of such weights are what torch makes of them is shown by the bundled model, whose weights are rounded.
+    """
+    handed_over: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr("model.export.export", lambda model, *_: handed_over.update(model.state_dict()))
+    rounded, again = tmp_path / "weights.safetensors", tmp_path / "again.safetensors"
+    export_weights(exported / "weights.safetensors", tmp_path, int8=True)
+    save_rounded(rounded, again)
+    before, once, twice = map(load_file, (exported / "weights.safetensors", rounded, again))
+    assert handed_over.keys() == once.keys()
+    for name, value in once.items():
+        assert torch.equal(value, twice[name])
+        assert torch.equal(value, handed_over[name])
     assert any(not torch.equal(value, once[name]) for name, value in before.items())
     for name, value in before.items():
         step = value.abs().amax(-1, keepdim=True) / 127 if value.ndim == 2 and name.endswith(".weight") else 0 * value
         assert ((once[name] - value).abs() <= 0.5001 * step).all()
-    graph = onnx.load(rounded / "step.onnx").graph
-    weights = {x.name: onnx.numpy_helper.to_array(x) for x in graph.initializer if x.name.endswith("qkv.weight")}
-    assert weights
-    for x in weights.values():
-        steps = x / (np.abs(x).max(1, keepdims=True) / np.float32(127))
-        np.testing.assert_array_equal(steps, np.rint(steps))
-    worst = largest_differences(rounded, 200, 150)
-    assert worst["positions_mm"] < 0.01
+    assert_whole_steps(once)
+
+
+@pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
+def test_the_weights_of_the_bundled_graphs_are_rounded() -> None:
+    graph = onnx.load(WEIGHTS / "step.onnx").graph
+    assert_whole_steps({x.name: torch.from_numpy(onnx.numpy_helper.to_array(x).copy()) for x in graph.initializer})
+
+
+def assert_whole_steps(weights: dict[str, torch.Tensor]) -> None:
+    """Of the attention's linear layers: whole multiples of 1/127 of the largest of each output."""
+    layers = [value for name, value in weights.items() if name.endswith("qkv.weight")]
+    assert layers
+    for value in layers:
+        steps = value / (value.abs().amax(1, keepdim=True) / 127)
+        assert torch.equal(steps, steps.round())

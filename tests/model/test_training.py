@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,7 @@ def plan(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         return {"realistic": Sampler(held_out, 7, None, augment=False).batch(2, 120, 0.0)}
 
     monkeypatch.setattr(training, "validation_batches", few_checks)
+    monkeypatch.setattr(training, "calibrate_covariance", partial(training.calibrate_covariance, sequences=4))
     return Plan(data=packed, out=tmp_path / "run", minutes=0.01, batch=2, length=8, save_every=5, check_every=1000)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -67,11 +68,17 @@ def in_layout(frame: Frame, layout: str, rng: np.random.Generator) -> Frame:
     return replace(frame, positions=xyz.astype(kind), confidence=confidence, layout=layout)
 
 
+@functools.cache
+def five_streams() -> dict[str, list[Frame]]:
+    """Of five actors at several rates; a story takes copies."""
+    return {name: noisy_stream(i, 60, name, fps=30.0 * (1 + i % 4)) for i, name in enumerate(NAMES)}
+
+
 @st.composite
 def stories(draw: st.DrawFn) -> list[list[Frame] | tuple[str, str]]:
     """Drains of frames of several actors, in any layout and order, some bad; between them, control."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    streams = {name: iter(noisy_stream(i, 60, name, fps=30.0 * (1 + i % 4))) for i, name in enumerate(NAMES)}
+    streams = {name: iter(whole) for name, whole in five_streams().items()}
     shift = dict.fromkeys(NAMES, 0)
     story: list[list[Frame] | tuple[str, str]] = []
     for _ in range(draw(st.integers(1, 8))):

@@ -6,6 +6,7 @@ Accuracy on noise is evaluate's business; here noise only has to leave the promi
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def refined(frames: list[Frame], name: str = "onnx", **settings: float) -> list[
     return [filter_.push(frame) for frame in frames]
 
 
-def xyz(poses: list[Pose]) -> np.ndarray:
+def xyz(poses: Sequence[Pose]) -> np.ndarray:
     return np.stack([pose.positions for pose in poses])
 
 
@@ -82,6 +83,11 @@ def noisy(count: int = 480) -> tuple[Frame, ...]:
 @functools.cache
 def noisy_poses() -> tuple[Pose, ...]:
     return tuple(refined(list(noisy())))
+
+
+@functools.cache
+def clean_poses(fps: float) -> tuple[Pose, ...]:
+    return tuple(refined(clean(fps)[0]))
 
 
 def test_bones_are_constant_once_calibrated() -> None:
@@ -130,8 +136,8 @@ def test_poses_of_other_times_hold_as_well(setting: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("fps", [30.0, 60.0, 120.0])
 def test_clean_in_clean_out(fps: float) -> None:
-    frames, truth = clean(fps)
-    out = xyz(refined(frames))
+    _, truth = clean(fps)
+    out = xyz(clean_poses(fps))
     begin, calibrated = round(fps), round((CALIBRATED_S + 0.1) * fps)
     after_1_s, after_4_s = mean_mm(out[begin:], truth[begin:]), mean_mm(out[calibrated:], truth[calibrated:])
     print(f"\nclean at {fps:g} Hz: {after_1_s:.3f} mm after 1 s, {after_4_s:.3f} mm once calibrated")
@@ -162,8 +168,7 @@ def test_a_predicted_clean_pose_is_nearer_to_what_comes() -> None:
 
 
 def test_the_clean_skeleton_is_measured() -> None:
-    frames, _ = clean(60.0)
-    lengths = refined(frames)[-1].lengths_m
+    lengths = clean_poses(60.0)[-1].lengths_m
     error = 1e3 * np.abs(lengths - SyntheticActor(0).lengths_m)[1:]
     print(f"\nbone lengths on clean input: mean {error.mean():.3f} mm, worst {error.max():.3f} mm")
     assert error.max() < 1.0
@@ -201,10 +206,10 @@ def test_another_start_of_the_clock_changes_nothing() -> None:
     assert_poses_equal(later, here, clock_ns=year_ns)
 
 
-def turned_deviation(frames: list[Frame], degrees: float) -> float:
-    """Mean distance [mm], after calibration, of the poses of a turned world from the turned poses."""
+def turned_deviation(frames: Sequence[Frame], poses: Sequence[Pose], degrees: float) -> float:
+    """Mean distance [mm], after calibration, of the poses of a turned world from the turned ``poses`` of ``frames``."""
     turn = about_y(degrees)
-    here, there = xyz(refined(frames)), xyz(refined(moved(frames, turn=turn)))
+    here, there = xyz(poses), xyz(refined(moved(list(frames), turn=turn)))
     begin = round(CALIBRATED_S * 60) + 6
     return mean_mm(there[begin:], here[begin:].astype(np.float64) @ turn.T)
 
@@ -212,7 +217,8 @@ def turned_deviation(frames: list[Frame], degrees: float) -> float:
 @pytest.mark.parametrize("degrees", [30.0, 90.0, 135.0, 180.0, -75.0])
 def test_a_turned_world_turns_the_poses(degrees: float) -> None:
     """The network sees and answers in heading axes, so only rounding is left."""
-    on_clean, on_noisy = turned_deviation(clean(60.0)[0], degrees), turned_deviation(list(noisy()), degrees)
+    on_clean = turned_deviation(clean(60.0)[0], clean_poses(60.0), degrees)
+    on_noisy = turned_deviation(noisy(), noisy_poses(), degrees)
     print(f"\nworld turned by {degrees:g} degrees: {on_clean:.3f} mm on clean input, {on_noisy:.2f} mm on noisy")
     assert on_clean < YAW_MM
     assert on_noisy < YAW_MM

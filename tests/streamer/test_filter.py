@@ -31,15 +31,9 @@ from tests.helpers.networks import (
 
 W = TINY.window
 YEAR_NS = 365 * 86_400 * SECOND_NS
-LAYOUTS = ("smpl_24", "smpl_22", "h36m_17", "coco_17", "mediapipe_33", "vrm")
 
 
 # ---- the ladder
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    return noisy_stream(1, 5 * W + 2)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.layouts import get_layout
+from model.layouts import LAYOUTS, get_layout
 from model.skeleton import INDEX, J, rest_offsets
 from streamer.errors import FrameError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from tests.helpers.networks import (
     SECOND_NS,
-    TINY,
     DoubleRuntime,
     assert_finite,
     assert_pose_holds,
@@ -28,15 +27,7 @@ from tests.helpers.networks import (
     stream,
 )
 
-LAYOUTS = ("smpl_24", "smpl_22", "h36m_17", "coco_17", "mediapipe_33", "vrm")
-
-
 # ---- bad input
-
-
-@pytest.fixture(scope="module")
-def frames() -> list[Frame]:
-    return noisy_stream(1, 5 * TINY.window + 2)
 
 
 def good(t_ns: int = 100 * SECOND_NS) -> Frame:

@@ -20,9 +20,9 @@ from streamer.runtimes import load_runtime
 from streamer.runtimes.block import Runtime
 from streamer.runtimes.cuda import Stream, find_gpu
 from streamer.runtimes.engines import find_library
+from tests.helpers.agreement import answers, eventful, largest_mm
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED
-from tests.model.test_export import eventful
-from tests.streamer.test_rows import OrtRows, largest_mm
+from tests.helpers.ort_rows import OrtRows
 
 
 def what_is_missing() -> str:
@@ -52,14 +52,15 @@ needs_torch = pytest.mark.skipif(bool(no_cuda_torch()), reason=no_cuda_torch())
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_tensorrt_is_the_cpu_within_its_tolerance(precision: str) -> None:
     filter_ = PoseFilter.load(runtime="tensorrt", precision=precision)
-    worst = largest_mm(filter_, PoseFilter.load(), eventful(1_200))
+    worst = largest_mm(answers(filter_, eventful(1_200)), answers(PoseFilter.load(), eventful(1_200)))
     print(f"\n{find_gpu().name}, trunk in {precision}: largest difference {worst:.4f} mm")
     assert worst < filter_.runtime.tolerance_mm  # type: ignore[attr-defined]
 
 
 @needs_torch
 def test_torch_on_cuda_graphs_is_the_cpu() -> None:
-    worst = largest_mm(PoseFilter.load(runtime="torch_cuda"), PoseFilter.load(), eventful(1_200))
+    filter_ = PoseFilter.load(runtime="torch_cuda")
+    worst = largest_mm(answers(filter_, eventful(1_200)), answers(PoseFilter.load(), eventful(1_200)))
     assert worst < bench.TOLERANCE_MM
 
 

@@ -32,8 +32,8 @@ from streamer.runtimes.native.build import compiler, load_library
 from streamer.runtimes.native.lower import Unsupported
 from streamer.runtimes.native.onnx_file import read_graph
 from streamer.runtimes.native.program import Program, assemble
+from tests.helpers.agreement import STEPS, answers, eventful, largest_differences, torch_answers
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED, max_mm
-from tests.model.test_export import eventful, largest_differences
 
 
 def has_compiler() -> bool:
@@ -214,12 +214,13 @@ def test_the_reader_reads_what_onnx_reads(name: str) -> None:
 
 
 @needs_compiler
-def test_it_is_as_near_to_float64_as_float32_allows(folder: Path) -> None:
+def test_it_is_as_near_to_float64_as_float32_allows(exported: Path) -> None:
     """Several actors, gaps, resets, ring wraps, several times of a frame; the other float32 runtimes are as far off.
 
     Rounding is amplified where a random network leaves bones short: hence twice the tolerance of a trained model.
     """
-    worst = largest_differences(folder, 900, 411, "native", double=True)
+    said = answers(PoseFilter.load(exported, runtime="native"), eventful(900))
+    worst = largest_differences(said, torch_answers(exported, 900, double=True))
     print(f"\ntiny random model, largest difference from float64: {worst}")
     assert worst["positions_mm"] < 0.02
     assert worst["rotations"] < 1e-3
@@ -229,7 +230,7 @@ def test_it_is_as_near_to_float64_as_float32_allows(folder: Path) -> None:
 @needs_compiler
 @pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
 def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
-    worst = largest_differences(None, 900, 411, "native")
+    worst = largest_differences(answers(PoseFilter.load(runtime="native"), eventful(STEPS)), torch_answers(None))
     print(f"\nbundled model, largest difference: {worst}")
     tolerance = load_runtime("native").contract.tolerance_mm
     assert worst["positions_mm"] < tolerance
@@ -238,9 +239,9 @@ def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(("threads", "actors"), [(1, 7), (2, 7), (2, 8), (3, 14)])
-def test_many_actors_in_one_call_are_each_alone(folder: Path, threads: int, actors: int) -> None:
+def test_many_actors_in_one_call_are_each_alone(exported: Path, threads: int, actors: int) -> None:
     """Bit-equal, past two wraps of the ring; shared by threads when they are enough, in unequal parts, too."""
-    runtime = load_runtime("native", folder, threads)
+    runtime = load_runtime("native", exported, threads)
     assert isinstance(runtime, NativeRuntime)
     rng = np.random.default_rng(3)
     together, alone = runtime.open(actors), runtime.open(actors + 2)
@@ -265,8 +266,8 @@ def test_many_actors_in_one_call_are_each_alone(folder: Path, threads: int, acto
 
 
 @needs_compiler
-def test_rows_are_aligned_and_a_reset_touches_its_own(folder: Path) -> None:
-    runtime = load_runtime("native", folder)
+def test_rows_are_aligned_and_a_reset_touches_its_own(exported: Path) -> None:
+    runtime = load_runtime("native", exported)
     block = runtime.open(3)
     assert block.capacity == 3
     for row in range(3):
@@ -278,8 +279,8 @@ def test_rows_are_aligned_and_a_reset_touches_its_own(folder: Path) -> None:
 
 
 @needs_compiler
-def test_memory_is_taken_by_rows_in_use_not_by_the_most_that_may_come(folder: Path) -> None:
-    process, runtime = psutil.Process(), load_runtime("native", folder)
+def test_memory_is_taken_by_rows_in_use_not_by_the_most_that_may_come(exported: Path) -> None:
+    process, runtime = psutil.Process(), load_runtime("native", exported)
     assert isinstance(runtime, NativeRuntime)
     row_bytes = 4 * runtime.program.row_floats
     before = process.memory_info().rss
@@ -289,9 +290,9 @@ def test_memory_is_taken_by_rows_in_use_not_by_the_most_that_may_come(folder: Pa
 
 
 @needs_compiler
-def test_a_reset_actor_is_a_new_one(folder: Path) -> None:
+def test_a_reset_actor_is_a_new_one(exported: Path) -> None:
     frames = [frame for frame in eventful(300) if frame.actor == "b"]
-    used, fresh = (PoseFilter.load(folder, runtime="native") for _ in range(2))
+    used, fresh = (PoseFilter.load(exported, runtime="native") for _ in range(2))
     used.push_many(frames[:50])
     used.reset("b")
     for one, other in zip(used.push_many(frames[50:]), fresh.push_many(frames[50:]), strict=True):
@@ -301,10 +302,10 @@ def test_a_reset_actor_is_a_new_one(folder: Path) -> None:
 
 
 @needs_compiler
-def test_the_second_start_does_not_compile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load_runtime("native", folder)
+def test_the_second_start_does_not_compile(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_runtime("native", exported)
     monkeypatch.setattr("streamer.runtimes.native.build._compile", None)
-    load_runtime("native", folder)
+    load_runtime("native", exported)
 
 
 # ---- where it cannot run
@@ -318,49 +319,49 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_without_a_compiler_it_says_what_to_install(folder: Path) -> None:
+def test_without_a_compiler_it_says_what_to_install(exported: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="needs a C compiler"):
-        load_runtime("native", folder)
-    assert load_runtime("auto", folder).name == "onnx"
+        load_runtime("native", exported)
+    assert load_runtime("auto", exported).name == "onnx"
 
 
 @needs_compiler
-def test_auto_is_native_where_it_runs(folder: Path) -> None:
-    assert load_runtime("auto", folder).name == "native"
+def test_auto_is_native_where_it_runs(exported: Path) -> None:
+    assert load_runtime("auto", exported).name == "native"
 
 
 @pytest.mark.skipif(shutil.which("false") is None, reason="no program `false`")
-def test_a_compiler_that_fails_is_quoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_quoted(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "false --that")
     with pytest.raises(RuntimeUnavailable, match="false --that cannot compile"):
-        load_runtime("native", folder)
+        load_runtime("native", exported)
 
 
 @needs_compiler
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_a_cache_that_others_can_write_to_is_not_used(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "hpstm-live").mkdir()
     (tmp_path / "hpstm-live").chmod(0o777)
     with pytest.raises(RuntimeUnavailable, match="others can write"):
-        load_runtime("native", folder)
-    assert load_runtime("auto", folder).name == "onnx"
+        load_runtime("native", exported)
+    assert load_runtime("auto", exported).name == "onnx"
 
 
 @needs_compiler
 @pytest.mark.parametrize("kind", ["a file", "no home"])
 def test_without_a_place_to_compile_in_it_says_so(
-    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if kind == "a file" else "")
     if kind == "no home":
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home directory")))
     with pytest.raises(RuntimeUnavailable, match="no place to compile in"):
-        load_runtime("native", folder)
-    assert load_runtime("auto", folder).name == "onnx"
+        load_runtime("native", exported)
+    assert load_runtime("auto", exported).name == "onnx"
 
 
 def test_names_in_a_file_are_never_code(tmp_path: Path) -> None:
@@ -375,10 +376,10 @@ def test_names_in_a_file_are_never_code(tmp_path: Path) -> None:
         assemble({"step": read_graph(tmp_path / "one.onnx")}, {"x": (1, 3)}, {})
 
 
-def test_files_of_another_export_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_files_of_another_export_are_refused(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="does not exist"):
         load_runtime("native", tmp_path)
-    shutil.copytree(folder, tmp_path / "m")
+    shutil.copytree(exported, tmp_path / "m")
     (tmp_path / "m" / "head.onnx").write_bytes(b"not a model")
     with pytest.raises(ContractError, match=r"head\.onnx"):
         load_runtime("native", tmp_path / "m")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgpack
@@ -23,6 +24,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.wire.protocol import Encoder
 from tests.helpers.live import BODY, body_frame, counter, poses, rejected, streaming, subscribed, wait_until
 
+pytestmark = pytest.mark.timed
 FRESH_MS = 100.0
 AWAY_S = 10.0
 
@@ -198,14 +200,21 @@ def resident_mb(server: ServerProcess) -> float:
     return float(psutil.Process(server.pid).memory_info().rss / 1e6)
 
 
+@contextmanager
+def short_queue(server: ServerProcess, kept: int, topic: bytes = b"") -> Iterator[zmq.Socket[bytes]]:
+    """A plain SUB socket that keeps few messages for who does not read them."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as plain:
+        plain.setsockopt(zmq.LINGER, 0)
+        plain.setsockopt(zmq.RCVHWM, kept)
+        plain.setsockopt(zmq.RCVBUF, 4096)
+        plain.subscribe(topic)
+        plain.connect(server.out_endpoint)
+        yield plain
+
+
 def test_who_was_away_for_ten_seconds_sees_fresh_poses_and_the_server_does_not_grow(server: ServerProcess) -> None:
     """Away in three ways: asleep while ZeroMQ goes on, the whole process stopped, and never reading at all."""
-    with zmq.Context() as context, context.socket(zmq.SUB) as never_reads, streaming(server, "steady", 120.0):
-        never_reads.setsockopt(zmq.LINGER, 0)
-        never_reads.setsockopt(zmq.RCVHWM, 1)
-        never_reads.setsockopt(zmq.RCVBUF, 4096)
-        never_reads.subscribe(b"")
-        never_reads.connect(server.out_endpoint)
+    with streaming(server, "steady", 120.0), short_queue(server, 1):
         asleep, stopped = Reader(server, AWAY_S), Reader(server, 0.0)
         asleep.wait_away()
         stopped.wait_away()
@@ -225,12 +234,7 @@ def test_who_was_away_for_ten_seconds_sees_fresh_poses_and_the_server_does_not_g
 
 def test_a_reader_that_is_stuck_is_cut_off_and_comes_back_by_itself(server: ServerProcess) -> None:
     """A plain SUB socket with a short queue: after the few poses it kept come fresh ones, not the server's backlog."""
-    with zmq.Context() as context, context.socket(zmq.SUB) as plain, streaming(server, "steady", 120.0):
-        plain.setsockopt(zmq.LINGER, 0)
-        plain.setsockopt(zmq.RCVHWM, 4)
-        plain.setsockopt(zmq.RCVBUF, 4096)
-        plain.subscribe(b"pose.steady\0")
-        plain.connect(server.out_endpoint)
+    with streaming(server, "steady", 120.0), short_queue(server, 4, b"pose.steady\0") as plain:
         assert plain.poll(5000)
         time.sleep(5.0)
         old, fresh, end = 0, 0, time.monotonic() + 2.0

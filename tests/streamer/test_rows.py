@@ -10,94 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
-from model.contract import WEIGHTS, Contract
+from model.contract import WEIGHTS
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.filter import PoseFilter
-from streamer.frames import Frame, Pose
 from streamer.runtimes import load_runtime
-from streamer.runtimes.block import F32
 from streamer.runtimes.device_graph import device_graph
-from streamer.runtimes.rows import FP16_TOLERANCE_MM, GRAPHS, Packing, Rows, row_counts
+from streamer.runtimes.rows import FP16_TOLERANCE_MM, Packing, row_counts
+from tests.helpers.agreement import answers, eventful, largest_mm
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED, max_mm
-from tests.model.test_export import eventful
+from tests.helpers.ort_rows import OrtRows
 
 pytestmark = [pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED), pytest.mark.timeout(600)]
-
-
-class OrtDevice:
-    """The engines' part played by ONNX Runtime: the same graphs, two states in turn, rows of fixed blocks."""
-
-    def __init__(self, folder: Path, contract: Contract, lanes: int, precision: str) -> None:
-        packing = Packing.of(contract)
-        self.request: F32 = np.zeros((lanes, packing.request.width), np.float32)
-        self.pose: F32 = np.zeros((lanes, packing.pose.width), np.float32)
-        self.skeleton: F32 = np.zeros((lanes, packing.skeleton.width), np.float32)
-        self.state = [np.full((lanes, packing.state.width), np.nan, np.float32) for _ in range(2)]
-        self.ring = [np.full((lanes, *packing.ring), np.nan, np.float32) for _ in range(2)]
-        self.turn = 0
-        self.rows: list[int] = []  # of each call
-        self._sessions = {}
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        for name in GRAPHS:
-            model = device_graph(folder / f"{name}.onnx", packing, precision).SerializeToString()
-            self._sessions[name] = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    def run(self, graph: str, rows: int) -> None:
-        self.rows.append(rows)
-        blocks = {"request": self.request, "state": self.state[self.turn], "ring": self.ring[self.turn]}
-        session = self._sessions[graph]
-        answer, *moved = session.run(None, {i.name: blocks[i.name][:rows] for i in session.get_inputs()})
-        (self.skeleton if graph == "skeleton" else self.pose)[:rows] = answer
-        if moved:
-            self.turn = 1 - self.turn
-            self.state[self.turn][:rows], self.ring[self.turn][:rows] = moved
-
-    def clear(self, row: int) -> None:
-        for block in (*self.state, *self.ring):
-            block[row] = 0.0
-
-
-class OrtRows(Rows):
-    """A runtime made of it."""
-
-    name = "rows"
-
-    def __init__(self, folder: Path, lanes: int = 4, precision: str = "fp32") -> None:
-        contract = load_runtime("onnx", folder).contract
-        self.ort = OrtDevice(folder, contract, lanes, precision)
-        super().__init__(contract, self.ort, lanes)
-
-
-def largest_mm(one: PoseFilter, other: PoseFilter, frames: list[Frame], reset_every: int = 411) -> float:
-    """Largest difference of two filters' positions on the same frames, pose_at and resets included."""
-    worst = 0.0
-    for i, frame in enumerate(frames):
-        if i % reset_every == reset_every - 1 and frame.actor in one.actors:
-            one.reset(frame.actor)
-            other.reset(frame.actor)
-        pairs = [one.push_many([frame]) + other.push_many([frame])]
-        assert (pairs[0][0] is None) == (pairs[0][1] is None)
-        if i % 4 == 0 and frame.actor in one.actors and one.actors[frame.actor].newest is not None:
-            at_ns = frame.t_ns + (-200 + 70 * (i // 4 % 6)) * 1_000_000
-            pairs.append([f.pose_at(at_ns, frame.actor) for f in (one, other)])
-        for a, b in pairs:
-            if isinstance(a, Pose) and isinstance(b, Pose):
-                assert (a.status, a.t_ns, a.skeleton_version) == (b.status, b.t_ns, b.skeleton_version)
-                worst = max(
-                    worst, max_mm(a.positions, b.positions), float(1e3 * np.abs(a.lengths_m - b.lengths_m).max())
-                )
-    return worst
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_actors_in_rows_are_each_as_alone(precision: str) -> None:
     """Three interleaved actors, gaps, resets, five ring wraps: the runtime of one lane an actor, to its tolerance."""
     rows = OrtRows(WEIGHTS, 4, precision)
-    worst = largest_mm(PoseFilter(rows), PoseFilter.load(), eventful(1_000), reset_every=211)
+    worst = largest_mm(
+        answers(PoseFilter(rows), eventful(1_000), 211), answers(PoseFilter.load(), eventful(1_000), 211)
+    )
     print(f"\nin rows, trunk in {precision}: largest difference {worst:.6f} mm")
     assert worst < (rows.contract.tolerance_mm if precision == "fp32" else FP16_TOLERANCE_MM)
     assert set(rows.ort.rows) == {1, 4}
@@ -238,7 +172,7 @@ def test_a_model_without_a_trunk_is_refused(tmp_path: Path) -> None:
 def test_torch_in_rows_is_the_reference() -> None:
     """The CUDA-graph runtime without the graph: the same calls on the CPU."""
     one = PoseFilter.load(runtime="torch_cuda", device="cpu", lanes=4)
-    worst = largest_mm(one, PoseFilter.load(), eventful(200))
+    worst = largest_mm(answers(one, eventful(200)), answers(PoseFilter.load(), eventful(200)))
     assert worst < 0.01
 
 

@@ -32,6 +32,7 @@ from streamer.wire.protocol import Encoder
 from streamer.wire.security import check_endpoint
 from tests.helpers.live import body_frame, counter, poses, rejected, status, streaming, subscribed, wait_until
 
+pytestmark = pytest.mark.timed
 ANY = ["--in", "tcp://127.0.0.1:*", "--out", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*"]
 SERVE = [sys.executable, "-m", "streamer", "serve"]
 
