@@ -90,7 +90,8 @@ def run(names: Sequence[str], folder: Path, steps: int = STEPS, frames: int = FR
 
 
 def _in_child(words: Sequence[str]) -> dict[str, Any]:
-    command = [sys.executable, "-c", "import sys; from bench import alternatives; alternatives.child(*sys.argv[1:])"]
+    code = "import sys; from bench.latency import alternatives; alternatives.child(*sys.argv[1:])"
+    command = [sys.executable, "-c", code]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     try:
         child = subprocess.run(
