@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -73,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         _check_command(words)
-        return int(application(_called(words))(words) or 0)
+        code = int(application(_called(words))(words) or 0)
+        sys.stdout.flush()  # here, where a broken pipe is expected, and not at the interpreter's end
+        return code
     except HPSTMError as error:
         print(f"hpstm: {error}", file=sys.stderr)
     except CycloptsError as error:
@@ -84,6 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `hpstm listen | head`: nor may the interpreter's last flush fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as end:  # rich's word for a broken pipe
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
         return 0
     return 2
 
@@ -140,6 +145,8 @@ def _check_command(words: Sequence[str]) -> None:
         if not known or word.startswith("-"):
             return
         if word not in known:
+            from difflib import get_close_matches
+
             near = get_close_matches(word, known, 1)
             lists = " ".join(["hpstm", *words[:n], "--help"])
             raise ConfigError(

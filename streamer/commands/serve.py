@@ -55,8 +55,7 @@ def serve(
         no_rehearsal: Let the filter grow cold between frames: less work, later answers.
         metrics_port: Prometheus text on 127.0.0.1 at this port; 0: none.
         allow_remote: Open endpoints to other machines: no encryption, no password.
-        curve: Encrypt, and let in only who is listed: a folder with server.key_secret and clients/NAME.key, which hpstm
-            keys makes.
+        curve: Encrypt, and let in only whose key is in clients/ of this folder; hpstm keys makes them.
         json_ready: Say that it is ready in one line of JSON.
     """
     stop: list[int] = []  # before the long imports: a signal while loading ends the server once it is up
