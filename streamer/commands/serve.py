@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -61,10 +62,13 @@ def serve(
     stop: list[int] = []  # before the long imports: a signal while loading ends the server once it is up
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
+    gc.disable()  # what is loaded here stays: looking for garbage in it would take 30 ms
     from streamer.commands.terminal import StatusLine, ready_line
     from streamer.server.config import ServerConfig
     from streamer.server.server import Server
 
+    gc.freeze()
+    gc.enable()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     config = ServerConfig(
         in_endpoint=in_endpoint, out_endpoint=out_endpoint, control_endpoint=control_endpoint, connect_in=connect_in,
