@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -20,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-
-from streamer.server.config import ServerConfig
 
 
 @dataclass(frozen=True)
@@ -170,12 +167,3 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def add_filter_options(parser: argparse.ArgumentParser, picture: str) -> None:
-    """Options of every bench that runs a filter: which one, where its result goes; ``picture``: what is drawn."""
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the filter (default 1)")
-    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
-    parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help=f"draw {picture} there")

@@ -13,9 +13,7 @@ The caller writes ``rows`` to slot frames % W of each ring and clears that slot 
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model import calibration
-from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, WEIGHTS, Contract, sha256
+from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, Contract, ContractError, sha256
 from model.network import front
 from model.network.causal import BLOCKED, CausalFilter, Phase, Ring
 from model.network.head import TAU_RANGE_S, covariance
@@ -182,9 +180,17 @@ def export_weights(weights: Path, out: Path, name: str = "hpstm-live", int8: boo
 
     ``int8`` rounds the weights of the linear layers to whole multiples of 1/127 of the largest of their output, for all
     runtimes alike: a quarter of what the native runtime reads for each frame.
+
+    Raises:
+        ContractError: they are not of the model in this version; nothing was written.
     """
     from model.training.train import load_model
 
+    try:
+        load_model(weights)
+    except (RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        first = str(error).partition("\n")[0]
+        raise ContractError(f"{weights}: not weights of the model in this version; train it again ({first})") from error
     out.mkdir(parents=True, exist_ok=True)
     target = out / "weights.safetensors"
     if int8:
@@ -210,35 +216,3 @@ def int8_valued(weight: Tensor) -> Tensor:
     step = weight.float().abs().amax(1, keepdim=True) / 127
     step = ((step.view(torch.int32) + 0x80) & ~0xFF).view(torch.float32)
     return torch.where(step > 0, torch.round(weight / step) * step, 0.0)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """``hpstm export WEIGHTS``: writes the model folder that a runtime loads; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hpstm export", description="Export trained weights to ONNX, with their contract inside.",
-        epilog="With --runtime tensorrt it builds GPU engines, too: hpstm export --runtime tensorrt --help",
-    )  # fmt: skip
-    parser.add_argument("weights", type=Path, help="averaged.safetensors of a training run")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR",
-                        help="model folder to write (default: the bundled one)")  # fmt: skip
-    parser.add_argument("--name", default="hpstm-live", help="what the contract calls the model")
-    parser.add_argument("--int8", action="store_true",
-                        help="round the linear layers to 8 bits: much faster in runtime native")  # fmt: skip
-    options = parser.parse_args(argv)
-    if not options.weights.is_file():
-        parser.error(f"{options.weights}: no such file; hpstm train writes averaged.safetensors into its --out folder")
-    from model.training.train import load_model
-
-    try:
-        load_model(options.weights)
-    except (RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        first = str(error).partition("\n")[0]
-        parser.error(f"{options.weights}: not weights of the model in this version; train it again ({first})")
-    contract = export_weights(options.weights, options.out, options.name, options.int8)
-    graphs = ", ".join(f"{name}.onnx" for name in GRAPHS)
-    print(f"{options.out}: {graphs} of {contract.name}, weights {contract.weights_sha256[:12]}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,6 @@ numpy only: the streamer may read clips without torch.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import sys
@@ -250,25 +249,21 @@ def load_packed(path: str | Path) -> list[PackedClip]:
     return clips
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``hpstm prepare DATA OUT``: packs each split into OUT/<split>.npz; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="hpstm prepare", description="Pack motion files for training and scoring.")
-    parser.add_argument("data", type=Path, help="folder with clips.csv and the motion files it lists")
-    parser.add_argument("out", type=Path, help="folder for <split>.npz")
-    parser.add_argument(
-        "--split", nargs="+", default=["train", "test"], help="splits of clips.csv (default: train test)"
-    )
-    arguments = parser.parse_args(argv)
-    try:
-        for split in arguments.split:
-            path = arguments.out / f"{split}.npz"
-            frames = prepare(arguments.data, path, split, progress=sys.stderr.isatty())
-            print(f"{path}: {frames} frames")
-    except ClipError as error:
-        print(f"hpstm prepare: {error}", file=sys.stderr)
-        return 2
+def command(data: Path, out: Path, /, *, split: tuple[str, ...] = ("train", "test")) -> int:
+    """Pack motion files for training and scoring: each split into OUT/<split>.npz.
+
+    Args:
+        data: Folder with clips.csv and the motion files it lists.
+        out: Folder for <split>.npz.
+        split: Splits of clips.csv.
+    """
+    for each in split:
+        path = out / f"{each}.npz"
+        try:
+            frames = prepare(data, path, each, progress=sys.stderr.isatty())
+        except ClipError as error:
+            from cyclopts import CycloptsError  # here: who reads clips needs no command line
+
+            raise CycloptsError(str(error)) from error
+        print(f"{path}: {frames} frames")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

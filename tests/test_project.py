@@ -36,7 +36,7 @@ ROOMS = {
 AT_THE_TOP = {
     "model": "calibration contract evaluate export kinematics layouts prepare rotations skeleton",
     "streamer": "__main__ actors cli client clock errors filter frames intake skeletons",
-    "bench": "drive noise pictures report scores track",
+    "bench": "drive noise options pictures report scores track",
     "tests": "conftest test_project",
 }
 
@@ -45,15 +45,13 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imports_of(path: Path, *, top_level_only: bool = False) -> set[str]:
+def imports_of(path: Path) -> set[str]:
     """Full dotted names that a file imports, `from a import b` as a.b and a; TYPE_CHECKING blocks left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        if top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -118,9 +116,7 @@ def test_model_imports_neither_streamer_nor_bench(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in modules("streamer") if p not in TORCH_RUNTIMES], ids=lambda p: p.stem)
 def test_streamer_imports_only_the_torch_free_half_of_model(path: Path) -> None:
-    # The command line is where the commands meet, so it alone may reach the rest, from inside a function.
-    is_cli = path == ROOT / "streamer" / "cli.py"
-    names = imports_of(path, top_level_only=is_cli)
+    names = imports_of(path)
     reached = {module_of(name) for name in names if name.startswith("model.")}
     assert reached <= TORCH_FREE
     assert not heads(names) & {"bench", "torch"}

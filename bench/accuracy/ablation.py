@@ -6,19 +6,20 @@ subjects held out. The runs are short: differences count, not the level.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from cyclopts import Parameter
 from rich.table import Table
 from torch import Tensor
 
+from bench.options import Json
 from bench.report import console, machine, machine_line, write_json
 from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
@@ -26,7 +27,7 @@ from model.network.front import MEMBERS, Evidence
 from model.network.head import PoseHead
 from model.skeleton import J
 from model.training import checkpoint
-from model.training.dataset import Batch, Sampler, training_clips
+from model.training.dataset import Batch, Packed, Sampler, training_clips
 from model.training.train import (
     VALIDATION,
     load_model,
@@ -35,6 +36,7 @@ from model.training.train import (
     validate,
     validation_batches,
 )
+from streamer.cli import main
 from streamer.errors import ConfigError
 
 
@@ -169,28 +171,39 @@ def table(result: dict[str, Any]) -> Table:
     return out
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    parser = argparse.ArgumentParser(prog="hpstm bench ablation", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="train.npz, from `hpstm prepare`")
-    parser.add_argument("--steps", type=int, default=500, metavar="N", help="updates of each variant (default 500)")
-    parser.add_argument("--batch", type=int, default=24, metavar="N", help="sequences of 96 frames a step (default 24)")
-    parser.add_argument("--teacher", type=Path, metavar="FILE", help="weights of the twin; without: no taught variant")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[v.name for v in VARIANTS], help="these variants")
-    parser.add_argument("--json", metavar="FILE", help="write every score there too")
-    options = parser.parse_args(argv)
-    if options.steps < 1 or options.batch < 1:
-        parser.error("--steps and --batch must be at least 1")
-    if not options.data.is_file():
-        raise ConfigError(f"--data {options.data}: no such file; `hpstm prepare` writes it")
-    teacher = load_model(options.teacher) if options.teacher else None
-    chosen = [v for v in VARIANTS if (not options.only or v.name in options.only) and (teacher or not v.taught)]
-    result = run(options.data, chosen, options.steps, options.batch, teacher)
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[tuple(v.name for v in VARIANTS)]  # the choices, as the command line shows and checks them
+
+
+def command(
+    *,
+    data: Packed,
+    steps: int = 500,
+    batch: int = 24,
+    teacher: Path | None = None,
+    only: Annotated[tuple[Name, ...], Parameter(show_default="all of them")] = (),
+    json: Json = None,
+) -> int:
+    """What each part of the network is worth: short trainings side by side on the same batches.
+
+    Args:
+        steps: Updates of each variant.
+        batch: Sequences of 96 frames a step.
+        teacher: Weights of the twin; none: no taught variant.
+        only: These variants.
+    """
+    if steps < 1 or batch < 1:
+        raise ConfigError("--steps and --batch must be at least 1")
+    taught_by = load_model(teacher) if teacher else None
+    chosen = [v for v in VARIANTS if (not only or v.name in only) and (taught_by or not v.taught)]
+    result = run(data, chosen, steps, batch, taught_by)
     console().print(table(result))
-    if options.json:
-        print(f"written: {write_json(options.json, result)}")
+    if json:
+        print(f"written: {write_json(json, result)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "ablation", *sys.argv[1:]]))

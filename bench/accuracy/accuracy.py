@@ -7,38 +7,44 @@ in accuracy_report.py, the pictures in accuracy_plots.py, real recordings in rec
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import track
 
-from bench.accuracy import learned, recordings, tuned
+from bench.accuracy import learned, recordings, tables, tuned
 from bench.accuracy.methods import DEFAULT_METHODS, METHODS, Case, answered, corrupted
 from bench.accuracy.scoring import SIGMAS, Scores, Truth, averaged, scores_of
-from bench.accuracy.tables import markdown, show
+from bench.accuracy.tables import show
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
+from bench.options import Plots
 from bench.report import console, machine, write_json
 from model.noise.corruption import LOSSES, NOISES
 from model.prepare import ClipError
+from streamer.cli import main
 from streamer.clock import SECOND_NS
+from streamer.commands.options import BUNDLED
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import Runtime
 
 DEFAULT_NOISES = tuple(name for name in NOISES if name not in LOSSES)
+DELAYS_UNASKED = "0 0.1; with --delay-frames: none"
+ANY_NUMBER = Parameter(consume_multiple=True)  # of values, none too
 Result = dict[str, dict[str, Scores]]  # {method: {"all", "settled"}}
 
 
@@ -134,76 +140,87 @@ def _in_worker(score: Callable[[Runtime, Take], list[Result]], take: Take) -> li
     return score(_worker["runtime"], take)
 
 
-def frame_range(text: str) -> list[int]:
-    """Frames of delay from "-3..8" or "0,1,2"; negative is a prediction.
+if TYPE_CHECKING:
+    Noise = str
+    Method = str
+else:  # the choices, as the command line shows and checks them
+    Noise = Literal[tuple(NOISES)]
+    Method = Literal[METHODS]
 
-    Raises:
-        ArgumentTypeError: neither of the two.
+
+@dataclass(frozen=True)
+class Options:
+    """What to score, and at which times; options of the command.
+
+    Args:
+        split: Which clips of a folder.
+        clips: Clips to score; 0: all.
+        seconds: The middle of each clip [s]; 0: all.
+        noise: What is done to the clips.
+        methods: What is scored.
+        delay: Score poses so long before the newest frame [s].
+        predict: And so long after it [s].
+        delay_frames: Delays in frames of each rate, as --delay-frames=-3..8; negative: ahead.
+        rate: Frames a second that a source sees [Hz].
+        recordings: Score the MediaPipe recordings of this folder, too.
+        runtime: auto (native, else onnx), native, onnx or torch.
+        threads: Of the filter.
+        jobs: Processes that share the clips.
+        weights: Folder of another model.
     """
+
+    split: str = "test"
+    clips: int = 30
+    seconds: float = 15.0
+    noise: tuple[Noise, ...] = DEFAULT_NOISES
+    methods: tuple[Method, ...] = DEFAULT_METHODS
+    delay: Annotated[tuple[float, ...] | None, ANY_NUMBER, Parameter(show_default=DELAYS_UNASKED)] = None
+    predict: Annotated[tuple[float, ...], ANY_NUMBER] = ()
+    delay_frames: str | None = None
+    rate: tuple[float, ...] = (RATE_HZ,)
+    recordings: Path | None = None
+    runtime: str = "auto"
+    threads: int = 1
+    jobs: int = 1
+    weights: Annotated[Path | None, Parameter(show_default=BUNDLED)] = None
+
+    def check(self) -> None:
+        """Raises ConfigError in one line that says what to do."""
+        if self.clips < 0 or self.seconds < 0 or self.jobs < 1:
+            raise ConfigError("--clips and --seconds must not be negative, --jobs at least 1")
+        if min(self.rate) <= 0:
+            raise ConfigError("--rate must be positive")
+        if min([*(self.delay or ()), *self.predict], default=0.0) < 0:
+            raise ConfigError("--delay and --predict must not be negative")
+        if not self.asked(self.rate[0]):
+            raise ConfigError("give at least one --delay, --predict or --delay-frames")
+
+    def asked(self, rate_hz: float) -> list[float]:
+        """The times asked for [s] at a frame rate, each once."""
+        delays = self.delay if self.delay is not None else () if self.delay_frames else (0.0, 0.1)
+        frames = (-n / rate_hz for n in frame_range(self.delay_frames or ""))
+        return list(dict.fromkeys([*(0.0 - s for s in delays), *self.predict, *frames]))
+
+
+def frame_range(text: str) -> list[int]:
+    """Frames of delay from "-3..8" or "0,1,2" or nothing; negative is a prediction. Raises ConfigError."""
     span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", text)
     if span and int(span[1]) <= int(span[2]):
         return list(range(int(span[1]), int(span[2]) + 1))
-    if re.fullmatch(r"-?\d+(,-?\d+)*", text):
-        return [int(word) for word in text.split(",")]
-    raise argparse.ArgumentTypeError(f"{text!r}: give a range as -3..8, or numbers as 0,1,2")
+    if not re.fullmatch(r"(-?\d+(,-?\d+)*)?", text):
+        raise ConfigError(f"--delay-frames {text!r}: give a range as -3..8, or numbers as 0,1,2")
+    return [int(word) for word in text.split(",") if word]
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="hpstm evaluate", description="Score the live filter on motion with known truth, beside baselines."
-    )
-    parser.add_argument("data", help="a file that `hpstm prepare` packed, the folder of clips.csv, or: synthetic")
-    parser.add_argument("--split", default="test", help="which clips of a folder (default test)")
-    parser.add_argument("--clips", type=int, default=30, metavar="N", help="clips to score; 0: all (default 30)")
-    parser.add_argument("--seconds", type=float, default=15.0, metavar="S",
-                        help="the middle S seconds of each; 0: all (default 15)")  # fmt: skip
-    parser.add_argument("--noise", nargs="+", default=list(DEFAULT_NOISES), choices=list(NOISES), metavar="NAME",
-                        help=f"of: {' '.join(NOISES)} (default: the first {len(DEFAULT_NOISES)})")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", default=list(DEFAULT_METHODS), choices=METHODS, metavar="NAME",
-                        help=f"of: {', '.join(METHODS)} (default: {', '.join(DEFAULT_METHODS)})")  # fmt: skip
-    parser.add_argument("--delay", nargs="*", type=float, metavar="S", help="default 0 0.1")
-    parser.add_argument("--predict", nargs="*", type=float, default=[], metavar="S", help="default none")
-    parser.add_argument("--delay-frames", type=frame_range, metavar="A..B",
-                        help="delays in frames of each rate, as --delay-frames=-3..8; negative: ahead")  # fmt: skip
-    parser.add_argument("--rate", nargs="+", type=float, default=[RATE_HZ], metavar="HZ",
-                        help="frames per second that a source sees (default 30)")  # fmt: skip
-    parser.add_argument("--recordings", type=Path, metavar="DIR", help="score these MediaPipe recordings, too")
-    parser.add_argument("--runtime", default="auto", help="auto (default: native, else onnx), native, onnx or torch")
-    parser.add_argument("--threads", type=int, default=1, metavar="N")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the clips (default 1)")
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="another model than the bundled one")
-    parser.add_argument("--json", metavar="FILE", help="write every score there too")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the curves there")
-    options = parser.parse_args(argv)
-    if options.delay is None:
-        options.delay = [] if options.delay_frames else [0.0, 0.1]
-    if options.clips < 0 or options.seconds < 0 or options.jobs < 1:
-        parser.error("--clips and --seconds must not be negative, --jobs at least 1")
-    if min(options.rate) <= 0:
-        parser.error("--rate must be positive")
-    if min([*options.delay, *options.predict], default=0.0) < 0:
-        parser.error("--delay and --predict must not be negative")
-    if not (options.delay or options.predict or options.delay_frames):
-        parser.error("give at least one --delay, --predict or --delay-frames")
-    return options
-
-
-def asked(options: argparse.Namespace, rate_hz: float) -> list[float]:
-    """The times asked for [s] at a frame rate, each once."""
-    frames = (-n / rate_hz for n in options.delay_frames or [])
-    return list(dict.fromkeys([*(0.0 - s for s in options.delay), *options.predict, *frames]))
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(data: str, options: Options) -> dict[str, Any]:
     """All that the options ask for, as it is written to JSON."""
     learned.check(options.methods)
     try:
         runtime = load_runtime(options.runtime, options.weights, options.threads)
         for rate in options.rate:  # out of reach: say so before the work, not after
-            PoseFilter(runtime, predict_s=max(0.0, *asked(options, rate)))
+            PoseFilter(runtime, predict_s=max(0.0, *options.asked(rate)))
         loaded = {
-            rate: load_takes(options.data, options.split, options.clips or None, options.seconds or None, rate)
+            rate: load_takes(data, options.split, options.clips or None, options.seconds or None, rate)
             for rate in options.rate
         }
     except ClipError as error:
@@ -221,14 +238,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 console=Console(stderr=True),
                 transient=True,
             )
-            rows += run(takes, runtime, options.noise, asked(options, rate), options.methods, rate, pool, watch)
+            rows += run(takes, runtime, options.noise, options.asked(rate), options.methods, rate, pool, watch)
     rate, takes = next(iter(loaded.items()))
     return {
         "benchmark": "accuracy",
         "machine": machine(),
         "settings": {
             "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
-            "runtime": options.runtime, "data": Path(options.data).name, "split": options.split, "clips": len(takes),
+            "runtime": options.runtime, "data": Path(data).name, "split": options.split, "clips": len(takes),
             "seconds": options.seconds, "minutes": sum(len(take.t_ns) for take in takes) / rate / 60,
             "rate_hz": options.rate, "methods": options.methods, "sigmas": SIGMAS,
             "calibration_s": runtime.contract.calibration_events_s[-1],
@@ -239,24 +256,37 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    options = _arguments(argv)
-    result = measure(options)
+def command(
+    data: str,
+    /,
+    *,
+    options: Annotated[Options, Parameter("*")] = Options(),
+    json: Annotated[Path | None, Parameter(help="Write every score to this file, too.")] = None,
+    markdown: Path | None = None,
+    plots: Plots = None,
+) -> int:
+    """Score the live filter on motion with known truth, beside baselines.
+
+    Args:
+        data: A file that `hpstm prepare` packed, the folder of clips.csv, or: synthetic.
+        markdown: Write the tables to this file, too.
+    """
+    options.check()
+    result = measure(data, options)
     show(result, console())
-    if options.json:
-        print(f"written: {write_json(options.json, result)}")
-    if options.markdown:
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(markdown(result), encoding="utf-8")
-        print(f"written: {options.markdown}")
-    if options.plots:
+    if json:
+        print(f"written: {write_json(json, result)}")
+    if markdown:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(tables.markdown(result), encoding="utf-8")
+        print(f"written: {markdown}")
+    if plots:
         from bench.accuracy.plots import draw  # matplotlib: only who asks for it needs it
 
-        for path in draw(result, options.plots):
+        for path in draw(result, plots):
             print(f"written: {path}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -6,29 +6,30 @@ along one setting after another over fixed grids finds the least objective. The 
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import track
 
 from bench.accuracy import baselines, tuned
 from bench.accuracy.methods import Case, corrupted, held
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
+from bench.options import command_line
 from bench.report import write_json
 from bench.track import Floats
 from model.evaluate import accel_mm, mpjpe_root_mm
 from model.noise.corruption import LOSSES, NOISES
 from model.prepare import ClipError
 from model.skeleton import J
+from streamer.cli import main
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 
@@ -36,6 +37,7 @@ ACCEL_WEIGHT = 0.1
 OBJECTIVE = f"root-relative MPJPE [mm] + {ACCEL_WEIGHT:g} x Accel [mm/frame^2]"
 SKIPPED_S = 1.0  # of every clip: the start of a stream weighs more in these short clips than in a long one
 LATEST_S = 0.1  # more lag than this no output is taken to have
+TUNABLE = tuple(name for name in NOISES if name not in LOSSES)  # those have the realistic noise
 AT_FRAMES = (-6, -3, -2, -1, 0, 1, 2, 3)  # at 30 fps
 
 Grid = tuple[float, ...]
@@ -187,43 +189,51 @@ def whole(settings: Mapping[str, float]) -> Settings:
     return {name: int(value) if name == "order" else value for name, value in settings.items()}
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="hpstm bench tune", description=f"Tune the baselines for least {OBJECTIVE}.")
-    parser.add_argument("--data", required=True, help="the packed train.npz, the folder of clips.csv, or: synthetic")
-    parser.add_argument("--clips", type=int, default=24, metavar="N", help="clips to tune on (default 24)")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each clip (default 5)")
-    parser.add_argument("--rate", nargs="+", type=float, default=[RATE_HZ], metavar="HZ", help="default 30")
-    parser.add_argument("--at-frames", nargs="+", type=int, default=list(AT_FRAMES), metavar="N",
-                        help="frames at 30 fps, negative: a delay (default -6 -3 -2 -1 0 1 2 3)")  # fmt: skip
-    noises = [name for name in NOISES if name not in LOSSES]  # those have the realistic noise
-    parser.add_argument("--noise", nargs="+", default=noises, choices=noises, metavar="NAME")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=tuned.FILE, metavar="FILE",
-                        help="the table to write, or to renew rows of (default: what the bench reads)")  # fmt: skip
-    options = parser.parse_args(argv)
-    if options.clips < 1 or options.seconds <= 2 * SKIPPED_S or min(options.rate) <= 0:
-        parser.error(f"--clips must be at least 1, --seconds more than {2 * SKIPPED_S:g}, --rate positive")
-    return options
+if TYPE_CHECKING:
+    Noise = str
+else:
+    Noise = Literal[TUNABLE]  # the choices, as the command line shows and checks them
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 when written."""
-    options = _arguments(argv)
+def command(
+    *,
+    data: str,
+    clips: int = 24,
+    seconds: float = 5.0,
+    rate: tuple[float, ...] = (RATE_HZ,),
+    at_frames: tuple[int, ...] = AT_FRAMES,
+    noise: tuple[Noise, ...] = TUNABLE,
+    seed: int = 0,
+    out: Annotated[Path, Parameter(show_default="what the bench reads")] = tuned.FILE,
+) -> int:
+    """Tune the baselines for least root-relative MPJPE [mm] + 0.1 x Accel [mm/frame^2].
+
+    Args:
+        data: The packed train.npz, the folder of clips.csv, or: synthetic.
+        clips: Clips to tune on.
+        seconds: Of each clip [s].
+        rate: Frames a second that a source sees [Hz].
+        at_frames: Times asked for, in frames at 30 fps; negative: a delay.
+        noise: What is done to the clips.
+        seed: Of the noise.
+        out: The table to write, or to renew rows of.
+    """
+    if clips < 1 or seconds <= 2 * SKIPPED_S or min(rate) <= 0:
+        raise ConfigError(f"--clips must be at least 1, --seconds more than {2 * SKIPPED_S:g}, --rate positive")
+    typed = command_line("bench tune", command, locals())
     rows = []
     try:
-        takes = {rate: load_takes(options.data, "train", options.clips, options.seconds, rate) for rate in options.rate}
+        takes = {each: load_takes(data, "train", clips, seconds, each) for each in rate}
     except ClipError as error:
         raise ConfigError(str(error)) from error
-    cases = [Case(noise, rate, frames / RATE_HZ)
-             for rate, noise, frames in product(options.rate, options.noise, options.at_frames)]  # fmt: skip
-    origin = {"data": Path(options.data).name, "clips": options.clips, "seconds": options.seconds, "seed": options.seed}
+    cases = [Case(name, each, frames / RATE_HZ) for each, name, frames in product(rate, noise, at_frames)]
+    origin = {"data": Path(data).name, "clips": clips, "seconds": seconds, "seed": seed}
     for case in track(cases, description="tuning", console=Console(stderr=True), transient=True):
-        trial = Trial.of(takes[case.rate_hz], case, options.seed)
+        trial = Trial.of(takes[case.rate_hz], case, seed)
         rows += [tune(trial, case, method) | origin for method in SPACES]
-    command = shlex.join(["hpstm", "bench", "tune", *(sys.argv[3:] if argv is None else argv)])
-    print(f"written: {write_json(options.out, merged(options.out, rows, command))}, {len(rows)} settings")
+    print(f"written: {write_json(out, merged(out, rows, typed))}, {len(rows)} settings")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "tune", *sys.argv[1:]]))

@@ -28,6 +28,7 @@ from bench.track import Floats, Scores, Track
 from model.motion.synthetic import SyntheticActor
 from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
+from streamer.errors import ConfigError
 from streamer.frames import Frame
 
 ACTOR = "demo"
@@ -173,3 +174,20 @@ def _receive(endpoint: str, track: Track, stop: Flag) -> None:
             pose = subscriber.receive(timeout_s=0.1)
             if pose is not None:
                 track.got(pose, now_ns())
+
+
+def demo(
+    *, seconds: float = 15.0, rate: float = 60.0, delay: float = 0.0, seed: int = 1, out_dir: str = "demo_out"
+) -> int:
+    """The whole product in 15 seconds, with the truth known: a real server, a noisy synthetic actor, a live table.
+
+    Args:
+        seconds: How long frames are sent [s].
+        rate: Frames a second of the actor [Hz].
+        delay: Fixed lag that the server may use [s].
+        seed: Of the motion and the noise.
+        out_dir: Folder of the picture.
+    """
+    if seconds < 2:
+        raise ConfigError("--seconds must be at least 2")
+    return run(seconds, out_dir, rate_hz=rate, delay_s=delay, seed=seed)

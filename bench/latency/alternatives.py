@@ -6,26 +6,30 @@ difference is that of the positions from torch in float64 on the same frames. Wh
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from json import dumps, loads
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
 from bench.drive import Recorder, noisy_frames, step_alone
 from bench.latency.alternative_steps import CANDIDATES
 from bench.latency.stateful import Setting
+from bench.options import Json, command_line
 from bench.report import console, frozen_gc, machine, machine_line, one_core, write_json
 from model.contract import WEIGHTS
+from streamer.cli import main
+from streamer.commands.options import BUNDLED
+from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32
@@ -97,7 +101,7 @@ def _in_child(words: Sequence[str]) -> dict[str, Any]:
         return {"reason": f"not done after {WITHIN_S:.0f} s"}
     if child.returncode:
         return {"reason": _reason(child.stderr) or f"ended with {child.returncode}"}
-    told: dict[str, Any] = json.loads(child.stdout.strip().splitlines()[-1])
+    told: dict[str, Any] = loads(child.stdout.strip().splitlines()[-1])
     return told
 
 
@@ -115,10 +119,10 @@ def child(name: str, folder: str, recorded: str, steps: str) -> None:
         told = measure(name, Path(folder), Path(recorded), int(steps))
     except ModuleNotFoundError as error:
         told = {"reason": f"needs {error.name}: pip install {error.name}"}
-    print(json.dumps(told))
+    print(dumps(told))
 
 
-def markdown(result: dict[str, Any], command: str) -> str:
+def report(result: dict[str, Any], command: str) -> str:
     """The table as a report, fastest first."""
     lines = [
         "# One step of one actor on a CPU, by what computes it", "",
@@ -156,28 +160,39 @@ def show(result: dict[str, Any], screen: Console) -> None:
             screen.print(f"{name}: {row['reason']}", markup=False)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    parser = argparse.ArgumentParser(prog="hpstm bench alternatives", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=list(CANDIDATES), metavar="NAME", default=list(CANDIDATES),
-                        help=f"some of: {', '.join(CANDIDATES)}")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"steps to time (default {STEPS})")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="another model than the bundled")
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
-    options = parser.parse_args(argv)
-    if options.steps < 1:
-        parser.error("--steps must be at least 1")
-    result = run(options.only, options.weights, options.steps)
+if TYPE_CHECKING:
+    Candidate = str
+else:
+    Candidate = Literal[tuple(CANDIDATES)]  # the choices, as the command line shows and checks them
+
+
+def command(
+    *,
+    only: Annotated[tuple[Candidate, ...], Parameter(show_default="all of them")] = tuple(CANDIDATES),
+    steps: int = STEPS,
+    weights: Annotated[Path, Parameter(show_default=BUNDLED)] = WEIGHTS,
+    json: Json = None,
+    markdown: Path | None = None,
+) -> int:
+    """One step of one actor on one core, by what else could compute it.
+
+    Args:
+        only: Some of them.
+        steps: Steps to time.
+        weights: Folder of another model.
+        markdown: Write the table to this file.
+    """
+    if steps < 1:
+        raise ConfigError("--steps must be at least 1")
+    result = run(only, weights, steps)
     show(result, console())
-    if options.json:
-        print(f"written: {write_json(options.json, result)}")
-    if options.markdown:
-        words = " ".join(sys.argv[1:] if argv is None else argv)
-        options.markdown.write_text(markdown(result, f"hpstm bench alternatives {words}"), encoding="utf-8")
-        print(f"written: {options.markdown}")
+    if json:
+        print(f"written: {write_json(json, result)}")
+    if markdown:
+        markdown.write_text(report(result, command_line("bench alternatives", command, locals())), encoding="utf-8")
+        print(f"written: {markdown}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "alternatives", *sys.argv[1:]]))

@@ -7,19 +7,21 @@ What cannot run says why, there too; the exit code is 1 when nothing ran or a di
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
 from bench.drive import Pushing, noisy_frames
+from bench.options import Json, Weights
 from bench.report import Percentiles, console, frozen_gc, machine, machine_line, percentile_table, write_json
-from streamer.errors import HPSTMError
+from streamer.cli import main
+from streamer.errors import ConfigError, HPSTMError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import load_runtime
@@ -100,31 +102,31 @@ def measure(runtime: Runtime, frames: list[Frame], actors: list[int], warmup: in
     }
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything that the JSON says."""
-    folder = Path(options.weights) if options.weights else None
-    frames = frames_of(options.file, options.warmup + options.steps)
-    if len(frames) <= options.warmup:
-        raise HPSTMError(f"{options.file} has {len(frames)} frames, the warm-up alone takes {options.warmup}")
+def run(file: str | None, steps: int, warmup: int, most: int, weights: str | None = None) -> dict[str, Any]:
+    """Everything that the JSON says; ``most``: actors at a time."""
+    folder = Path(weights) if weights else None
+    frames = frames_of(file, warmup + steps)
+    if len(frames) <= warmup:
+        raise HPSTMError(f"{file} has {len(frames)} frames, the warm-up alone takes {warmup}")
     reference = load_runtime("onnx", folder)
     result: dict[str, Any] = {
         "benchmark": "gpu", "machine": machine(), "packages": {name: _version(name) for name in PACKAGES},
-        "device": _device(), "input": options.file or "synthetic", "model": reference.contract.name,
+        "device": _device(), "input": file or "synthetic", "model": reference.contract.name,
         "weights_sha256": reference.contract.weights_sha256, "runtimes": {},
     }  # fmt: skip
-    actors = [n for n in (1, 4, 16, 64, 256) if n <= options.actors]
+    actors = [n for n in (1, 4, 16, 64, 256) if n <= most]
     for name, (kind, settings) in RUNTIMES.items():
         try:
             started = perf_counter()
-            runtime = load_runtime(kind, folder, lanes=options.actors, **settings)
+            runtime = load_runtime(kind, folder, lanes=most, **settings)
             load_s = perf_counter() - started
             found = compare(runtime, reference, frames)
-            timed = measure(runtime, frames, actors, options.warmup, min(options.steps, 300))
+            timed = measure(runtime, frames, actors, warmup, min(steps, 300))
         except HPSTMError as error:
             result["runtimes"][name] = {"refused": str(error)}
         else:
             result["runtimes"][name] = {"load_s": load_s, "against_onnx_cpu": found, **timed}
-    result["runtimes"]["onnx, CPU"] = measure(reference, frames, actors[:2], options.warmup, min(options.steps, 100))
+    result["runtimes"]["onnx, CPU"] = measure(reference, frames, actors[:2], warmup, min(steps, 100))
     return result
 
 
@@ -164,25 +166,34 @@ def show(result: dict[str, Any]) -> None:
                          f"{found['tolerance_mm']:g} mm", markup=False)  # fmt: skip
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when some GPU runtime ran and all that ran agree with the CPU."""
-    parser = argparse.ArgumentParser(prog="hpstm bench gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--file", help="a recording or motion file to compare on (default: a synthetic noisy walk)")
-    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="pushes to compare and time")
-    parser.add_argument("--warmup", type=int, default=400, metavar="N", help="pushes before; bones take 4 s")
-    parser.add_argument("--actors", type=int, default=64, metavar="N", help="most actors at a time")
-    parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
-    options = parser.parse_args(argv)
-    if options.steps < 1 or options.warmup < 1 or options.actors < 1:
-        parser.error("--steps, --warmup and --actors must be at least 1")
-    result = run(options)
+def command(
+    *,
+    json: Json = None,
+    file: Annotated[str | None, Parameter(show_default="a synthetic noisy walk")] = None,
+    steps: int = 2000,
+    warmup: int = 400,
+    actors: int = 64,
+    weights: Weights = None,
+) -> int:
+    """Build the engines of a GPU, compare them with the CPU, time one actor and many.
+
+    Args:
+        file: A recording or motion file to compare on.
+        steps: Pushes to compare and time.
+        warmup: Pushes before; bones take 4 s.
+        actors: Most actors at a time.
+    Returns:
+        0 when some GPU runtime ran and all that ran agree with the CPU.
+    """
+    if steps < 1 or warmup < 1 or actors < 1:
+        raise ConfigError("--steps, --warmup and --actors must be at least 1")
+    result = run(file, steps, warmup, actors, weights)
     show(result)
-    if options.json:
-        print(f"written: {write_json(options.json, result)}")
+    if json:
+        print(f"written: {write_json(json, result)}")
     ran = [row["against_onnx_cpu"]["within"] for row in result["runtimes"].values() if "against_onnx_cpu" in row]
     return 0 if ran and all(ran) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "gpu", *sys.argv[1:]]))

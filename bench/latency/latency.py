@@ -8,7 +8,6 @@ measured: stages.py; what no step can beat: limits.py; the targets: latency_repo
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -25,10 +24,12 @@ from bench.latency.footprint import footprint
 from bench.latency.limits import Core, Work, measure_core, work_of
 from bench.latency.stages import CUTTABLE, HOW, Codec, stages_of
 from bench.latency.tables import ratios, show, targets
+from bench.options import Json, Plots, Threads, Weights
 from bench.report import Percentiles, console, frozen_gc, machine, one_core, write_json
 from model.contract import WEIGHTS
 from model.skeleton import J
-from streamer.errors import HPSTMError
+from streamer.cli import main
+from streamer.errors import ConfigError, HPSTMError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import load_runtime
@@ -215,35 +216,37 @@ def _timed(durations_ns: Sequence[int]) -> dict[str, Any]:
     return {"percentiles": Percentiles.of_ns(durations_ns), "curve_ms": curve}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    parser = argparse.ArgumentParser(prog="hpstm bench latency", description=__doc__.splitlines()[0])
-    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), metavar="NAME",
-                        help=f"default: {' '.join(RUNTIMES)}")  # fmt: skip
-    parser.add_argument("--actors", nargs="+", type=int, default=[1, 16], metavar="N",
-                        help="actors whose frames come in one call, beside one alone (default: 1 16)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of all models (default 1)")
-    parser.add_argument("--steps", type=int, default=5000, metavar="N", help="frames to time of each (default 5000)")
-    parser.add_argument("--offline-steps", type=int, default=100, metavar="N", help="windows to time; 0: leave it out")
-    parser.add_argument("--weights", metavar="DIR", help="another model than the bundled one")
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the result there")
-    options = parser.parse_args(argv)
-    if min(options.steps, options.threads, *options.actors) < 1 or options.offline_steps < 0:
-        parser.error("--steps, --threads and --actors must be at least 1, --offline-steps at least 0")
-    result = run(
-        options.runtimes, options.actors, options.threads, options.steps, offline_steps=options.offline_steps,
-        weights=options.weights,
-    )  # fmt: skip
+def command(
+    *,
+    runtimes: tuple[str, ...] = RUNTIMES,
+    actors: tuple[int, ...] = (1, 16),
+    threads: Threads = 1,
+    steps: int = 5000,
+    offline_steps: int = 100,
+    weights: Weights = None,
+    json: Json = None,
+    plots: Plots = None,
+) -> int:
+    """One push, its stages, the step in it, and what the offline model takes for each frame.
+
+    Args:
+        runtimes: These runtimes.
+        actors: Actors whose frames come in one call, beside one alone.
+        steps: Frames to time of each.
+        offline_steps: Windows to time; 0: leave the offline model out.
+    """
+    if min(steps, threads, *actors) < 1 or offline_steps < 0:
+        raise ConfigError("--steps, --threads and --actors must be at least 1, --offline-steps at least 0")
+    result = run(runtimes, actors, threads, steps, offline_steps=offline_steps, weights=weights)
     show(result, console())
-    if options.json:
-        print(f"written: {write_json(options.json, result)}")
-    if options.plots:
+    if json:
+        print(f"written: {write_json(json, result)}")
+    if plots:
         from bench.latency.plots import pictures
 
-        print("drawn: " + ", ".join(str(path) for path in pictures(result, options.plots)))
+        print("drawn: " + ", ".join(str(path) for path in pictures(result, plots)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "latency", *sys.argv[1:]]))

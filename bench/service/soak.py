@@ -6,7 +6,6 @@ ring, its front and its calibration reach back some seconds)? Does memory grow? 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -22,9 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.noise import observed
-from bench.report import add_filter_options, console, interruptible, machine, machine_line, write_json
+from bench.options import Json, Plots, RuntimeName, Threads, Weights
+from bench.report import console, interruptible, machine, machine_line, write_json
 from model.motion.synthetic import SyntheticActor
+from streamer.cli import main
 from streamer.clock import SECOND_NS
+from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.runtimes import load_runtime
@@ -253,31 +255,38 @@ def show(result: dict[str, Any], screen: Console) -> None:
         screen.print(f"stopped before the {settings['hours_asked']:g} h that were asked for")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    parser = argparse.ArgumentParser(prog="hpstm bench soak", description=__doc__.splitlines()[0])
-    parser.add_argument("--hours", type=float, default=24.0, metavar="H", help="of simulated time (default 24)")
-    parser.add_argument("--rate", type=float, default=120.0, metavar="HZ", help="frames a second (default 120)")
-    parser.add_argument("--seed", type=int, default=1, help="of the motion and the noise")
-    add_filter_options(parser, "push time and memory over the hours")
-    options = parser.parse_args(argv)
-    if options.hours <= 0 or options.rate <= 0 or options.threads < 1:
-        parser.error("--hours and --rate must be positive, --threads at least 1")
+def command(
+    *,
+    hours: float = 24.0,
+    rate: float = 120.0,
+    seed: int = 1,
+    threads: Threads = 1,
+    runtime: RuntimeName = ServerConfig.runtime,
+    weights: Weights = None,
+    json: Json = None,
+    plots: Plots = None,
+) -> int:
+    """A day of one actor's frames, as fast as they go, in this process, on a simulated clock.
+
+    Args:
+        hours: Of simulated time [h].
+        rate: Frames a second [Hz].
+        seed: Of the motion and the noise.
+    """
+    if hours <= 0 or rate <= 0 or threads < 1:
+        raise ConfigError("--hours and --rate must be positive, --threads at least 1")
     screen = console()
     with interruptible() as stopped:
-        result = run(
-            options.hours, options.rate, options.seed, options.threads, options.runtime, options.weights, screen,
-            stopped,
-        )  # fmt: skip
+        result = run(hours, rate, seed, threads, runtime, weights, screen, stopped)
     show(result, screen)
-    if options.json:
-        screen.print(f"written: {write_json(options.json, result)}")
-    if options.plots:
+    if json:
+        screen.print(f"written: {write_json(json, result)}")
+    if plots:
         from bench.service.plots import soak_picture
 
-        screen.print(f"drawn: {soak_picture(result, options.plots)}")
+        screen.print(f"drawn: {soak_picture(result, plots)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "soak", *sys.argv[1:]]))

@@ -7,7 +7,6 @@ doubled until it breaks and then searched between the last that held and the fir
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,20 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.drive import StageClock, Times, noisy_frames
-from bench.report import (
-    Percentiles,
-    add_filter_options,
-    console,
-    frozen_gc,
-    machine,
-    machine_line,
-    one_core,
-    write_json,
-)
+from bench.options import Json, Plots, RuntimeName, Threads, Weights
+from bench.report import Percentiles, console, frozen_gc, machine, machine_line, one_core, write_json
 from bench.service.child import ServerFailed
 from bench.service.search import LIMIT, Trial, best, search
 from bench.service.wire_roles import RealTime, actor_name, keep_schedule, schedule
 from bench.service.wire_run import Load, server_over, through_server
+from streamer.cli import main
+from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.runtimes import load_runtime
@@ -210,38 +203,47 @@ def show(result: dict[str, Any], screen: Console) -> None:
     screen.print("ms a frame: wall time of push_many, of one actor; of the server processor time, warm-up included")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    parser = argparse.ArgumentParser(prog="hpstm bench throughput", description=__doc__.splitlines()[0])
-    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES_HZ), metavar="HZ",
-                        help="default 30 60 120")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="of each trial (default 4)")
-    parser.add_argument("--warmup", type=float, default=5.0, metavar="S",
-                        help="before each trial through a server (default 5)")  # fmt: skip
-    parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"actors at most (default {LIMIT})")
-    parser.add_argument("--no-server", action="store_true", help="only in this process")
-    add_filter_options(parser, "the curves")
-    options = parser.parse_args(argv)
-    if min(options.rates) <= 0 or options.seconds <= 0 or options.warmup < 0 or min(options.threads, options.limit) < 1:
-        parser.error("--rates and --seconds must be positive, --warmup not negative, --threads, --limit at least 1")
+def command(
+    *,
+    rates: tuple[float, ...] = RATES_HZ,
+    seconds: float = 4.0,
+    warmup: float = 5.0,
+    limit: int = LIMIT,
+    no_server: bool = False,
+    threads: Threads = 1,
+    runtime: RuntimeName = ServerConfig.runtime,
+    weights: Weights = None,
+    json: Json = None,
+    plots: Plots = None,
+) -> int:
+    """How many actors at a frame rate, until p99 of the latency breaks one frame time.
+
+    Args:
+        rates: Frames a second of each actor [Hz], one search each.
+        seconds: Of each trial [s].
+        warmup: Before each trial through a server [s].
+        limit: Actors at most.
+        no_server: Only in this process.
+    """
+    if min(rates) <= 0 or seconds <= 0 or warmup < 0 or min(threads, limit) < 1:
+        raise ConfigError(
+            "--rates and --seconds must be positive, --warmup not negative, --threads, --limit at least 1"
+        )
     screen = console()
     try:
-        result = run(
-            options.rates, options.seconds, options.warmup, options.limit, options.threads, options.runtime,
-            options.weights, not options.no_server, screen,
-        )  # fmt: skip
+        result = run(rates, seconds, warmup, limit, threads, runtime, weights, not no_server, screen)
     except ServerFailed as error:
         screen.print(f"[bold red]hpstm bench throughput:[/] {error}")
         return 1
     show(result, screen)
-    if options.json:
-        screen.print(f"written: {write_json(options.json, result)}")
-    if options.plots:
+    if json:
+        screen.print(f"written: {write_json(json, result)}")
+    if plots:
         from bench.service.plots import throughput_picture
 
-        screen.print(f"drawn: {throughput_picture(result, options.plots)}")
+        screen.print(f"drawn: {throughput_picture(result, plots)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "throughput", *sys.argv[1:]]))

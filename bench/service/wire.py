@@ -7,18 +7,19 @@ forwarder with messages of the same sizes, so that the difference is what the fi
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import psutil
 import zmq
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from bench.report import add_filter_options, console, machine, machine_line, write_json
+from bench.options import Json, Plots, RuntimeName, Threads, Weights
+from bench.report import console, machine, machine_line, write_json
 from bench.service.child import ServerFailed, seconds_until_ready
 from bench.service.wire_run import (
     ENCRYPTED,
@@ -30,6 +31,8 @@ from bench.service.wire_run import (
     through_forwarder,
     through_server,
 )
+from streamer.cli import main
+from streamer.errors import ConfigError
 from streamer.server.config import ServerConfig
 
 RATES_HZ = (30.0, 60.0, 120.0, 240.0)
@@ -170,43 +173,50 @@ def here(transport: str) -> bool:
     return (name == "tcp" or zmq.has(name)) and (not encrypted or zmq.has("curve"))
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="hpstm bench wire", description=__doc__.splitlines()[0])
-    made.add_argument("--rates", nargs="+", type=float, default=list(RATES_HZ), metavar="HZ",
-                      help="default 30 60 120 240")  # fmt: skip
-    made.add_argument("--transports", nargs="+", choices=TRANSPORTS, metavar="NAME",
-                      default=[name for name in TRANSPORTS if here(name)],
-                      help="tcp, ipc, tcp+curve (encrypted); default: what this system has of them")  # fmt: skip
-    made.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of each stream (default 20)")
-    made.add_argument("--warmup", type=float, default=5.0, metavar="S", help="before that (default 5)")
-    add_filter_options(made, "the latencies' distribution")
-    return made
+if TYPE_CHECKING:
+    Transport = str
+else:
+    Transport = Literal[TRANSPORTS]  # the choices, as the command line shows and checks them
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 when measured, whatever the numbers are."""
-    arguments = parser()
-    options = arguments.parse_args(argv)
-    if min(options.rates) <= 0 or options.seconds <= 0 or options.warmup < 0 or options.threads < 1:
-        arguments.error("--rates and --seconds must be positive, --warmup not negative, --threads at least 1")
+def command(
+    *,
+    rates: tuple[float, ...] = RATES_HZ,
+    transports: Annotated[tuple[Transport, ...], Parameter(show_default="what this system has of them")] = (),
+    seconds: float = 20.0,
+    warmup: float = 5.0,
+    threads: Threads = 1,
+    runtime: RuntimeName = ServerConfig.runtime,
+    weights: Weights = None,
+    json: Json = None,
+    plots: Plots = None,
+) -> int:
+    """From the moment a frame is due to the moment its pose is in a consumer's hands.
+
+    Args:
+        rates: Frames a second [Hz], one stream each.
+        transports: Over what; tcp+curve is encrypted.
+        seconds: Of each stream [s].
+        warmup: Before that [s].
+    """
+    if min(rates) <= 0 or seconds <= 0 or warmup < 0 or threads < 1:
+        raise ConfigError("--rates and --seconds must be positive, --warmup not negative, --threads at least 1")
     screen = console()
+    over = transports or [name for name in TRANSPORTS if here(name)]
     try:
-        result = run(
-            options.rates, options.transports, options.seconds, options.warmup, threads=options.threads,
-            runtime=options.runtime, weights=options.weights, screen=screen,
-        )  # fmt: skip
+        result = run(rates, over, seconds, warmup, threads=threads, runtime=runtime, weights=weights, screen=screen)
     except ServerFailed as error:
         screen.print(f"[bold red]hpstm bench wire:[/] {error}")
         return 1
     show(result, screen)
-    if options.json:
-        screen.print(f"written: {write_json(options.json, result)}")
-    if options.plots:
+    if json:
+        screen.print(f"written: {write_json(json, result)}")
+    if plots:
         from bench.service.plots import latency_picture
 
-        screen.print(f"drawn: {latency_picture(result, options.plots)}")
+        screen.print(f"drawn: {latency_picture(result, plots)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["bench", "wire", *sys.argv[1:]]))

@@ -6,15 +6,13 @@ there. Validation is on the subjects that model.train leaves out, with an estima
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +28,7 @@ from model.peers.offline import OfflineConfig, OfflineModel
 from model.peers.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
 from model.peers.windows import Windows, WindowSampler, WindowStream
 from model.training import checkpoint
-from model.training.dataset import validation_clips
+from model.training.dataset import Packed, validation_clips
 from model.training.train import VALIDATION
 
 Peer = OfflineModel | SmoothNet
@@ -186,23 +184,16 @@ def load_peer(path: Path) -> Peer:
     return model.eval()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``hpstm train-windowed``: trains or continues a run; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hpstm train-windowed", description="Train a windowed peer of the bench, or continue the run in --out."
-    )
-    parser.add_argument("--model", choices=list(KINDS), required=True)
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="train.npz, from `hpstm prepare`")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--minutes", type=float, default=30.0, metavar="M",
-                        help="of processor time, of the whole run (default 30)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the training process (default 1)")
-    options = parser.parse_args(argv)
-    if not options.data.is_file():
-        parser.error(f"{options.data}: no such file; `hpstm prepare` writes it")
-    print(f"{train(Plan(**vars(options)))}: the bench reads it from bench/weights/")
+def command(
+    *, model: Literal["offline", "smoothnet"], data: Packed, out: Path, minutes: float = 30.0, threads: int = 1
+) -> int:
+    """Train a windowed peer of the bench, or continue the run that is in --out.
+
+    Args:
+        model: Which one.
+        out: Folder of the run.
+        minutes: Of processor time, of the whole run [min].
+        threads: Of the training process.
+    """
+    print(f"{train(Plan(model, data, out, minutes, threads=threads))}: the bench reads it from bench/weights/")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

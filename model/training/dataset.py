@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from cyclopts import Parameter
 from torch import Tensor
 
 from model.kinematics import bone_vectors
@@ -24,6 +25,14 @@ from model.prepare import PackedClip, load_packed
 from model.training.losses import Target
 
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
+
+
+def _must_be_there(_: Any, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; `hpstm prepare` writes it")
+
+
+Packed = Annotated[Path, Parameter(validator=_must_be_there, help="train.npz, from `hpstm prepare`.")]  # of a command
 
 
 class Batch(NamedTuple):

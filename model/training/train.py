@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import platform
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from cyclopts import Parameter
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,7 +30,7 @@ from model.network.front import positions_of
 from model.network.head import Pose, covariance
 from model.noise.corruption import REALISTIC, NoiseConfig
 from model.training import checkpoint
-from model.training.dataset import Batch, Sampler, Stream, validation_clips
+from model.training.dataset import Batch, Packed, Sampler, Stream, validation_clips
 from model.training.losses import WEIGHTS, losses, sequence_lag_s
 
 VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
@@ -258,33 +257,30 @@ def load_model(path: Path) -> CausalFilter:
     return model.eval()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """``hpstm train``: trains or continues a run; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hpstm train", description="Train the causal model, or continue the run that is in --out."
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="train.npz, from `hpstm prepare`")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="of the whole run (default 60)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the training process (default 1)")
-    parser.add_argument("--rate", type=float, default=2e-3, metavar="R", help="peak learning rate (default 0.002)")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with (default: from nothing)")
-    parser.add_argument("--twin", action="store_true",
-                        help="attention sees the future, too: the offline twin")  # fmt: skip
-    options = parser.parse_args(argv)
-    if not options.data.is_file():
-        parser.error(f"{options.data}: no such file; `hpstm prepare` writes it")
-    plan = Plan(
-        data=options.data, out=options.out, minutes=options.minutes, threads=options.threads, rate=options.rate,
-        start=options.start,
-    )  # fmt: skip
-    weights = train(plan, Config(bidirectional=options.twin))
-    if options.twin:
+def command(
+    *,
+    data: Packed,
+    out: Path,
+    minutes: float = 60.0,
+    threads: int = 1,
+    rate: float = 2e-3,
+    start: Annotated[Path | None, Parameter(show_default="from nothing")] = None,
+    twin: bool = False,
+) -> int:
+    """Train the causal model, or continue the run that is in --out.
+
+    Args:
+        out: Folder of the run.
+        minutes: Of the whole run [min].
+        threads: Of the training process.
+        rate: Peak learning rate.
+        start: Weights file to begin with.
+        twin: Attention sees the future, too: the offline twin.
+    """
+    plan = Plan(data=data, out=out, minutes=minutes, threads=threads, rate=rate, start=start)
+    weights = train(plan, Config(bidirectional=twin))
+    if twin:
         print(f"{checkpoint.pack(plan.out, 'twin')}: the bench looks for it in bench/weights")
     else:
         print(f"{weights}: make a model of it with `hpstm export {weights}`")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

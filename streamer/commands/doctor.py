@@ -10,7 +10,7 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -30,12 +30,12 @@ OK, ABSENT, FAIL = "OK", "--", "FAIL"
 Finding = tuple[str, str, str]  # mark, what, said
 
 
-def run(out: Callable[[str], object] = print) -> int:
-    """Print every finding; 0 when nothing failed."""
+def doctor() -> int:
+    """Say what works on this machine, and what to install for the rest; 0 when nothing failed."""
     failed = False
     for check in (_python, _packages, _curve, _onnxruntime, _native, _model, _ports, _gpu, _tensorrt, _torch):
         for mark, what, said in check():
-            out(f"{mark:4}  {what:14}  {said}")
+            print(f"{mark:4}  {what:14}  {said}")
             failed |= mark == FAIL
     return int(failed)
 
@@ -48,7 +48,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name in ("numpy", "onnxruntime", "pyzmq", "msgpack", "rich"):
+    for name in ("numpy", "onnxruntime", "pyzmq", "msgpack", "rich", "cyclopts"):
         found = find_spec("zmq" if name == "pyzmq" else name) is not None
         yield (OK, name, metadata.version(name)) if found else (FAIL, name, "missing; pip install hpstm-live")
 

@@ -6,27 +6,30 @@ layout measures. There is no truth here, so the scores are about steadiness: Acc
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from json import dumps, loads
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
-from model.layouts import get_layout
-from model.skeleton import PARENTS, J
 from streamer.clock import SECOND_NS, now_ns
+from streamer.commands.options import Control, In, Key, Out, ServerKey, client_keys
+from streamer.commands.scores import score
 from streamer.errors import ConfigError
-from streamer.frames import Array, Frame, Pose
+from streamer.frames import Frame, Pose
 from streamer.server.control import request
 from streamer.sinks.subscriber import PoseSubscriber
-from streamer.sources.replay import Take
+from streamer.sources.replay import Take, read_take
 from streamer.sources.sender import FrameSender
+from streamer.sources.synthetic import synthetic_take
+from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
 from streamer.wire.security import ClientKeys
 
 READY_WITHIN_S = 20.0
@@ -45,11 +48,52 @@ class Endpoints:
         return request(self.control_endpoint, "status", timeout_s, self.curve)
 
 
+def replay(
+    file: str,
+    /,
+    *,
+    in_endpoint: In = DEFAULT_IN,
+    out_endpoint: Out = DEFAULT_OUT,
+    control_endpoint: Control = DEFAULT_CONTROL,
+    key: Key = None,
+    server_key: ServerKey = None,
+    start_server: bool = False,
+    fast: bool = False,
+    actor: str | None = None,
+    seconds: float | None = None,
+    noise_mm: Annotated[float | None, Parameter(show_default="0; synthetic: 10")] = None,
+    json: Path | None = None,
+) -> int:
+    """Play a file through a running server, or one of its own, and score what comes out.
+
+    Args:
+        file: .npz (MediaPipe or AMASS), .bvh, .amc (also .gz), a recording, or: synthetic.
+        start_server: Start a server even if one answers, on free ports.
+        fast: As fast as the server answers, not in real time.
+        actor: Name to give the actor; none: that of the file.
+        seconds: Only the first so many [s]; none: all.
+        noise_mm: Add noise of this standard deviation per coordinate [mm].
+        json: Write the summary to this file, too.
+    """
+    if file == "synthetic":
+        take = synthetic_take(seconds or 10.0).noisy((10.0 if noise_mm is None else noise_mm) / 1e3)
+    else:
+        take = read_take(file, actor).noisy((noise_mm or 0.0) / 1e3)
+    if seconds is not None:
+        take = take.first(seconds)
+    asked = Endpoints(in_endpoint, out_endpoint, control_endpoint, client_keys(key, server_key, out_endpoint))
+    with server_for(asked, start_server) as endpoints:
+        report = run(take, endpoints, fast)
+    print(table(report))
+    if json:
+        json.write_text(to_json(report))
+    return 0 if report["poses_out"] else 1
+
+
 @contextlib.contextmanager
-def server_for(arguments: argparse.Namespace, curve: ClientKeys | None = None) -> Iterator[Endpoints]:
+def server_for(asked: Endpoints, start: bool = False) -> Iterator[Endpoints]:
     """The server that answers at the endpoints asked for, or a child process on free ports, gone afterwards."""
-    asked = Endpoints(arguments.in_endpoint, arguments.out_endpoint, arguments.control_endpoint, curve)
-    if not arguments.start_server and (curve is not None or asked.status(0.3) is not None):
+    if not start and (asked.curve is not None or asked.status(0.3) is not None):
         yield asked
         return
     free = [word for name in ("in", "out", "control") for word in (f"--{name}", "tcp://127.0.0.1:*")]
@@ -60,7 +104,7 @@ def server_for(arguments: argparse.Namespace, curve: ClientKeys | None = None) -
         line = process.stdout.readline()  # ends with the process, if it fails
         if not line:
             raise ConfigError(f"the server did not start (exit code {process.wait(READY_WITHIN_S)})")
-        ready = json.loads(line)
+        ready = loads(line)
         yield Endpoints(ready["in"], ready["out"], ready["control"])
     finally:
         process.terminate()
@@ -136,7 +180,7 @@ def _wait_joined(endpoints: Endpoints, before: int) -> None:
         time.sleep(0.005)
 
 
-# -- scores -----------------------------------------------------------------------------------------------------------
+# -- the report --------------------------------------------------------------------------------------------------------
 
 
 def _report(
@@ -168,57 +212,8 @@ def _report(
         "skipped": after["counters"]["frames_skipped"] - before["counters"]["frames_skipped"],
         "rejected": rejected,
         "latency_ms": {"p50": float(p50), "p99": float(p99)},
-        "actors": {actor: _score(pairs, take.fps) for actor, pairs in rows.items()},
+        "actors": {actor: score(pairs, take.fps) for actor, pairs in rows.items()},
     }
-
-
-def _score(rows: list[tuple[Frame, Pose | None]], fps: float) -> dict[str, Any]:
-    """Steadiness of one actor's input and output, after calibration if it ended.
-
-    A frame without a pose of its own stays in as NaN: differences are taken between neighbours in the input only.
-    """
-    settled = [n for n, (_, pose) in enumerate(rows) if pose is not None and pose.status != "calibrating"]
-    rows = rows[settled[0] :] if len(settled) >= 4 else rows
-    nothing = np.full((J, 3), np.nan)
-    raw = np.stack([_canonical(frame) if pose is not None else nothing for frame, pose in rows])
-    refined = np.stack([pose.positions if pose is not None else nothing for _, pose in rows]).astype(np.float64)
-    same = np.where(np.isnan(raw), np.nan, refined)  # the same joints in the same frames
-    return {
-        "scored": sum(pose is not None for _, pose in rows),
-        "joints": int(np.isfinite(raw).all(axis=-1).any(axis=0).sum()),
-        "accel_mm": {"in": accel_mm(raw), "out": accel_mm(same)},
-        "jitter_m_s3": {"in": jitter_m_s3(raw, fps), "out": jitter_m_s3(same, fps)},
-        "bone_std_mm": {"in": bone_std_mm(raw), "out": bone_std_mm(refined)},
-    }
-
-
-def _canonical(frame: Frame) -> Array:
-    """(24, 3) the joints the layout measures, NaN elsewhere [m]."""
-    positions, measured, _, _ = get_layout(frame.layout).to_canonical(frame.positions, frame.confidence)
-    return np.where(measured[:, None], positions, np.nan).astype(np.float64)
-
-
-def accel_mm(positions: Array) -> float:
-    """Mean size of the second difference of (T, J, 3) positions [mm/frame^2]; NaN = missing."""
-    return 1e3 * _mean_norm(np.diff(positions, n=2, axis=0))
-
-
-def jitter_m_s3(positions: Array, fps: float) -> float:
-    """Mean size of the third derivative of (T, J, 3) positions [m/s^3]."""
-    return fps**3 * _mean_norm(np.diff(positions, n=3, axis=0))
-
-
-def bone_std_mm(positions: Array) -> float:
-    """Standard deviation of a bone's length over time [mm], mean over the bones that are measured."""
-    bones = np.linalg.norm(positions[:, 1:] - positions[:, list(PARENTS[1:])], axis=-1)  # (T, J-1)
-    bones = bones[:, np.isfinite(bones).sum(axis=0) > 1]
-    return 1e3 * float(np.nanstd(bones, axis=0).mean()) if bones.size else float("nan")
-
-
-def _mean_norm(differences: Array) -> float:
-    sizes = np.linalg.norm(differences, axis=-1)
-    sizes = sizes[np.isfinite(sizes)]
-    return float(sizes.mean()) if sizes.size else float("nan")
 
 
 # -- for people and programs ------------------------------------------------------------------------------------------
@@ -232,7 +227,7 @@ def to_json(report: dict[str, Any]) -> str:
             return {key: plain(item) for key, item in value.items()}
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
-    return json.dumps(plain(report), indent=2) + "\n"
+    return dumps(plain(report), indent=2) + "\n"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -245,9 +240,9 @@ def table(report: dict[str, Any]) -> str:
         f"skipped {report['skipped']}, rejected: {rejected}",
         f"latency, sent to received: p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms",
     ]
-    for actor, score in report["actors"].items():
-        lines += [f"{actor}: {score['joints']} joints, {score['scored']} frames", f"  {'':24}{'in':>12}{'out':>12}"]
+    for actor, found in report["actors"].items():
+        lines += [f"{actor}: {found['joints']} joints, {found['scored']} frames", f"  {'':24}{'in':>12}{'out':>12}"]
         for key, text in (("accel_mm", "Accel [mm/frame^2]"), ("jitter_m_s3", "jitter [m/s^3]"),
                           ("bone_std_mm", "bone length std [mm]")):  # fmt: skip
-            lines.append(f"  {text:24}{score[key]['in']:12.3f}{score[key]['out']:12.6g}")
+            lines.append(f"  {text:24}{found[key]['in']:12.3f}{found[key]['out']:12.6g}")
     return "\n".join(lines)

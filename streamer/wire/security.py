@@ -16,7 +16,6 @@ from typing import Any
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import recv_monitor_message
 
 from streamer.errors import SecurityError
 from streamer.wire.endpoints import is_local
@@ -119,6 +118,8 @@ def check_admitted(endpoint: str, keys: ClientKeys, within_s: float = 1.0) -> No
 
     A refused client hears nothing and would wait for ever. Silence within ``within_s`` passes: no server is there yet.
     """
+    from zmq.utils.monitor import recv_monitor_message  # here: asyncio comes with it, which a server does without
+
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.linger = 0
         keys.apply(socket)

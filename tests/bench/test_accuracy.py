@@ -211,7 +211,7 @@ def result(folder: Path) -> dict[str, Any]:
     path = folder / "result.json"
     words = ["synthetic", "--clips", "2", "--seconds", "6", "--noise", "white10", "clean", "lost_arm"]
     outputs = ["--json", str(path), "--markdown", str(folder / "new" / "a.md"), "--plots", str(folder / "plots")]
-    assert accuracy.main([*words, *outputs]) == 0
+    assert cli.main(["evaluate", *words, *outputs]) == 0
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -277,10 +277,10 @@ def test_every_curve_is_drawn(result: dict[str, Any], folder: Path) -> None:
 
 
 def test_delays_in_frames_are_of_each_rate(runtime: Runtime) -> None:
-    options = accuracy._arguments(["synthetic", "--delay-frames=-1..2", "--rate", "30", "60"])
-    assert accuracy.asked(options, 30.0) == pytest.approx([1 / 30, 0, -1 / 30, -2 / 30])
-    assert accuracy.asked(options, 60.0) == pytest.approx([1 / 60, 0, -1 / 60, -2 / 60])
-    assert str(accuracy.asked(accuracy._arguments(["synthetic"]), 30.0)) == "[0.0, -0.1]"  # no -0.0
+    options = accuracy.Options(delay_frames="-1..2", rate=(30.0, 60.0))
+    assert options.asked(30.0) == pytest.approx([1 / 30, 0, -1 / 30, -2 / 30])
+    assert options.asked(60.0) == pytest.approx([1 / 60, 0, -1 / 60, -2 / 60])
+    assert str(accuracy.Options().asked(30.0)) == "[0.0, -0.1]"  # no -0.0
     takes = load_takes("synthetic", clips=1, seconds=5.0, rate_hz=60.0)
     rows = accuracy.run(takes, runtime, ["clean"], [0.0, -1 / 60], ["input", "Holt"], 60.0)
     assert [(row["rate_hz"], row["at_s"]) for row in rows] == [(60.0, 0.0)] * 2 + [(60.0, -1 / 60)] * 2
@@ -303,13 +303,13 @@ def test_recordings_are_scored_by_every_method(runtime: Runtime, tmp_path: Path,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["synthetic", "--noise", "loud"], "invalid choice"),
+        (["synthetic", "--noise", "loud"], "Choose from"),
         (["synthetic", "--delay", "--predict"], "at least one"),
         (["synthetic", "--predict", "0.5"], "predict_s must lie in"),
         (["synthetic", "--delay-frames=-9"], "predict_s must lie in"),
         (["synthetic", "--delay-frames", "8..3"], "give a range as"),
         (["synthetic", "--rate", "0"], "--rate must be positive"),
-        (["synthetic", "--methods", "median"], "invalid choice"),
+        (["synthetic", "--methods", "median"], "Choose from"),
         (["synthetic", "--runtime", "abacus"], "does not exist"),
     ],
 )

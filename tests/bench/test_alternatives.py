@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.contract import WEIGHTS
+from streamer import cli
 from streamer.runtimes import load_runtime
 
 pytest.importorskip("torch", reason="torch is not installed (extra: train)")
@@ -53,19 +54,20 @@ def test_a_run_measures_in_processes_of_their_own_and_says_what_did_not_run(
     report, told = tmp_path / "table.md", tmp_path / "table.json"
     names = ["ort, all", "ort, bfloat16 products", "openvino, float32"]
     words = ["--only", *names, "--steps", "5", "--markdown", str(report), "--json", str(told)]
-    assert alternatives.main(words) == 0
+    assert cli.main(["bench", "alternatives", *words]) == 0
     rows = json.loads(told.read_text())["rows"]
     assert list(rows) == names
     assert rows["ort, all"]["p50"] > 0
     assert "NOT_IMPLEMENTED" in rows["ort, bfloat16 products"]["reason"]
     assert rows["openvino, float32"]["reason"] == "needs openvino: pip install openvino"
     text = report.read_text()
+    assert f"`hpstm bench alternatives --only {' '.join(map(repr, names))} --steps 5 --json" in text
     assert "| ort, all |" in text
     assert "- openvino, float32: needs openvino" in text
     assert "openvino, float32: needs openvino" in " ".join(capsys.readouterr().out.split())
 
 
-def test_unknown_candidates_are_refused() -> None:
-    with pytest.raises(SystemExit):
-        alternatives.main(["--only", "abacus"])
-    assert "abacus" not in CANDIDATES
+def test_unknown_candidates_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "alternatives", "--only", "abacus"]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("abacus", *CANDIDATES))

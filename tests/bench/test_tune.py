@@ -119,6 +119,8 @@ def test_the_command_writes_what_it_found(tmp_path: Path) -> None:
     words = ["bench", "tune", "--data", "synthetic", "--clips", "1", "--seconds", "3", "--noise", "white10"]
     assert cli.main([*words, "--at-frames", "0", "--out", str(out)]) == 0
     found = tuned.read(out)
+    typed = "hpstm bench tune --data synthetic --clips 1 --seconds 3 --at-frames 0 --noise white10 --out"
+    assert found["commands"] == [f"{typed} {out}"]  # as typed, in the order of --help
     assert [row["method"] for row in found["rows"]] == list(SPACES)
     trial = Trial.of(load_takes("synthetic", clips=1, seconds=3.0), Case("white10", 30.0, 0.0), 0)
     for row in found["rows"]:

@@ -14,8 +14,9 @@ from model.files.asf import read_amc
 from model.files.humanoid import plain_name
 from model.files.retarget import align, unit
 from model.kinematics import fork_frames, forward_kinematics
-from model.prepare import Clip, ClipError, jumps, load_packed, main, measure_rest, prepare, read_clip, split_at_jumps
+from model.prepare import Clip, ClipError, jumps, load_packed, measure_rest, prepare, read_clip, split_at_jumps
 from model.skeleton import FORK_CHILDREN, INDEX, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
+from streamer.cli import main
 from tests.helpers.motion_files import (
     amc_text,
     asf_text,
@@ -275,9 +276,9 @@ def test_prepare_packs_what_read_clip_reads(trial: Path, tmp_path: Path) -> None
 def test_the_prepare_command(trial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = f"cmu,07,{trial.name},60,40,train,made up\n"
     write(tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\n" + row)
-    assert main([str(tmp_path), str(tmp_path / "out"), "--split", "train"]) == 0
+    assert main(["prepare", str(tmp_path), str(tmp_path / "out"), "--split", "train"]) == 0
     assert "40 frames" in capsys.readouterr().out
-    assert main([str(tmp_path), str(tmp_path / "out"), "--split", "nobody"]) == 2
+    assert main(["prepare", str(tmp_path), str(tmp_path / "out"), "--split", "nobody"]) == 2
     assert "clips.csv" in capsys.readouterr().err
 
 

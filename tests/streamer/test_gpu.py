@@ -14,6 +14,7 @@ import pytest
 
 from bench.latency import gpu as bench
 from model.contract import WEIGHTS
+from streamer.cli import main
 from streamer.errors import HPSTMError, RuntimeUnavailable
 from streamer.filter import PoseFilter
 from streamer.runtimes import load_runtime
@@ -99,7 +100,7 @@ def test_the_bench_compares_times_and_says_what_did_not_run(
 
     monkeypatch.setattr(bench, "load_runtime", load)
     path = tmp_path / "gpu.json"
-    assert bench.main(["--steps", "20", "--warmup", "30", "--actors", "4", "--json", str(path)]) == 0
+    assert main(["bench", "gpu", "--steps", "20", "--warmup", "30", "--actors", "4", "--json", str(path)]) == 0
     result = json.loads(path.read_text())
     assert {"device", "machine", "packages", "weights_sha256"} <= result.keys()
     runtimes = result["runtimes"]
@@ -121,4 +122,4 @@ def test_the_bench_fails_when_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeUnavailable("no GPU today")
 
     monkeypatch.setattr(bench, "load_runtime", load)
-    assert bench.main(["--steps", "5", "--warmup", "5", "--actors", "1"]) == 1
+    assert main(["bench", "gpu", "--steps", "5", "--warmup", "5", "--actors", "1"]) == 1

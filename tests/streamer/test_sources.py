@@ -12,7 +12,7 @@ from bench.service.child import ServerProcess
 from model.prepare import read_clip
 from streamer.cli import main
 from streamer.clock import SECOND_NS, ClockMap, Ticker
-from streamer.commands.replay import accel_mm, bone_std_mm, jitter_m_s3
+from streamer.commands.scores import accel_mm, bone_std_mm, jitter_m_s3
 from streamer.errors import ConfigError
 from streamer.sinks.recording import MAGIC, RecordingWriter, read_recording, record
 from streamer.sources.replay import read_take
