@@ -125,6 +125,7 @@ def console(file: Any = None) -> Console:
 @contextmanager
 def frozen_gc() -> Iterator[None]:
     """No garbage collection inside: what is alive is moved out of its sight, as the server does after warm-up."""
+    was_frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -132,7 +133,8 @@ def frozen_gc() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
+        if not was_frozen:
+            gc.unfreeze()
 
 
 @contextmanager

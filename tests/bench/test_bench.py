@@ -56,7 +56,7 @@ def test_table_names_its_rows_and_does_not_wrap_in_a_pipe() -> None:
 
 
 def test_frozen_gc_gives_back_what_it_found() -> None:
-    frozen = gc.get_freeze_count()
+    gc.unfreeze()  # whatever a test before has frozen
     inside = []
 
     def fail() -> None:
@@ -68,7 +68,17 @@ def test_frozen_gc_gives_back_what_it_found() -> None:
         fail()
     assert inside == [False]
     assert gc.isenabled()
-    assert gc.get_freeze_count() == frozen
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_was_frozen_before_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        with frozen_gc():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a thread to a core")
