@@ -336,7 +336,7 @@ def test_errors_name_the_file_and_the_place_in_bvh(tmp_path: Path) -> None:
     text = humanoid_text([{}, {}, {}])
     lines = text.splitlines()
     path = tmp_path / "b.bvh"
-    bad(write(path, "\n".join(lines[:-1])), "Frames", "3", "2")
+    bad(write(path, "\n".join(lines[:-2])), "Frames", "3", "1")
     bad(write(path, "\n".join([*lines[:-1], lines[-1] + " 1.0"])), f"line {len(lines)}", "columns")
     bad(write(path, "\n".join([*lines[:-1], lines[-1][:-3] + "abc"])), f"line {len(lines)}", "abc")
     bad(write(path, "\n".join(lines[:12])), "line", "complete")
