@@ -5,6 +5,7 @@ A rig is recognised by its joint names, never by its file name; each function tu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -39,7 +40,7 @@ def _cgspeed_names(tree: Tree) -> dict[str, str]:
     Empty where a joint is missing: then it is a humanoid like others.
     """
     spelling = 0 if "LeftUpLeg" in tree.names or "RightUpLeg" in tree.names else 1
-    out = {"root": "Hips"}
+    out = {"root": _known(tree, ("Hips",))}
     for bone, names in _CGSPEED.items():
         names = names if spelling == 0 else names[::-1]
         out[bone] = _known(tree, names)
@@ -151,13 +152,29 @@ def dance_recipe(tree: Tree, unit_m: float | None = None) -> Recipe:
     return recipe
 
 
-_SIDED = ("clavicle", "humerus", "radius", "wrist", "hand", "fingers", "femur", "tibia", "foot", "toes")
-_ACCLAIM = {"root", "lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"}
-_ACCLAIM |= {side + bone for side in "lr" for bone in _SIDED}
-_DANCE = {"hip", "abdomen", "chest", "neck", "head"}
-_DANCE |= {
-    s + n for s in "lr" for n in ("Buttock", "Thigh", "Shin", "Foot", "Collar", "Shldr", "ForeArm", "Hand", "Mid1")
-}
+# Bone: the one that it hangs on, in CMU's skeleton and in the dance's ("*": on each side); between them may be others.
+_ACCLAIM = {
+    "lowerback": "root", "upperback": "lowerback", "thorax": "upperback", "lowerneck": "thorax",
+    "upperneck": "lowerneck", "head": "upperneck", "*clavicle": "thorax", "*humerus": "*clavicle", "*radius": "*humerus",
+    "*wrist": "*radius", "*hand": "*wrist", "*fingers": "*hand", "*femur": "root", "*tibia": "*femur", "*foot": "*tibia",
+    "*toes": "*foot",
+}  # fmt: skip
+_DANCE = {
+    "abdomen": "hip", "chest": "abdomen", "neck": "chest", "head": "neck", "*Collar": "chest", "*Shldr": "*Collar",
+    "*ForeArm": "*Shldr", "*Hand": "*ForeArm", "*Mid1": "*Hand", "*Buttock": "hip", "*Thigh": "*Buttock",
+    "*Shin": "*Thigh", "*Foot": "*Shin",
+}  # fmt: skip
+
+
+def _hangs(tree: Tree, skeleton: Mapping[str, str], names: Mapping[str, str] | None = None) -> bool:
+    """Whether all bones of a skeleton are in the tree, by other ``names`` if given, each on the one that it should."""
+    for bone, parent in skeleton.items():
+        for side in "lr" if "*" in bone else " ":
+            pair = [name.replace("*", side) for name in (bone, parent)]
+            child, above = ((names or {}).get(name, name) for name in pair)
+            if child not in tree.names or above not in [tree.names[i] for i in tree.path(tree.names.index(child))[:-1]]:
+                return False
+    return True
 
 
 def recipe_of(tree: Tree, unit_m: float | None = None) -> Recipe:
@@ -166,12 +183,11 @@ def recipe_of(tree: Tree, unit_m: float | None = None) -> Recipe:
     Raises:
         RigError: what was looked for and not found.
     """
-    names = set(tree.names)
-    if names >= _ACCLAIM:
+    if _hangs(tree, _ACCLAIM):
         return cmu_recipe(tree)
-    if names >= _DANCE and {"lFoot", "rFoot"} <= set(tree.ends):
+    if _hangs(tree, _DANCE) and {"lFoot", "rFoot"} <= set(tree.ends):
         return dance_recipe(tree, unit_m)
-    cgspeed = _cgspeed_names(tree) if {"LHipJoint", "RHipJoint"} <= names else {}
-    if cgspeed:
+    cgspeed = _cgspeed_names(tree) if {"LHipJoint", "RHipJoint"} <= set(tree.names) else {}
+    if cgspeed and _hangs(tree, _ACCLAIM, cgspeed):
         return cmu_recipe(_cgspeed_tree(tree, cgspeed, unit_m))
     return humanoid_recipe(tree, unit_m)
