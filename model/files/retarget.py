@@ -15,14 +15,19 @@ from model.files.tree import Floats, Tree
 from model.kinematics import fork_axis_weights, fork_frames, forward_kinematics
 from model.skeleton import CHILDREN, FORKS, INDEX, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
 
+_LONGEST = 400  # characters of what a broken file puts into an error
 _FLAT_M2 = 1e-5  # area between the two axes of a fork, below which they define no frame: 1 cm by 1 mm
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
 class ClipError(ValueError):
     """A motion file that cannot be read: names the file, the line or field, and what to do."""
 
     def __init__(self, path: str | Path, where: str, message: str) -> None:
-        super().__init__(f"{path}: {where}: {message}")
+        super().__init__(f"{path}: {_short(where)}: {_short(message)}")
         self.path, self.where = str(path), where
 
 

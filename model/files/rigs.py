@@ -155,9 +155,9 @@ def dance_recipe(tree: Tree, unit_m: float | None = None) -> Recipe:
 # Bone: the one that it hangs on, in CMU's skeleton and in the dance's ("*": on each side); between them may be others.
 _ACCLAIM = {
     "lowerback": "root", "upperback": "lowerback", "thorax": "upperback", "lowerneck": "thorax",
-    "upperneck": "lowerneck", "head": "upperneck", "*clavicle": "thorax", "*humerus": "*clavicle", "*radius": "*humerus",
-    "*wrist": "*radius", "*hand": "*wrist", "*fingers": "*hand", "*femur": "root", "*tibia": "*femur", "*foot": "*tibia",
-    "*toes": "*foot",
+    "upperneck": "lowerneck", "head": "upperneck",
+    "*clavicle": "thorax", "*humerus": "*clavicle", "*radius": "*humerus", "*wrist": "*radius", "*hand": "*wrist",
+    "*fingers": "*hand", "*femur": "root", "*tibia": "*femur", "*foot": "*tibia", "*toes": "*foot",
 }  # fmt: skip
 _DANCE = {
     "abdomen": "hip", "chest": "abdomen", "neck": "chest", "head": "neck", "*Collar": "chest", "*Shldr": "*Collar",
