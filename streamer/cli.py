@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_replay(commands)
+    _add_look(commands)
     _add_record(commands)
     _add_listen(commands)
     _add_keys(commands)
@@ -227,7 +228,30 @@ def _add_replay(commands: Any) -> None:
     parser.add_argument("--noise-mm", type=float, metavar="MM",
                         help="add noise of this standard deviation per coordinate (synthetic: 10)")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there too")
+    _motion_arguments(parser)
     parser.set_defaults(run=_replay)
+
+
+def _motion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fps", type=float, help="true frame rate of a motion file, if its own is wrong")
+    parser.add_argument("--unit-m", type=float, metavar="M", help="metres per unit, if the body's size misleads")
+    parser.add_argument("--up", help="axis that points up (x y z -x -y -z), if the body's stance misleads")
+
+
+def _add_look(commands: Any) -> None:
+    parser = commands.add_parser("look", help="say what a motion file or a recording holds, and draw it")
+    parser.add_argument("path", type=Path, metavar="FILE")
+    _motion_arguments(parser)
+    parser.add_argument("--root", metavar="NAME", help="the ROOT to read of a BVH with several persons")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="a picture to write (needs matplotlib)")
+    parser.set_defaults(run=_look)
+
+
+def _look(arguments: argparse.Namespace) -> int:
+    from streamer.commands.look import look
+
+    options = vars(arguments)
+    return look(**{name: options[name] for name in ("path", "fps", "unit_m", "up", "root", "png")})
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -239,7 +263,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         noise_mm = 10.0 if arguments.noise_mm is None else arguments.noise_mm
         take = synthetic_take(arguments.seconds or 10.0).noisy(noise_mm / 1e3)
     else:
-        take = read_take(arguments.file, arguments.actor).noisy((arguments.noise_mm or 0.0) / 1e3)
+        how = {"fps": arguments.fps, "unit_m": arguments.unit_m, "up": arguments.up}
+        take = read_take(arguments.file, arguments.actor, **how).noisy((arguments.noise_mm or 0.0) / 1e3)
     if arguments.seconds is not None:
         take = take.first(arguments.seconds)
     with replay.server_for(arguments, _client_keys(arguments)) as endpoints:

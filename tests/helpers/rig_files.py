@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from model.files.retarget import axis_rotation
+from model.files.retarget import Clip, axis_rotation
+from model.skeleton import INDEX
 from tests.helpers.motion_files import HUMANOID, _zyx
 
 Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # file_from_ours
@@ -177,3 +178,28 @@ def prop(frames: int) -> tuple[Person, Rig]:
     turn = np.broadcast_to(np.eye(3), (frames, 3, 3))
     joints = {"Ball": ("", (0.0, 0.0, 0.0)), "Tip": ("Ball", (0.0, 0.3, 0.0))}
     return Person(joints, {"Ball": turn, "Tip": turn}, np.zeros((frames, 3))), Rig()
+
+
+# Our joint: the one of a Person that it must be at.
+OURS = {"pelvis": "Hips", "spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2", "neck": "Neck", "head": "Head"}
+for _side, _mark in (("left", "Left"), ("right", "Right")):
+    _leg = (("hip", "UpLeg"), ("knee", "Leg"), ("ankle", "Foot"), ("foot", "ToeBase"))
+    _arm = (("collar", "Shoulder"), ("shoulder", "Arm"), ("elbow", "ForeArm"), ("wrist", "Hand"))
+    OURS |= {f"{_side}_{ours}": _mark + theirs for ours, theirs in _leg + _arm}
+
+
+def check(clip: Clip, who: Person, tolerance_m: float = 2e-6, but: tuple[str, ...] = ()) -> None:
+    """Every joint that the person has stands where the truth has it."""
+    truth = who.positions()
+    for joint, name in OURS.items():
+        if name in truth and joint not in but:
+            error = np.abs(clip.positions[:, INDEX[joint]] - truth[name]).max()
+            assert error < tolerance_m, (joint, error)
+
+
+def check_turns(clip: Clip, who: Person, most_deg: float, joints: tuple[str, ...]) -> None:
+    assert clip.world_rotations is not None
+    for joint in joints:
+        trace = np.einsum("tab,tab->t", clip.world_rotations[:, INDEX[joint]], who.rot[OURS[joint]])
+        angle = np.degrees(np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0)))
+        assert angle.max() < most_deg, (joint, angle.max())

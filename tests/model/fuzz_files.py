@@ -24,12 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
+from model.files.asf import read_amc
 from model.prepare import ClipError, read_clip
 from tests.helpers.motion_files import amc_text, asf_text, cgspeed_text, random_angles
 from tests.helpers.rig_files import Rig, bvh, person, prop
 
 Rng = np.random.Generator
 FRAMES = 6
+FORMATS = ("bvh", "bvh two roots", "bvh by shape", "bvh cgspeed", "bvh.gz", "amc", "asf", "amass", "positions")
 WORDS = (
     *b"nan inf -1 0 1e308 1e-308 99999999999999999999 1_0 12.5 -90 180 1e5".split(),
     *b"{ } JOINT ROOT MOTION begin end :root".split(),
@@ -49,8 +51,6 @@ def seeds(folder: Path) -> dict[str, tuple[str, bytes]]:
     angles = random_angles(FRAMES)
     (folder / "01.asf").write_text(asf_text())
     (folder / "01_1.amc").write_text(amc_text(angles))
-    from model.files.asf import read_amc
-
     clip = read_clip(folder / "01_1.amc")
     rng = np.random.default_rng(0)
     amass = {
@@ -157,12 +157,12 @@ def check(path: Path) -> str:
     return "refused"
 
 
-def fuzz(folder: Path, count: int, seed: int, kinds: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def fuzz(folder: Path, count: int, seed: int, kinds: tuple[str, ...] = FORMATS) -> Iterator[tuple[str, str]]:
     """(format, "read" or "refused") of each of ``count`` mutated files; the file that fails is left in ``folder``."""
     files = seeds(folder)
     for n in range(count):
         rng = np.random.default_rng((seed, n))
-        kind = (kinds or tuple(files))[n % len(kinds or files)]
+        kind = kinds[n % len(kinds)]
         end, raw = files[kind]
         path = folder / (f"fuzz{end}" if kind != "asf" else "02.asf")
         path.write_bytes(mutation(rng, kind, raw))
@@ -179,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="files (default: 100000)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--format", nargs="*", default=[], help="only these (bvh, amc, asf, amass, ...)")
+    parser.add_argument("--format", nargs="*", default=FORMATS, choices=FORMATS, help="only these")
     options = parser.parse_args()
     warnings.simplefilter("error")
     logging.disable()
