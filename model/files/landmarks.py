@@ -69,22 +69,23 @@ def plain_name(name: str) -> tuple[str, str]:
     return side, "".join(c for c in word.lower() if c.isalnum())
 
 
-def _prefix(names: tuple[str, ...]) -> str:
-    """What most names begin with, up to a mark: ``mixamorig_``, ``Bip01 ``, ``Model_``."""
-    heads = [found[0] for name in names if (found := re.match(r"^[^_ .-]{2,}[_ .-]", name))]
-    if not heads:
-        return ""
-    prefix, count = Counter(heads).most_common(1)[0]
-    return prefix if count > 0.6 * len(names) and not re.match(r"(?i)left|right", prefix) else ""
+def _unprefixed(names: tuple[str, ...]) -> list[str]:
+    """The names without what most of them begin with, mark by mark: ``mixamorig_``, ``Bip01 ``, ``CC_Base_``."""
+    out = list(names)
+    while heads := [found[0] for name in out if (found := re.match(r"^(?![LlRr][_ .-])[^_ .-]+[_ .-]", name))]:
+        prefix, count = Counter(heads).most_common(1)[0]
+        if count <= 0.6 * len(out) or re.match(r"(?i)left|right", prefix):
+            break
+        out = [name.removeprefix(prefix) for name in out]
+    return [re.sub(r"^[Cc][_ .-]", "", name) for name in out]  # VRoid's centre
 
 
 def known_names(tree: Tree) -> dict[tuple[str, str], int]:
     """(side, plain name) -> node; the first of several."""
-    prefix = _prefix(tree.names)
     known: dict[tuple[str, str], int] = {}
-    for i, name in enumerate(tree.names):
-        if not name.endswith(END):
-            known.setdefault(plain_name(name.removeprefix(prefix)), i)
+    for i, name in enumerate(_unprefixed(tree.names)):
+        if not tree.names[i].endswith(END):
+            known.setdefault(plain_name(name), i)
     return known
 
 

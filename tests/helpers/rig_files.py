@@ -102,6 +102,15 @@ class Rig:
     rows: int = 0
 
 
+def named(pattern: str, *limbs: str, left: str = "Left", right: str = "Right", **trunk: str) -> dict[str, str]:
+    """Names by a pattern of {side} and {name}; ``limbs`` from collar to hand, then from thigh to toes."""
+    out = {ours: pattern.format(side="", name=theirs).strip("_. ") for ours, theirs in trunk.items()}
+    ours = ("Shoulder", "Arm", "ForeArm", "Hand", "UpLeg", "Leg", "Foot", "ToeBase")
+    for mark, side in (("Left", left), ("Right", right)):
+        out |= {mark + o: pattern.format(side=side, name=theirs) for o, theirs in zip(ours, limbs, strict=True)}
+    return out
+
+
 def _row(values: np.ndarray) -> str:
     return " ".join(f"{v:.7f}" for v in values)
 

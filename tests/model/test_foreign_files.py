@@ -14,7 +14,7 @@ from model.files.retarget import align
 from model.prepare import ClipError, load_packed, main, read_clip, read_file
 from model.skeleton import INDEX
 from tests.helpers.motion_files import HUMANOID
-from tests.helpers.rig_files import Person, Rig, bvh, check, check_turns, person, prop
+from tests.helpers.rig_files import Person, Rig, bvh, check, check_turns, named, person, prop
 from tests.model.test_readers import DATA, bad, check_rigid, write
 
 X, Y, Z = np.eye(3)
@@ -187,17 +187,32 @@ MIXED = {"LeftUpLeg": "LeftHip", "LeftLeg": "LeftKnee", "LeftFoot": "LeftAnkle",
          "RightHand": "RightWrist", "RightArm": "RightShoulder", "RightShoulder": "RightCollar"}  # fmt: skip
 
 
+TRUNK = {"Hips": "Hips", "Spine": "Spine", "Spine1": "Chest", "Spine2": "UpperChest", "Neck": "Neck", "Head": "Head"}
+HUMAN = ("Shoulder", "UpperArm", "LowerArm", "Hand", "UpperLeg", "LowerLeg", "Foot", "ToeBase")
+BIPED = ("Clavicle", "UpperArm", "Forearm", "Hand", "Thigh", "Calf", "Foot", "Toe0")
+BODY = ("Collar", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Foot")
+MANNEQUIN = ("clavicle", "upperarm", "lowerarm", "hand", "thigh", "calf", "foot", "ball")
+POSER = ("Collar", "Shldr", "ForeArm", "Hand", "Thigh", "Shin", "Foot", "Toe")
+
+
 @pytest.mark.parametrize(
     "names",
     [
         MIXED,
         {name: "mixamorig_" + name for name in HUMANOID},
         {name: "mixamorig:" + name for name in HUMANOID},
+        {name: "Armature|" + name for name in HUMANOID},
         {name: "Model-" + name for name in HUMANOID},
-        {name: "Bip01 " + name.replace("Left", "L ").replace("Right", "R ") for name in HUMANOID},
-        {name: name.replace("Left", "") + "_l" if "Left" in name else name for name in HUMANOID},
+        named("Bip01 {side} {name}", *BIPED, left="L", right="R") | {"Head": "Bip01 Head"},
+        named("CC_Base_{side}_{name}", *BIPED, left="L", right="R") | {"Head": "CC_Base_Head", "Hips": "CC_Base_Hip"},
+        named("J_Bip_{side}_{name}", *HUMAN, left="L", right="R") | {o: "J_Bip_C_" + t for o, t in TRUNK.items()},
+        named("{side}_{name}", *BODY, left="L", right="R"),
+        named("{name}{side}", *BODY),
+        named("{name}_{side}", *MANNEQUIN, left="l", right="r") | {"Head": "head", "Hips": "pelvis"},
+        named("{side}{name}", *POSER, left="l", right="r") | {"Hips": "hip", "Head": "head"},
+        named("{side}{name}", *HUMAN, left="left", right="right") | {o: t.lower() for o, t in TRUNK.items()},
     ],
-    ids=["mixed", "mixamorig_", "mixamorig:", "Model-", "Bip01", "_l"],
+    ids=lambda names: names.get("LeftLeg", ""),
 )
 def test_spellings(tmp_path: Path, names: dict[str, str]) -> None:
     who = person()
