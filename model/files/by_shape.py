@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from model.files.landmarks import END, Rig, known_names, rig_of
-from model.files.tree import Floats, RigError, Tree
+from model.files.tree import RigError, Tree
 
 _SAME = 0.25  # by which the two limbs of a pair may differ in length
+_BRANCHES = 12  # of a joint, that are looked at
 _LIMB = 0.3  # of the longest chain, below which a branch is no limb
 _WORDS = {
     "knee", "leg", "shin", "calf", "lowerleg", "ankle", "foot", "elbow", "forearm", "lowerarm", "wrist", "hand", "head",
@@ -30,84 +31,83 @@ def rig_by_shape(tree: Tree) -> Rig:
     Raises:
         RigError: the skeleton has not the shape of a person.
     """
-    chains = _longest_chains(tree)
-    reach = np.array([sum(np.linalg.norm(tree.offsets[i]) for i in chain) for chain in chains])
-    forks = [pair for node in range(len(tree.names)) if (pair := _limbs(tree, reach, node)) is not None]
+    shape = _Shape(tree)
+    forks = [(node, *pair) for node in range(len(tree.names)) if (pair := shape.pair(node))]
     if len(forks) != 2 or forks[0][0] not in tree.path(forks[1][0]):
         raise RigError("joint names are not known, and the skeleton has not the shape of a person")
-    (_, *legs), (chest, *arms) = forks
-    bent = {top: _bend(tree, chains[top]) for top in (*legs, *arms)}
-    forward = _forward(tree, [bent[top] for top in legs])
-    where = tree.positions()[:: max(1, len(tree.root) // 500)]
-    up = (where[:, chest] - where[:, forks[0][0]]).mean(0)
-    sides = []
-    for a, b in ((legs[0], legs[1]), (arms[0], arms[1])):
-        across = (where[:, bent[a][0]] - where[:, bent[b][0]]).mean(0)
-        sides.append({"left": a, "right": b} if across @ np.cross(up, forward) > 0.0 else {"left": b, "right": a})
-    head = _head(tree, chest, arms, reach, chains)
-    paths = {side: tree.path(bent[top][1]) for side, top in sides[1].items()}
-    limbs = {side: bent[top] for side, top in sides[0].items()}
-    reaches = {side: bent[top] for side, top in sides[1].items()}
-    hands = {side: nodes[3] for side, nodes in reaches.items()}
-    return rig_of(tree, tree.path(head), paths, limbs, {s: [-1, *nodes[:3]] for s, nodes in reaches.items()}, hands)
+    (pelvis, *hips), (chest, *shoulders) = forks
+    bent = {top: shape.bend(top) for top in (*hips, *shoulders)}
+    head = shape.head(chest, shoulders)
+    legs, arms = _sides(tree, [bent[top] for top in hips], [bent[top] for top in shoulders], pelvis, chest)
+    paths = {side: tree.path(nodes[1]) for side, nodes in arms.items()}
+    hands = {side: nodes[3] for side, nodes in arms.items()}
+    return rig_of(tree, tree.path(head), paths, legs, {side: [-1, *nodes[:3]] for side, nodes in arms.items()}, hands)
 
 
-def _longest_chains(tree: Tree) -> list[list[int]]:
-    """For each node the chain of nodes below it whose bones are longest in sum, itself first."""
-    best: list[list[int]] = [[i] for i in range(len(tree.names))]
-    lengths = np.linalg.norm(tree.offsets, axis=-1)
-    total = lengths.copy()
-    for i in sorted(range(len(tree.names)), key=lambda i: -len(tree.path(i))):
-        p = tree.parents[i]
-        if p >= 0 and (len(best[p]) == 1 or total[i] + lengths[p] > total[p]):
-            best[p], total[p] = [p, *best[i]], total[i] + lengths[p]
-    return best
+class _Shape:
+    """For each node, from the leaves up: its children, the longest chain below it, and where that forks.
+
+    Attributes:
+        chain: nodes of the longest chain that begins with the node. reach: its length, the node's own bone included.
+        fork: longest second branch anywhere below. joints: most bones in a row below.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        n = len(tree.names)
+        self.tree, self.lengths = tree, np.linalg.norm(tree.offsets, axis=-1)
+        self.children: list[list[int]] = [[] for _ in range(n)]
+        for i, p in enumerate(tree.parents):
+            if p >= 0:
+                self.children[p].append(i)
+        self.chain: list[list[int]] = [[i] for i in range(n)]
+        self.reach, self.fork, self.joints = self.lengths.copy(), np.zeros(n), [0] * n
+        for i in sorted(range(n), key=lambda i: -len(tree.path(i))):
+            below = sorted(self.children[i], key=lambda c: -self.reach[c])
+            if below:
+                self.chain[i] = [i, *self.chain[below[0]]]
+                self.reach[i] += self.reach[below[0]]
+                second = [self.reach[c] for c in below[1:2]]
+                self.fork[i] = max([*second, *(self.fork[c] for c in below)])
+                self.joints[i] = 1 + max(self.joints[c] for c in below)
+
+    def pair(self, node: int) -> tuple[int, int] | None:
+        """The two branches of a node that are limbs as long as one another."""
+        branches = sorted(self.children[node], key=lambda c: -self.reach[c])[:_BRANCHES]
+        limbs = [c for c in branches if self.reach[c] > _LIMB * self.reach[1:].max() and self.joints[c] >= 2]
+        limbs = [c for c in limbs if self.fork[c] <= 0.5 * self.reach[c]]
+        differs = {(a, b): 1.0 - self.reach[b] / self.reach[a] for n, a in enumerate(limbs) for b in limbs[n + 1 :]}
+        best = min(differs, key=lambda ab: differs[ab], default=None)
+        return best if best is not None and differs[best] < _SAME else None
+
+    def bend(self, top: int) -> list[int]:
+        """[hip or shoulder, knee or elbow, ankle or wrist, toe or finger (-1: none)] of a limb."""
+        chain = self.chain[top]
+        at = max(range(1, len(chain) - 1), key=lambda k: min(self.lengths[chain[k]], self.lengths[chain[k + 1]]))
+        return [*chain[at - 1 : at + 2], chain[at + 2] if at + 2 < len(chain) else -1]
+
+    def head(self, chest: int, arms: list[int]) -> int:
+        """The last joint of the longest branch of the chest that is no arm."""
+        rest = [c for c in self.children[chest] if c not in arms]
+        if not rest:
+            raise RigError("joint names are not known, and the chest has no neck")
+        chain = self.chain[max(rest, key=lambda c: self.reach[c])]
+        joints = [i for i in chain if not self.tree.names[i].endswith(END)]
+        return (joints or chain)[-1]
 
 
-def _limbs(tree: Tree, reach: Floats, node: int) -> tuple[int, int, int] | None:
-    """(node, limb, limb) where two of its branches are as long as one another; each limb is at its first node."""
-    branches = sorted((i for i, p in enumerate(tree.parents) if p == node), key=lambda i: -reach[i])
-    branches = [i for i in branches if reach[i] > _LIMB * reach[1:].max()]
-    pairs = [
-        (abs(reach[a] - reach[b]) / reach[a], a, b)
-        for n, a in enumerate(branches) for b in branches[n + 1 :]
-        if abs(reach[a] - reach[b]) < _SAME * reach[a] and _is_limb(tree, reach, a) and _is_limb(tree, reach, b)
-    ]  # fmt: skip
-    return (node, *min(pairs)[1:]) if pairs else None
-
-
-def _is_limb(tree: Tree, reach: Floats, node: int) -> bool:
-    """Whether at least three bones follow, and no second long branch leaves them before the hand."""
-    below = [i for i in range(len(tree.names)) if node in tree.path(i)]
-    for i in below:
-        long = [c for c in below if tree.parents[c] == i and reach[c] > 0.5 * reach[node]]
-        if len(long) > 1:
-            return False
-    return max(len(tree.path(i)) for i in below) - len(tree.path(node)) >= 2
-
-
-def _bend(tree: Tree, chain: list[int]) -> list[int]:
-    """[hip or shoulder, knee or elbow, ankle or wrist, toe or finger (-1: none)] of a limb's chain."""
-    lengths = [float(np.linalg.norm(tree.offsets[i])) for i in chain]
-    at = max(range(1, len(chain) - 1), key=lambda k: min(lengths[k], lengths[k + 1]))
-    return [chain[at - 1], chain[at], chain[at + 1], chain[at + 2] if at + 2 < len(chain) else -1]
-
-
-def _forward(tree: Tree, legs: list[list[int]]) -> Floats:
-    """(3,) mean way that the toes point, else the knees, in the world."""
-    some = tree.part(slice(None, None, max(1, len(tree.root) // 500)))
-    where = some.positions()
+def _sides(
+    tree: Tree, legs: list[list[int]], arms: list[list[int]], pelvis: int, chest: int
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """{"left": ..., "right": ...} of legs and arms, by which way toes point, else knees, over the clip."""
+    where = tree.part(slice(None, None, max(1, len(tree.root) // 500))).positions()
     hip, knee, ankle, toe = (np.array(nodes) for nodes in zip(*legs))
     if (toe >= 0).all():
-        return (where[:, toe] - where[:, ankle]).mean((0, 1))  # type: ignore[no-any-return]
-    return (where[:, knee] - 0.5 * (where[:, hip] + where[:, ankle])).mean((0, 1))  # type: ignore[no-any-return]
-
-
-def _head(tree: Tree, chest: int, arms: list[int], reach: Floats, chains: list[list[int]]) -> int:
-    """The last joint of the longest branch of the chest that is no arm."""
-    rest = [i for i, p in enumerate(tree.parents) if p == chest and i not in arms]
-    if not rest:
-        raise RigError("joint names are not known, and the chest has no neck")
-    chain = chains[max(rest, key=lambda i: reach[i])]
-    joints = [i for i in chain if not tree.names[i].endswith(END)]
-    return (joints or chain)[-1]
+        forward = (where[:, toe] - where[:, ankle]).mean(1)
+    else:
+        forward = (where[:, knee] - 0.5 * (where[:, hip] + where[:, ankle])).mean(1)
+    left = np.cross(where[:, chest] - where[:, pelvis], forward)  # (T, 3)
+    out = []
+    for a, b in (legs, arms):
+        is_left = ((where[:, a[0]] - where[:, b[0]]) * left).sum() > 0.0
+        out.append({"left": a, "right": b} if is_left else {"left": b, "right": a})
+    return out[0], out[1]

@@ -32,11 +32,9 @@ def humanoid_recipe(tree: Tree, unit_m: float | None = None) -> Recipe:
     rig = find_rig(tree) if named else rig_by_shape(tree)
     if not named:
         tree = replace(tree, notes=(*tree.notes, "joint names are not known: the body was found by its shape"))
-    pelvis = tree.below(rig.root)
-    rig, tree = (
-        rig.renumbered({i: pelvis.names.index(name) for i, name in enumerate(tree.names) if name in pelvis.names}),
-        pelvis,
-    )
+    whole, tree = tree, tree.below(rig.root)
+    place = {name: i for i, name in enumerate(tree.names)}
+    rig = rig.renumbered({i: place[name] for i, name in enumerate(whole.names) if name in place})
     size = (rig.root, rig.legs["left"][0], rig.legs["left"][2], rig.neck[-1])
     tree = tree.scaled(metres_per_unit(tree, size) if unit_m is None else unit_m)
     _check_bones(tree, rig)

@@ -32,10 +32,15 @@ def listed_clips(data_dir: Path, listing: str = LISTING) -> tuple[ListedClip, ..
     return _rows_of(data_dir / listing)
 
 
-@lru_cache(maxsize=8)
 def _rows_of(listing: Path) -> tuple[ListedClip, ...]:
     if not listing.is_file():
         raise ClipError(listing, "file", "not found; point to the folder that holds it")
+    stamp = listing.stat()
+    return _read(listing, stamp.st_mtime_ns, stamp.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(listing: Path, *_: int) -> tuple[ListedClip, ...]:
     try:
         with listing.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -37,6 +37,11 @@ class Person:
                 out[name] = np.array([p + r @ np.array(offset) for p, r in zip(out[parent], self.rot[parent])])
         return out
 
+    def turning(self) -> Person:
+        """The same who turns about once over the clip: no direction of the world stays in front."""
+        turns = axis_rotation(1, np.linspace(0.0, 2.0 * np.pi, len(self.path)))
+        return replace(self, rot={name: turns @ turn for name, turn in self.rot.items()})
+
     def but(self, **changes: tuple[str, tuple[float, float, float]] | None) -> Person:
         """With joints placed or hung elsewhere, or left out (None) with their children hung on their parent."""
         joints = dict(self.joints)

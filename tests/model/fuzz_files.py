@@ -31,6 +31,7 @@ from tests.helpers.rig_files import Rig, bvh, person, prop
 
 Rng = np.random.Generator
 FRAMES = 6
+SLOW_S = 10.0  # of processor time, that no file of this size should take
 FORMATS = ("bvh", "bvh two roots", "bvh by shape", "bvh cgspeed", "bvh.gz", "amc", "asf", "amass", "positions")
 WORDS = (
     *b"nan inf -1 0 1e308 1e-308 99999999999999999999 1_0 12.5 -90 180 1e5".split(),
@@ -166,12 +167,15 @@ def fuzz(folder: Path, count: int, seed: int, kinds: tuple[str, ...] = FORMATS) 
         end, raw = files[kind]
         path = folder / (f"fuzz{end}" if kind != "asf" else "02.asf")
         path.write_bytes(mutation(rng, kind, raw))
+        begin = time.process_time()
         if kind == "asf":
             path = folder / "02_1.amc"
             path.write_bytes((folder / "01_1.amc").read_bytes())
         elif kind == "amc":
             path = path.rename(folder / "01_2.amc")
-        yield kind, check(path)
+        result = check(path)
+        assert time.process_time() - begin < SLOW_S, f"{time.process_time() - begin:.0f} s for {path}"
+        yield kind, result
 
 
 def main() -> int:

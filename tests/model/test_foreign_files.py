@@ -231,7 +231,7 @@ MMD = [
 @pytest.mark.parametrize("names", [MMD, [f"кость{n}" for n in range(22)], [f"joint_{n}" for n in range(22)]])
 @pytest.mark.parametrize("axes", [{}, studio_axes()], ids=["T-pose", "bone axes"])
 def test_names_that_tell_nothing(tmp_path: Path, names: list[str], axes: dict[str, np.ndarray]) -> None:
-    who = person()
+    who = person().turning()
     clip = read_clip(write(tmp_path / "a.bvh", bvh((who, Rig(dict(zip(HUMANOID, names)), axes=axes)))))
     check(clip, who)
     assert any("by its shape" in note for note in clip.notes)

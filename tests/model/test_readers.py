@@ -11,7 +11,18 @@ import pytest
 from model.files.humanoid import plain_name
 from model.files.retarget import align, unit
 from model.kinematics import fork_frames, forward_kinematics
-from model.prepare import Clip, ClipError, jumps, load_packed, main, measure_rest, prepare, read_clip, split_at_jumps
+from model.prepare import (
+    Clip,
+    ClipError,
+    jumps,
+    listed_clips,
+    load_packed,
+    main,
+    measure_rest,
+    prepare,
+    read_clip,
+    split_at_jumps,
+)
 from model.skeleton import FORK_CHILDREN, INDEX, J, rest_directions, rest_offsets
 from tests.helpers.motion_files import (
     humanoid_text,
@@ -205,3 +216,15 @@ def test_errors_name_the_file_and_the_place_in_bvh(tmp_path: Path) -> None:
     bad(write(path, "not a bvh"), "HIERARCHY")
     bad(tmp_path / "nothing.bvh", "not found")
     bad(write(tmp_path / "a.fbx", "x"), ".fbx")
+
+
+def test_a_second_list_of_clips_gives_rates_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.bvh", humanoid_text([{}, {}], frame_time=1 / 24))
+    write(tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\nx,1,b.bvh,60.0,2,train,x\n")
+    assert read_clip(path).fps == pytest.approx(24.0)
+    write(tmp_path / "more_clips.csv", "set,subject,file,fps,frames,split,description\nx,1,a.bvh,30.0,2,train,x\n")
+    assert read_clip(path).fps == 30.0
+    assert [row.fps for row in listed_clips(tmp_path, "more_clips.csv")] == [30.0]
+    (tmp_path / "clips.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ClipError, match=r"clips\.csv: file: cannot be read"):
+        listed_clips(tmp_path)
