@@ -41,36 +41,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How the files of a list are read, and what becomes of those that cannot be.
-
-    Attributes:
-        fps, unit_m, up: as of ``read_clip``, for every file; None: as each says.
-        skip: called with the error of a file that is left out; None: the first one ends it all.
-    """
-
-    fps: float | None = None
-    unit_m: float | None = None
-    up: str | None = None
-    skip: Callable[[ClipError], None] | None = None
-
-    def pieces(self, row: ListedClip) -> list[Clip]:
-        """The clip of a row, cut at jumps; none of one that is skipped."""
-        try:
-            clip = read_clip(row.path, fps=row.fps if self.fps is None else self.fps, unit_m=self.unit_m, up=self.up)
-            if clip.world_rotations is None:
-                raise ClipError(row.path, "rotations", "holds positions only, and training needs rotations")
-            return split_at_jumps(clip)
-        except ClipError as error:
-            if self.skip is None:
-                raise
-            self.skip(error)
-            return []
-
-
 def prepare(
-    data_dir: Path, out_path: Path, split: str = "train", progress: bool = False, reader: Reader | None = None,
+    data_dir: Path, out_path: Path, split: str = "train", progress: bool = False, fps: float | None = None,
+    unit_m: float | None = None, up: str | None = None, skip: Callable[[ClipError], None] | None = None,
     listings: Sequence[str] = (LISTING,),
 ) -> int:  # fmt: skip
     """Packs every clip of a split into one ``.npz`` (no pickle), cut at jumps, and returns the number of frames.
@@ -79,26 +52,31 @@ def prepare(
     starts (C + 1,) i64, fps (C,), offsets (C, 24, 3), names (C,), sets (C,), subjects (C,).
 
     Args:
-        reader: how files are read; by default the first that cannot be raises.
+        fps, unit_m, up: as of ``read_clip``, for every file; None: as each says.
+        skip: called with the error of a file that cannot be read, which is left out; None: the first one is raised.
         listings: the lists of clips in ``data_dir``.
     Raises:
         ClipError: a list cannot be read, no clip is in the split, or none could be read.
     """
-    reader = Reader() if reader is None else reader
     rows = [row for listing in listings for row in listed_clips(Path(data_dir), listing) if row.split == split]
     if not rows:
         raise ClipError(Path(data_dir) / listings[0], "split", f"no clip is in split '{split}'")
     clips, labels = [], []
     for row in _tracked(rows, progress):
-        for piece in reader.pieces(row):
+        try:
+            pieces = _pieces(row, fps, unit_m, up)
+        except ClipError as error:
+            if skip is None:
+                raise
+            skip(error)
+            continue
+        for piece in pieces:
             assert piece.world_rotations is not None
             clips.append(replace(piece, positions=piece.positions[:, 0].astype(np.float32),
                                  world_rotations=piece.world_rotations[..., :2].astype(np.float32)))  # fmt: skip
             labels.append((row.set, row.subject))
     if not clips:
-        raise ClipError(
-            Path(data_dir) / listings[0], "split", f"none of the {len(rows)} clips in '{split}' can be read"
-        )
+        raise ClipError(Path(data_dir) / listings[0], "split", f"none of {len(rows)} clips in '{split}' can be read")
     starts = np.cumsum([0, *(len(clip) for clip in clips)])
     out_path = Path(out_path)
     out_path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +88,14 @@ def prepare(
         subjects=np.array([label[1] for label in labels]),
     )  # fmt: skip
     return int(starts[-1])
+
+
+def _pieces(row: ListedClip, fps: float | None, unit_m: float | None, up: str | None) -> list[Clip]:
+    """The clip of a row, cut at jumps."""
+    clip = read_clip(row.path, row.fps if fps is None else fps, unit_m, up)
+    if clip.world_rotations is None:
+        raise ClipError(row.path, "rotations", "holds positions only, and training needs rotations")
+    return split_at_jumps(clip)
 
 
 def _tracked(rows: Sequence[ListedClip], progress: bool) -> Iterable[ListedClip]:
@@ -163,11 +149,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         skipped.append(str(error))
         print(f"hpstm prepare: left out: {error}", file=sys.stderr)
 
-    reader = Reader(arguments.fps, arguments.unit_m, arguments.up, None if arguments.strict else skip)
+    how = {"fps": arguments.fps, "unit_m": arguments.unit_m, "up": arguments.up, "listings": arguments.listing}
     try:
         for split in arguments.split:
             path = arguments.out / f"{split}.npz"
-            frames = prepare(arguments.data, path, split, sys.stderr.isatty(), reader, arguments.listing)
+            frames = prepare(
+                arguments.data, path, split, sys.stderr.isatty(), skip=None if arguments.strict else skip, **how
+            )
             print(f"{path}: {frames} frames")
     except ClipError as error:
         print(f"hpstm prepare: {error}", file=sys.stderr)
