@@ -18,6 +18,7 @@ from streamer.sinks.recording import is_recording, read_recording
 
 DEFAULT_ACTOR = "actor"
 _LONGEST_S = 1e9  # beyond, a time is no time in seconds
+_FARTHEST_M = 1e6  # and a place none in metres
 
 
 @dataclass(slots=True)
@@ -108,8 +109,12 @@ def _mediapipe(path: Path, actor: str) -> list[Frame]:
     if world_m.shape[1:] != (33, 3) or visibility.shape != world_m.shape[:2] or time_s.shape != world_m.shape[:1]:
         raise ConfigError(f"{path}: expected world_m (T, 33, 3), visibility (T, 33), time_s (T,)")
     numeric = all(array.dtype.kind in "fiu" for array in (world_m, visibility, time_s))
-    if not numeric or not (np.abs(time_s) < _LONGEST_S).all():
-        raise ConfigError(f"{path}: world_m, visibility and time_s should be numbers, and time_s seconds")
+    if (
+        not numeric
+        or not (np.abs(time_s) < _LONGEST_S).all()
+        or any((np.abs(array) > _FARTHEST_M).any() for array in (world_m, visibility))
+    ):
+        raise ConfigError(f"{path}: world_m, visibility and time_s should be numbers, in metres and seconds")
     positions = canonical_axes(world_m)
     t_ns = np.round((time_s - time_s[:1]) * SECOND_NS).astype(np.int64)
     return [

@@ -18,6 +18,7 @@ from streamer.sources.replay import read_take
 from streamer.sources.synthetic import synthetic_take
 from streamer.wire.protocol import Encoder
 from tests.helpers.rig_files import Z_UP, Rig, bvh, person
+from tests.model.fuzz_files import mutated
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_landmarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "90% of the frames" in out
 
 
-@pytest.mark.parametrize("broken", ["missing", "time", "shape", "text", "zip"])
+@pytest.mark.parametrize("broken", ["missing", "time", "far", "shape", "text", "zip"])
 def test_broken_landmarks_are_named(tmp_path: Path, broken: str) -> None:
     path = tmp_path / "m.npz"
     data = {"world_m": np.zeros((4, 33, 3)), "visibility": np.ones((4, 33)), "time_s": np.arange(4.0)}
@@ -117,6 +118,8 @@ def test_broken_landmarks_are_named(tmp_path: Path, broken: str) -> None:
         del data["visibility"]
     elif broken == "time":
         data["time_s"][2] = np.inf
+    elif broken == "far":
+        data["world_m"][1, 2] = 1e300
     elif broken == "shape":
         data["time_s"] = np.zeros(())
     elif broken == "text":
@@ -126,6 +129,32 @@ def test_broken_landmarks_are_named(tmp_path: Path, broken: str) -> None:
         path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ConfigError, match=r"m\.npz"):
         look(path)
+
+
+def test_mutated_landmarks_and_recordings_are_looked_at_or_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, encoder = np.random.default_rng(11), Encoder()
+    landmarks, recording = tmp_path / "m.npz", tmp_path / "r.hpstm"
+    world = rng.normal(size=(4, 33, 3)).astype(np.float32)
+    np.savez(landmarks, world_m=world, visibility=np.ones((4, 33), np.float32), time_s=np.arange(4) / 30.0)
+    with RecordingWriter(recording) as writer:
+        for frame in synthetic_take(0.2).frames:
+            writer.write(encoder.frame(frame), 0)
+    seen, errors = 0, []
+    for path in (landmarks, recording):
+        raw = path.read_bytes()
+        for n in range(150):
+            broken = tmp_path / f"{n}{path.suffix}"
+            broken.write_bytes(mutated(rng, raw, text=False))
+            try:
+                seen += look(broken) == 0
+            except ConfigError as error:
+                errors.append(str(error))
+            capsys.readouterr()
+    assert seen > 30
+    assert len(errors) > 30
+    assert all(str(tmp_path) in error for error in errors)
 
 
 def test_drawing_leaves_out_what_is_missing() -> None:
