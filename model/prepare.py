@@ -131,8 +131,49 @@ def load_packed(path: str | Path) -> list[PackedClip]:
     return clips
 
 
+def command(
+    data: Path, out: Path, /, *, split: Sequence[str] = ("train", "test"), listing: Sequence[str] = (LISTING,),
+    strict: bool = False, fps: float | None = None, unit_m: float | None = None, up: str | None = None,
+) -> int:  # fmt: skip
+    """Pack motion files for training and scoring: each split into OUT/<split>.npz.
+
+    A file that cannot be read is named and left out; all of them are listed at the end.
+
+    Args:
+        data: Folder with clips.csv and the motion files it lists.
+        out: Folder for <split>.npz.
+        split: Splits to pack.
+        listing: Lists of clips in DATA.
+        strict: Stop at the first file that cannot be read.
+        fps: True frame rate of all files, if the list's and the files' are wrong.
+        unit_m: Metres per unit of all files, if the bodies' sizes mislead.
+        up: Axis that points up in all files (x, y, z, -x, -y, -z), if the bodies' stances mislead.
+    Returns:
+        The exit code.
+    """
+    skipped: list[str] = []
+
+    def skip(error: ClipError) -> None:
+        skipped.append(str(error))
+        print(f"hpstm prepare: left out: {error}", file=sys.stderr)
+
+    may_skip = None if strict else skip
+    try:
+        for each in split:
+            path = out / f"{each}.npz"
+            frames = prepare(data, path, each, sys.stderr.isatty(), fps, unit_m, up, may_skip, listing)
+            print(f"{path}: {frames} frames")
+    except ClipError as error:
+        print(f"hpstm prepare: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if skipped:
+            print(f"{len(skipped)} files could not be read and are left out:", *skipped, sep="\n  ", file=sys.stderr)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """``hpstm prepare DATA OUT``: packs each split into OUT/<split>.npz; returns the exit code."""
+    """``hpstm prepare DATA OUT`` by its words; returns the exit code."""
     parser = argparse.ArgumentParser(prog="hpstm prepare", description="Pack motion files for training and scoring.")
     parser.add_argument("data", type=Path, help="folder with clips.csv and the motion files it lists")
     parser.add_argument("out", type=Path, help="folder for <split>.npz")
@@ -142,28 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fps", type=float, help="true frame rate of all files (default: as listed)")
     parser.add_argument("--unit-m", type=float, metavar="M", help="metres per unit (default: by the body's size)")
     parser.add_argument("--up", choices=UP_AXES, help="axis that points up (default: as the body stands)")
-    arguments = parser.parse_args(argv)
-    skipped: list[str] = []
-
-    def skip(error: ClipError) -> None:
-        skipped.append(str(error))
-        print(f"hpstm prepare: left out: {error}", file=sys.stderr)
-
-    how = {"fps": arguments.fps, "unit_m": arguments.unit_m, "up": arguments.up, "listings": arguments.listing}
-    try:
-        for split in arguments.split:
-            path = arguments.out / f"{split}.npz"
-            frames = prepare(
-                arguments.data, path, split, sys.stderr.isatty(), skip=None if arguments.strict else skip, **how
-            )
-            print(f"{path}: {frames} frames")
-    except ClipError as error:
-        print(f"hpstm prepare: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if skipped:
-            print(f"{len(skipped)} files could not be read and are left out:", *skipped, sep="\n  ", file=sys.stderr)
-    return 0
+    options = vars(parser.parse_args(argv))
+    return command(options.pop("data"), options.pop("out"), **options)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def _motion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_look(commands: Any) -> None:
     parser = commands.add_parser("look", help="say what a motion file or a recording holds, and draw it")
-    parser.add_argument("path", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE")
     _motion_arguments(parser)
     parser.add_argument("--root", metavar="NAME", help="the ROOT to read of a BVH with several persons")
     parser.add_argument("--png", type=Path, metavar="FILE", help="a picture to write (needs matplotlib)")
@@ -251,7 +251,7 @@ def _look(arguments: argparse.Namespace) -> int:
     from streamer.commands.look import look
 
     options = vars(arguments)
-    return look(**{name: options[name] for name in ("path", "fps", "unit_m", "up", "root", "png")})
+    return look(arguments.file, **{name: options[name] for name in ("fps", "unit_m", "up", "root", "png")})
 
 
 def _replay(arguments: argparse.Namespace) -> int:

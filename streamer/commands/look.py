@@ -32,23 +32,24 @@ class _Seen:
 
 
 def look(
-    path: Path, fps: float | None = None, unit_m: float | None = None, up: str | None = None, root: str | None = None,
-    png: Path | None = None,
+    file: Path, /, *, fps: float | None = None, unit_m: float | None = None, up: str | None = None,
+    root: str | None = None, png: Path | None = None,
 ) -> int:  # fmt: skip
     """Say what a motion file or a recording holds: joints, what maps to what, height, rate, travel; and draw it.
 
     Args:
-        path: .bvh, .amc, .npz (AMASS, joint positions, MediaPipe; all but .npz also .gz), or a recording.
-        fps: true frame rate, if the file's is wrong.
-        unit_m: metres per unit, if the body's size misleads.
-        up: the axis that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
-        root: the ROOT to read, of a BVH with several persons.
-        png: a picture to write; needs matplotlib (the bench extra).
+        file: .bvh, .amc, .npz (AMASS, joint positions, MediaPipe; all but .npz also .gz), or a recording.
+        fps: True frame rate, if the file's is wrong.
+        unit_m: Metres per unit, if the body's size misleads.
+        up: The axis that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
+        root: The ROOT to read, of a BVH with several persons.
+        png: A picture to write; needs matplotlib (the bench extra).
     Returns:
         The exit code.
     Raises:
         ConfigError: the file cannot be read; says what to do.
     """
+    path = Path(file)
     seen = _seen(path, fps, unit_m, up, root)
     print("\n".join([f"{path.name}: {seen.title}", *seen.lines]))
     if seen.positions is None:
