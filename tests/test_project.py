@@ -11,12 +11,8 @@ from pathlib import Path
 
 import pytest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from tests.helpers.project import ROOT, project
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("streamer", "model", "bench")
 
 # One arrow, bench -> streamer -> the torch-free half of model; never back.
@@ -177,12 +173,6 @@ def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     assert {name.split("/")[0] for name in wheel.namelist()} == allowed
     assert not [name for name in wheel.namelist() if name.endswith((".pyc", ".pt", ".npz"))]
     assert sum(info.compress_size for info in wheel.infolist()) < 50e6
-
-
-def project() -> dict[str, object]:
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        table: dict[str, object] = tomllib.load(file)["project"]
-    return table
 
 
 def test_the_base_install_has_no_training_library() -> None:

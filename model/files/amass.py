@@ -6,22 +6,26 @@ carries ``bone_offsets`` or joint ``positions`` gets its true skeleton, any othe
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.files.retarget import Clip, ClipError, Floats, Recipe
+from model.files.retarget import Clip, ClipError, Recipe
+from model.files.source import MAX_FPS, MAX_NUMBER, Arrays, check_size
+from model.files.tree import Floats
 from model.kinematics import bone_vectors, fork_frames, forward_kinematics
-from model.skeleton import CHILDREN, FORKS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
+from model.skeleton import CHILDREN, FORKS, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
 
 _BODY = 22  # SMPL-H: the body's joints come first, in the order of smpl_24; fingers follow, and are not used
 Y_UP_FROM_Z_UP: Floats = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 _RATES = ("mocap_framerate", "mocap_frame_rate", "fps")
 _POSITIONS = ("positions", "joint_positions", "joints")
 _TOLERANCE_M = 1e-3
+# Joint 0 of the templates without a shape, as their users print them: SMPL-H (and SMPL, male; the other genders differ
+# by 2 cm, a person's shape by as much), and SMPL-X (neutral). The models themselves are licensed, and not read here.
+_SMPLH_PELVIS = (-0.0018, -0.2233, 0.0282)
+_SMPLX_PELVIS = (0.0031, -0.3514, 0.0120)
 
 
 def read_npz(path: Path, fps: float | None = None) -> tuple[Recipe, float] | Clip:
@@ -30,51 +34,50 @@ def read_npz(path: Path, fps: float | None = None) -> tuple[Recipe, float] | Cli
     Raises:
         ClipError: a key is missing, of the wrong shape or not finite, or the file is of another kind.
     """
-    try:
-        # numpy leaves a broken archive open unless it is given the stream
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            data = {key: file[key] for key in file.files if not file[key].dtype.hasobject}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ClipError(path, "file", f"not a readable npz ({error}); is it complete, and free of pickles?") from error
-    if "poses" in data:
-        return _amass(path, data, fps)
-    if "world_m" in data:
-        raise ClipError(path, "key 'world_m'", "MediaPipe landmarks, an input and no truth: `hpstm replay` reads them")
-    if "rotations" in data and "starts" in data:
-        raise ClipError(path, "key 'starts'", "a packed split; read it with model.prepare.load_packed")
-    if "positions" in data:
-        return _plain(path, data, fps)
-    keys = ", ".join(sorted(data)) or "none"
+    with Arrays(path) as data:
+        if "poses" in data:
+            return _amass(path, data, fps)
+        if "world_m" in data:
+            raise ClipError(
+                path, "key 'world_m'", "MediaPipe landmarks, an input and no truth: `hpstm replay` reads them"
+            )
+        if "rotations" in data and "starts" in data:
+            raise ClipError(path, "key 'starts'", "a packed split; read it with model.prepare.load_packed")
+        if "positions" in data:
+            return _plain(path, data, fps)
+        keys = ", ".join(data.keys())[:200] or "none"
     raise ClipError(path, "keys", f"neither 'poses' and 'trans' (AMASS) nor 'positions'; the file has: {keys}")
 
 
-def _array(path: Path, data: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> Floats:
+def _array(path: Path, data: Arrays, key: str, shape: tuple[int | None, ...]) -> Floats:
     """``data[key]`` as finite float64 of a shape; None stands for any length."""
-    if key not in data:
-        raise ClipError(path, f"key '{key}'", "missing")
     value = data[key]
     wanted = "(" + ", ".join("T" if n is None else str(n) for n in shape) + ")"
     fits = value.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, value.shape, strict=True))
     if not fits or value.dtype.kind not in "fiu":
         raise ClipError(path, f"key '{key}'", f"should be numbers of shape {wanted}, is {value.dtype} {value.shape}")
-    return value.astype(np.float64)  # type: ignore[no-any-return]
+    return value.astype(np.float64)
 
 
 def _finite(path: Path, key: str, value: Floats) -> Floats:
-    if not np.isfinite(value).all():
-        frame = np.argwhere(~np.isfinite(value))[0][0]
-        raise ClipError(path, f"key '{key}'", f"not finite first at index {frame}; cut the clip there")
+    fine = np.abs(value) <= MAX_NUMBER
+    if not fine.all():
+        at = np.argwhere(~fine)[0]
+        joint = f" (joint '{JOINTS[at[1]]}')" if value.ndim > 2 and value.shape[1] == J else ""
+        found = f"not finite, or beyond {MAX_NUMBER:g}, first at index {at[0]}{joint}"
+        raise ClipError(path, f"key '{key}'", f"{found}; cut the clip there")
     return value
 
 
-def _rate(path: Path, data: Mapping[str, Any], fps: float | None) -> float:
+def _rate(path: Path, data: Arrays, fps: float | None) -> float:
     if fps is not None:
         return fps
     for key in _RATES:
         if key in data:
-            rate = float(np.asarray(data[key]).reshape(-1)[0])
-            if not 0.0 < rate < 1e5:
-                raise ClipError(path, f"key '{key}'", f"{rate} is no frame rate; pass fps=")
+            value = data[key].reshape(-1)[:1]
+            rate = float(value[0]) if value.size and value.dtype.kind in "fiu" else 0.0
+            if not 0.0 < rate <= MAX_FPS:
+                raise ClipError(path, f"key '{key}'", f"{value} is no frame rate; pass fps=")
             return rate
     raise ClipError(path, f"key '{_RATES[0]}'", "missing; pass fps=")
 
@@ -90,17 +93,23 @@ def rotation_from_axis_angle(axis_angle: Floats) -> Floats:
     return np.eye(3) + sine * k + cosine * (k @ k)  # type: ignore[no-any-return]
 
 
-def _world_rotations(path: Path, data: Mapping[str, Any]) -> Floats:
+def _world_rotations(path: Path, poses: np.ndarray[Any, Any]) -> Floats:
     """(T, 24, 3, 3) world_from_joint in the file's Z-up world; a hand turns with its wrist unless SMPL's 72 say."""
-    poses = data["poses"]
     if poses.ndim == 3 and poses.shape[-1] == 3:
         poses = poses.reshape(len(poses), -1)
-    if poses.ndim != 2 or poses.shape[1] < 3 * _BODY or poses.shape[1] % 3 or not len(poses):
+    if (
+        poses.ndim != 2
+        or poses.shape[1] < 3 * _BODY
+        or poses.shape[1] % 3
+        or not len(poses)
+        or poses.dtype.kind not in "fiu"
+    ):
         raise ClipError(
             path, "key 'poses'", f"should be (T, 156) axis-angle (or 66, 72, 165 columns), is {poses.shape}"
         )
+    check_size(path, len(poses), J)
     poses = _finite(path, "poses", poses.astype(np.float64)).reshape(len(poses), -1, 3)
-    joints = J if poses.shape[1] == J else _BODY
+    joints = J if poses.shape[1] == J else _BODY  # 72 columns: SMPL
     local = rotation_from_axis_angle(poses[:, :joints])
     world = np.empty((len(poses), J, 3, 3))
     for j, p in enumerate(PARENTS):
@@ -111,9 +120,10 @@ def _world_rotations(path: Path, data: Mapping[str, Any]) -> Floats:
     return world
 
 
-def _amass(path: Path, data: Mapping[str, Any], fps: float | None) -> tuple[Recipe, float]:
+def _amass(path: Path, data: Arrays, fps: float | None) -> tuple[Recipe, float]:
     rate = _rate(path, data, fps)
-    rot = _world_rotations(path, data)
+    poses = data["poses"]
+    rot = _world_rotations(path, poses)
     frames = len(rot)
     trans = _finite(path, "trans", _array(path, data, "trans", (None, 3)))
     if len(trans) != frames:
@@ -126,6 +136,8 @@ def _amass(path: Path, data: Mapping[str, Any], fps: float | None) -> tuple[Reci
     elif positions is not None:
         parents = [max(p, 0) for p in PARENTS]
         offsets = np.einsum("tjki,tjk->ji", rot[:, parents], bone_vectors(positions)) / frames
+    else:
+        offsets[0] = _template_pelvis(data, poses.shape[-1])
     root = trans + offsets[0] if positions is None else positions[:, 0]
     if positions is not None:
         error = np.abs(forward_kinematics(rot, offsets, root) - positions).max()
@@ -135,16 +147,29 @@ def _amass(path: Path, data: Mapping[str, Any], fps: float | None) -> tuple[Reci
             )
     bones = offsets.copy()
     bones[0] = 0.0
-    return Recipe(Y_UP_FROM_Z_UP @ rot, bones, root @ Y_UP_FROM_Z_UP.T), rate
+    return Recipe(Y_UP_FROM_Z_UP @ rot, bones, root @ Y_UP_FROM_Z_UP.T, world=Y_UP_FROM_Z_UP), rate
 
 
-def _plain(path: Path, data: Mapping[str, Any], fps: float | None) -> Clip:
+def _template_pelvis(data: Arrays, columns: int) -> Floats:
+    """(3,) the pelvis of the body model's template in its own axes [m], for the mean shape.
+
+    SMPL turns a body about the template's pelvis, which is not the origin, and only then moves it: the pelvis is at
+    ``trans`` plus this, whatever the pose, in the axes of the file's world.
+    """
+    known = str(data["surface_model_type"]) if "surface_model_type" in data else ""
+    return np.array(_SMPLX_PELVIS if "smplx" in known.lower() or columns == 165 else _SMPLH_PELVIS)
+
+
+def _plain(path: Path, data: Arrays, fps: float | None) -> Clip:
     layout = str(data["layout"]) if "layout" in data else "smpl_24"
     if layout != "smpl_24":
         raise ClipError(
             path, "key 'layout'", f"'{layout}' has not all 24 joints: no truth, but `hpstm replay` reads it"
         )
     positions = _array(path, data, "positions", (None, J, 3))
+    check_size(path, len(positions), J)
+    if not np.isnan(positions).all():
+        _finite(path, "positions", np.nan_to_num(positions, posinf=np.inf, neginf=-np.inf))  # NaN: a missing joint
     if not len(positions) or np.isnan(positions).all():
         raise ClipError(path, "key 'positions'", "holds no joint at all")
     rate = _rate(path, data, fps)

@@ -1,116 +1,17 @@
-"""BVH files as a Tree; the unit and the mapping to our joints are decided by joint names in rigs.py."""
+"""BVH files as Trees, one for each ROOT, in the file's own unit; the mapping to our joints is in rigs.py."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from model.files.asf import open_text
-from model.files.retarget import ClipError, Floats, Tree, axis_rotation
+from model.files.bvh_header import Motion, Node, read_header
+from model.files.retarget import ClipError, axis_rotation
+from model.files.source import MAX_FPS, MAX_NUMBER, check_size, numbers
+from model.files.tree import Floats, Tree
 
-_AXES = {"X": 0, "Y": 1, "Z": 2}
-
-
-@dataclass
-class _Header:
-    names: list[str] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    offsets: list[list[float]] = field(default_factory=list)
-    channels: list[list[str]] = field(default_factory=list)
-    ends: dict[str, list[float]] = field(default_factory=dict)
-    frames: int = 0
-    frame_time: float = 0.0
-    motion: str = ""
-    motion_line: int = 0
-
-
-class _Words:
-    """The header's words with their line numbers: BVH ignores line breaks (a CHANNELS list may span two lines)."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self.words = [(w, n) for n, line in enumerate(text.splitlines(), 1) for w in line.split()]
-        self.at = 0
-
-    def next(self, expected: str) -> str:
-        if self.at >= len(self.words):
-            raise self.error(f"the hierarchy ends where {expected} should stand; is the file complete?")
-        self.at += 1
-        return self.words[self.at - 1][0]
-
-    def error(self, message: str) -> ClipError:
-        return ClipError(self.path, f"line {self.words[max(self.at - 1, 0)][1]}", message)
-
-    def expect(self, word: str) -> None:
-        found = self.next(f"'{word}'")
-        if found.upper() != word.upper():
-            raise self.error(f"expected '{word}', found {found!r}")
-
-    def number(self, expected: str) -> float:
-        word = self.next(expected)
-        try:
-            return float(word)
-        except ValueError:
-            raise self.error(f"{expected} should be a number, found {word!r}") from None
-
-    def vector(self, expected: str) -> list[float]:
-        return [self.number(expected) for _ in range(3)]
-
-
-def _joint(words: _Words, out: _Header, parent: int) -> None:
-    """One ROOT or JOINT, its keyword already read, with everything below it."""
-    at = len(out.names)
-    out.names.append(words.next("a joint name"))
-    out.parents.append(parent)
-    out.offsets.append([0.0, 0.0, 0.0])
-    out.channels.append([])
-    words.expect("{")
-    while (key := words.next("OFFSET, CHANNELS, JOINT or }").upper()) != "}":
-        if key == "OFFSET":
-            out.offsets[at] = words.vector("OFFSET")
-        elif key == "CHANNELS":
-            count = int(words.number("the number of CHANNELS"))
-            out.channels[at] = [words.next("a channel name") for _ in range(count)]
-        elif key == "JOINT":
-            _joint(words, out, at)
-        elif key == "END":
-            words.expect("Site")
-            words.expect("{")
-            words.expect("OFFSET")
-            out.ends[out.names[at]] = words.vector("OFFSET of an End Site")
-            words.expect("}")
-        else:
-            raise words.error(f"unknown word {key!r} in joint '{out.names[at]}'")
-
-
-def _read_header(path: Path) -> _Header:
-    text = open_text(path)
-    if not text.lstrip().upper().startswith("HIERARCHY"):
-        raise ClipError(path, "line 1", "no HIERARCHY; is this a BVH file?")
-    lines = text.splitlines()
-    start = next((n for n, line in enumerate(lines) if line.strip().upper() == "MOTION"), len(lines) - 1)
-    out = _Header()
-    words = _Words(path, "\n".join(lines[: start + 1]))
-    words.expect("HIERARCHY")
-    words.expect("ROOT")
-    _joint(words, out, -1)
-    words.expect("MOTION")
-    for n in range(start + 1, len(lines)):
-        key, _, value = lines[n].partition(":")
-        try:
-            if key.strip().upper() == "FRAMES":
-                out.frames = int(value)
-            elif key.strip().upper() == "FRAME TIME":
-                out.frame_time = float(value)
-                out.motion, out.motion_line = "\n".join(lines[n + 1 :]), n + 2
-                break
-        except ValueError:
-            raise ClipError(path, f"line {n + 1}", f"{key.strip()} should be a number, found {value!r}") from None
-    if not out.frame_time > 0.0:
-        raise ClipError(path, "Frame Time", "missing or not positive; pass fps= if you know it and repair the header")
-    return out
+_SPARE_ROWS = 1  # by which Rokoko's Frames and rows differ
 
 
 def _is_number(word: str) -> bool:
@@ -121,59 +22,117 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _motion(path: Path, header: _Header) -> Floats:
-    """(T, channels) values of the frames.
+def _rows(motion: Motion) -> list[tuple[int, list[str]]]:
+    """(line, words) of each row that is not empty."""
+    lines = enumerate(motion.text.splitlines(), motion.line)
+    return [(n, line.split()) for n, line in lines if line.strip()]
+
+
+def _table(path: Path, nodes: list[Node], motion: Motion) -> tuple[Floats, tuple[str, ...]]:
+    """(T, channels) values of the frames, and what is to be said about their number.
 
     Raises:
-        ClipError: a line with another number of columns, or not the number of frames that the header promises.
+        ClipError: a line with another number of columns, a word that is no number or out of range, or not the number
+            of frames that the header promises, give or take one.
     """
-    width = sum(len(c) for c in header.channels)
-    try:
-        values = np.array(header.motion.split(), dtype=np.float64)
-        whole = values.size == width * header.frames
-    except ValueError:
-        whole = False
-    if whole and header.frames:
-        return values.reshape(header.frames, width)
-    rows = [(n, line.split()) for n, line in enumerate(header.motion.splitlines(), header.motion_line) if line.strip()]
-    for n, words in rows:
+    width = sum(len(node.channels) for node in nodes)
+    values = numbers(motion.text)
+    if values is None or width == 0 or values.size % width:
+        _raise_fault(path, width, motion)
+    assert values is not None
+    frames = values.size // width
+    if not frames or abs(frames - motion.frames) > _SPARE_ROWS:
+        found = f"the header says {motion.frames}, the file holds {frames}"
+        raise ClipError(path, "Frames", f"{found}; it is cut off or wrong")
+    check_size(path, frames, len(nodes))
+    values = values.reshape(frames, width)
+    if not (np.abs(values) <= MAX_NUMBER).all():
+        row, column = np.argwhere(~(np.abs(values) <= MAX_NUMBER))[0]
+        owner = [node.name for node in nodes for _ in node.channels][column]
+        found = f"column {column + 1} ('{owner}') is {values[row, column]:g}"
+        limit = f"not finite, or beyond {MAX_NUMBER:g}"
+        raise ClipError(path, f"line {_line_of(motion, int(row), width)}", f"{found}: {limit}; cut the clip there")
+    if frames == motion.frames:
+        return values, ()
+    return values, (f"the header says {motion.frames} frames, and {frames} are there and were read",)
+
+
+def _line_of(motion: Motion, row: int, width: int) -> int:
+    """The line of a row of the table."""
+    seen = 0
+    for line, words in _rows(motion):
+        seen += len(words)
+        if seen > row * width:
+            return line
+    return motion.line
+
+
+def _raise_fault(path: Path, width: int, motion: Motion) -> None:
+    for n, words in _rows(motion):
         if len(words) != width:
             raise ClipError(path, f"line {n}", f"{len(words)} columns, but the CHANNELS add up to {width}")
         for column, word in enumerate(words, 1):
             if not _is_number(word):
-                raise ClipError(path, f"line {n}", f"column {column} is not a number: {word!r}")
-    count = len(rows)
-    raise ClipError(path, "Frames", f"the header says {header.frames}, the file holds {count}; it is cut off or wrong")
+                raise ClipError(path, f"line {n}", f"column {column} is not a number: {word[:40]!r}")
+    raise ClipError(path, f"line {motion.line}", "the motion is not all numbers, row by row; is the file complete?")
 
 
-def read_bvh(path: Path) -> Tree:
-    """The motion of a ``.bvh`` or ``.bvh.gz`` file as a Tree in the file's own unit, with the header's rate.
+def _place(node: Node, data: Floats) -> Floats | None:
+    """(T, 3) a node's own place in every frame, or None where its OFFSET holds."""
+    moving = [c for c, (_, turns) in enumerate(node.channels) if not turns]
+    if not moving or (node.parent >= 0 and any(node.offset) and not data[:, moving].any()):
+        return None  # all zero: an exporter that counts them from the OFFSET
+    out = np.tile(np.array(node.offset), (len(data), 1))
+    for c in moving:
+        out[:, node.channels[c][0]] = data[:, c]
+    return out
 
-    Position channels of a joint other than the root give its offset (their median): bones are rigid here.
-    """
-    header = _read_header(path)
-    values = _motion(path, header)
-    frames, n = len(values), len(header.names)
-    rot = np.empty((frames, n, 3, 3))
-    offsets = np.array(header.offsets, dtype=np.float64).reshape(n, 3)
-    root = np.broadcast_to(offsets[0], (frames, 3)).copy()
+
+def _trees(path: Path, nodes: list[Node], values: Floats, fps: float, notes: tuple[str, ...]) -> list[Tree]:
+    frames = len(values)
+    rot = np.empty((frames, len(nodes), 3, 3))
+    offsets = np.array([node.offset for node in nodes])
+    moves: dict[int, Floats] = {}
     column = 0
-    for i in range(n):
+    for i, node in enumerate(nodes):
+        data = values[:, column : column + len(node.channels)]
+        column += len(node.channels)
         local = np.broadcast_to(np.eye(3), (frames, 3, 3))
-        for channel in header.channels[i]:
-            axis, kind = _AXES.get(channel[:1].upper(), -1), channel[1:].lower()
-            if axis < 0 or kind not in ("rotation", "position"):
-                raise ClipError(path, f"CHANNELS of '{header.names[i]}'", f"unknown channel {channel!r}")
-            data = values[:, column]
-            column += 1
-            if kind == "rotation":
-                local = local @ axis_rotation(axis, np.radians(data))
-            elif i == 0:
-                root[:, axis] = data
-            else:
-                offsets[i, axis] = np.median(data)
-        p = header.parents[i]
-        rot[:, i] = local if p < 0 else rot[:, p] @ local
-    ends = {name: np.array(end) for name, end in header.ends.items()}
-    names, parents = tuple(header.names), tuple(header.parents)
-    return Tree(names, parents, offsets, rot, root, 1.0 / header.frame_time, ends)
+        for c, (axis, turns) in enumerate(node.channels):
+            if turns:
+                local = local @ axis_rotation(axis, np.radians(data[:, c]))
+        rot[:, i] = local if node.parent < 0 else rot[:, node.parent] @ local
+        place = _place(node, data)
+        if place is not None and node.parent >= 0:
+            offsets[i] = np.median(place, axis=0)
+            if np.ptp(place, axis=0).any():
+                moves[i] = place
+        elif place is not None:
+            moves[i] = place
+    starts = [i for i, node in enumerate(nodes) if node.parent < 0]
+    out = []
+    for a, b in zip(starts, [*starts[1:], len(nodes)]):
+        own = {i - a: move for i, move in moves.items() if a < i < b}
+        root = moves.get(a, np.tile(offsets[a], (frames, 1)))
+        ends = {node.name: np.array(node.end) for node in nodes[a:b] if node.end is not None}
+        parents = tuple(max(node.parent - a, -1) for node in nodes[a:b])
+        names = tuple(node.name for node in nodes[a:b])
+        out.append(Tree(names, parents, offsets[a:b], rot[:, a:b], root, fps, ends, own, notes))
+    return out
+
+
+def read_bvh(path: Path) -> list[Tree]:
+    """The motion of a ``.bvh`` or ``.bvh.gz`` file as a Tree for each ROOT, in the file's own unit and rate.
+
+    Position channels of a joint other than the root give its offset (their median), and its ``moves``.
+
+    Raises:
+        ClipError: names the line, and the joint where there is one.
+    """
+    nodes, motion = read_header(path)
+    if not motion.frame_time > 1.0 / MAX_FPS:
+        raise ClipError(
+            path, "Frame Time", f"{motion.frame_time:g} s is no time from frame to frame; repair the header"
+        )
+    values, notes = _table(path, nodes, motion)
+    return _trees(path, nodes, values, 1.0 / motion.frame_time, notes)

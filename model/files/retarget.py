@@ -1,29 +1,33 @@
 """From a source skeleton (ASF, BVH, SMPL) to the canonical one: every clip ends on a rigid `smpl_24` skeleton.
 
-Holds the clip, its error, the tree that all readers share and the one function that re-gauges it. The file formats are
-in asf.py, bvh.py and amass.py; which file goes where is in prepare.py. numpy only.
+Holds the clip, its error, the recipe that every mapping fills and the one function that re-gauges it. The formats are
+in asf.py, bvh.py and amass.py, their common tree in tree.py; which file goes where is in read.py. numpy only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from model.kinematics import fork_frames, forward_kinematics
+from model.files.tree import Floats, Tree
+from model.kinematics import fork_axis_weights, fork_frames, forward_kinematics
 from model.skeleton import CHILDREN, FORKS, INDEX, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
 
-Floats = npt.NDArray[np.float64]
+_LONGEST = 400  # characters of what a broken file puts into an error
+_FLAT_M2 = 1e-5  # area between the two axes of a fork, below which they define no frame: 1 cm by 1 mm
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
 class ClipError(ValueError):
     """A motion file that cannot be read: names the file, the line or field, and what to do."""
 
     def __init__(self, path: str | Path, where: str, message: str) -> None:
-        super().__init__(f"{path}: {where}: {message}")
+        super().__init__(f"{path}: {_short(where)}: {_short(message)}")
         self.path, self.where = str(path), where
 
 
@@ -37,6 +41,7 @@ class Clip:
         world_rotations: (T, 24, 3, 3) world_from_joint, or None when the file holds positions only.
         fps: true frames per second.
         offsets_m: (24, 3) the actor's rest direction x length, parent to joint [m].
+        notes: what the reader had to decide or to leave out, one sentence each.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Clip:
     world_rotations: Floats | None
     fps: float
     offsets_m: Floats
+    notes: tuple[str, ...] = ()
 
     @property
     def lengths_m(self) -> Floats:
@@ -54,57 +60,30 @@ class Clip:
         return len(self.positions)
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A source's skeleton and motion, in metres; the parent of a node stands before it.
-
-    Attributes:
-        names: node names; parents: index of each node's parent, -1 for the root.
-        offsets: (n, 3) vector from the parent in the zero pose [m]; the root's is unused.
-        world_rot: (T, n, 3, 3) world_from_node; the identity in the zero pose.
-        root: (T, 3) root position in the world [m].
-        ends: end point of a leaf in the leaf's axes [m], where the file gives one.
-    """
-
-    names: tuple[str, ...]
-    parents: tuple[int, ...]
-    offsets: Floats
-    world_rot: Floats
-    root: Floats
-    fps: float
-    ends: Mapping[str, Floats] = field(default_factory=dict)
-
-    def rot(self, name: str) -> Floats:
-        out: Floats = self.world_rot[:, self.names.index(name)]
-        return out
-
-    def offset(self, name: str) -> Floats:
-        out: Floats = self.offsets[self.names.index(name)]
-        return out
-
-    def positions(self) -> Floats:
-        """(T, n, 3) node positions in the world [m]."""
-        out = np.empty((*self.world_rot.shape[:2], 3))
-        for i, p in enumerate(self.parents):
-            out[:, i] = self.root if p < 0 else out[:, p] + self.world_rot[:, p] @ self.offsets[i]
-        return out
-
-
 @dataclass
 class Recipe:
     """How a tree drives the canonical skeleton, filled by each format's mapping.
 
     Attributes:
         rot: (T, 24, 3, 3) rotation of the source that drives each canonical joint; the identity in a T-pose.
-        bones: (24, 3) vector from the parent to each joint in that T-pose, turned by the parent's ``rot`` [m].
+        bones: (24, 3) vector from the parent to each joint in that T-pose, turned by the parent's ``rot`` [m]; NaN:
+            the source has none.
         root: (T, 3) pelvis in the world [m].
         aims: world points (T, 3) that a joint is turned towards by its parent where the source is not rigid there.
+        nodes: the source's name of what drives each joint.
+        points: where the source has a joint itself (T, 3), for those that must come out there.
+        world: (3, 3) turn from the file's world to the one of ``rot`` and ``root``.
+        notes: what the mapping had to decide, one sentence each.
     """
 
     rot: Floats
     bones: Floats
     root: Floats
     aims: dict[str, Floats] = field(default_factory=dict)
+    nodes: dict[str, str] = field(default_factory=dict)
+    points: dict[str, Floats] = field(default_factory=dict)
+    world: Floats = field(default_factory=lambda: np.eye(3))
+    notes: tuple[str, ...] = ()
 
 
 def unit(v: Floats) -> Floats:
@@ -142,8 +121,16 @@ def axis_rotation(axis: int, angle: Floats) -> Floats:
 
 
 def _fork_gauge(bones: Floats) -> Floats:
-    """(2, 3, 3) rotation from the T-pose of the source to canonical axes for pelvis and spine3."""
-    return np.swapaxes(fork_frames(bones) @ np.swapaxes(fork_frames(rest_offsets()), -1, -2), -1, -2)
+    """(2, 3, 3) rotation from the T-pose of the source to canonical axes for pelvis and spine3.
+
+    Where the children of a fork span no plane (collars that start where the neck starts), the T-pose's axes stand.
+    """
+    bones = np.nan_to_num(bones)  # a hand's, that no fork looks at
+    first, second = np.moveaxis(fork_axis_weights() @ bones, 1, 0)  # (2, 3) each
+    spread = np.linalg.norm(np.cross(first, second), axis=-1)
+    out = np.swapaxes(fork_frames(bones) @ np.swapaxes(fork_frames(rest_offsets()), -1, -2), -1, -2)
+    out[spread < _FLAT_M2] = np.eye(3)
+    return out  # type: ignore[no-any-return]
 
 
 def _gauges(bones: Floats) -> Floats:
@@ -174,7 +161,7 @@ def retarget(recipe: Recipe, name: str, fps: float) -> Clip:
     in the canonical fork frame, so that positions alone define the rotation of pelvis and spine3.
     """
     bones, length = recipe.bones, np.linalg.norm(recipe.bones, axis=-1)
-    offsets = rest_directions() * np.where(length > 1e-6, length, rest_lengths_m())[:, None]
+    offsets = rest_directions() * np.where(np.isnan(length), rest_lengths_m(), length)[:, None]
     gauges = _gauges(bones)
     rot = recipe.rot @ gauges
     where = {0: recipe.root}  # joint -> (T, 3)
@@ -183,21 +170,32 @@ def retarget(recipe: Recipe, name: str, fps: float) -> Clip:
             if j in FORKS:
                 offsets[c] = gauges[j].T @ bones[c]
             elif JOINTS[c] in recipe.aims:
-                now = rot[:, j] @ rest_directions()[c]
-                rot[:, j] = align(now, unit(recipe.aims[JOINTS[c]] - where[j])) @ rot[:, j]
+                now, to = rot[:, j] @ rest_directions()[c], recipe.aims[JOINTS[c]] - where[j]
+                far = np.linalg.norm(to, axis=-1, keepdims=True) > 1e-9
+                rot[:, j] = align(now, unit(np.where(far, to, now))) @ rot[:, j]
             where[c] = where[j] + rot[:, j] @ offsets[c]
     positions = forward_kinematics(rot, offsets, recipe.root)
-    return Clip(name, positions, rot, fps, offsets)
+    return Clip(name, positions, rot, fps, offsets, recipe.notes)
 
 
-def new_recipe(frames: int, root: Floats) -> Recipe:
-    """An empty recipe; a bone left at zero takes the canonical rest bone."""
-    rot = np.broadcast_to(np.eye(3), (frames, J, 3, 3)).copy()
-    return Recipe(rot, np.zeros((J, 3)), root)
+def new_recipe(tree: Tree) -> Recipe:
+    """A recipe for the tree's frames, its pelvis at the root; a bone left at NaN takes the canonical rest bone."""
+    rot = np.broadcast_to(np.eye(3), (len(tree.root), J, 3, 3)).copy()
+    bones = np.full((J, 3), np.nan)
+    bones[0] = 0.0
+    return Recipe(rot, bones, tree.root, notes=tree.notes)
 
 
-def set_joint(recipe: Recipe, joint: str, rot: Floats, bone: Floats | None = None) -> None:
-    """Fill one canonical joint: the rotation that drives it and the bone from its parent."""
-    recipe.rot[:, INDEX[joint]] = rot
+def set_joint(recipe: Recipe, joint: str, tree: Tree, node: str, bone: Floats | None = None) -> None:
+    """Fill one canonical joint: the node whose rotation drives it, and the bone from its parent (None: unknown)."""
+    recipe.rot[:, INDEX[joint]] = tree.rot(node)
+    recipe.nodes[joint] = node
     if bone is not None:
         recipe.bones[INDEX[joint]] = bone
+
+
+def turned(recipe: Recipe, turn: Floats) -> Recipe:
+    """The recipe in a world turned by ``turn`` (3, 3)."""
+    aims, points = ({name: at @ turn.T for name, at in d.items()} for d in (recipe.aims, recipe.points))
+    rot, root, world = turn @ recipe.rot, recipe.root @ turn.T, turn @ recipe.world
+    return replace(recipe, rot=rot, root=root, aims=aims, points=points, world=world)

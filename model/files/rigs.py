@@ -5,15 +5,18 @@ A rig is recognised by its joint names, never by its file name; each function tu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from model.files.humanoid import humanoid_recipe
-from model.files.retarget import ClipError, Floats, Recipe, Tree, new_recipe, set_joint
+from model.files.retarget import Recipe, new_recipe, set_joint
+from model.files.stance import metres_per_unit
+from model.files.tree import Floats, Tree
 from model.skeleton import INDEX
 
-CMU_UNIT_M = 0.0254 / 0.45
+_SIZE = ("root", "lfemur", "lfoot", "head")  # what a body is measured by
 # Where our pivots stand on the CMU bones. Its lower back, upper back, thorax and clavicles turn about their starts,
 # all on the spine's line: ours stand a fraction along, so that pelvis and chest are rigid with well-defined frames.
 _LOW, _MID, _UP, _CLAVICLE, _NECK, _HEAD = 0.2, 0.35, 0.35, 0.35, 0.7, 1.0
@@ -32,16 +35,23 @@ _CGSPEED = {
 
 
 def _cgspeed_names(tree: Tree) -> dict[str, str]:
-    """CMU bone name -> node of a cgspeed BVH (two spellings are in use)."""
-    spelling = 0 if "LeftUpLeg" in tree.names else 1
-    out = {"root": "Hips"}
+    """CMU bone name -> node of a cgspeed BVH: two spellings are in use, by the name of the thigh; some files mix them.
+
+    Empty where a joint is missing: then it is a humanoid like others.
+    """
+    spelling = 0 if "LeftUpLeg" in tree.names or "RightUpLeg" in tree.names else 1
+    out = {"root": _known(tree, ("Hips",))}
     for bone, names in _CGSPEED.items():
-        name = names[min(spelling, len(names) - 1)]
-        out[bone] = name
+        names = names if spelling == 0 else names[::-1]
+        out[bone] = _known(tree, names)
         if bone[0] == "l" and bone not in ("lowerback", "lowerneck"):
-            mirrored = name.replace("Left", "Right") if "Left" in name else "r" + name[1:]
-            out["r" + bone[1:]] = mirrored.replace("rFingers", "RFingers")
-    return out
+            mirrored = [n.replace("Left", "Right") if "Left" in n else "r" + n[1:] for n in names]
+            out["r" + bone[1:]] = _known(tree, tuple(n.replace("rFingers", "RFingers") for n in mirrored))
+    return out if all(out.values()) and len(set(out.values())) == len(out) else {}
+
+
+def _known(tree: Tree, names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in tree.names), "")
 
 
 def _is_rest_frame(tree: Tree, names: dict[str, str]) -> bool:
@@ -51,25 +61,17 @@ def _is_rest_frame(tree: Tree, names: dict[str, str]) -> bool:
     return bool(np.abs(tree.world_rot[0, nodes] - np.eye(3)).max() < 1e-6)
 
 
-def _scaled(tree: Tree, unit_m: float) -> Tree:
-    ends = {name: end * unit_m for name, end in tree.ends.items()}
-    return replace(tree, offsets=tree.offsets * unit_m, root=tree.root * unit_m, ends=ends)
-
-
-def _cgspeed_tree(tree: Tree) -> Tree:
+def _cgspeed_tree(tree: Tree, names: dict[str, str], unit_m: float | None) -> Tree:
     """A cgspeed BVH under CMU's bone names, in metres, its T-pose frame dropped and its two missing bones put back."""
-    names = _cgspeed_names(tree)
     back = {node: bone for bone, node in names.items()}
-    missing = [node for node in names.values() if node not in tree.names]
-    if missing:
-        raise ClipError("BVH", f"joint '{missing[0]}'", "missing from a cgspeed skeleton")
+    metres = unit_m or metres_per_unit(tree, [tree.names.index(names[n]) for n in _SIZE])
     first = 1 if len(tree.root) > 1 and _is_rest_frame(tree, names) else 0
-    tree = _scaled(replace(tree, world_rot=tree.world_rot[first:], root=tree.root[first:]), CMU_UNIT_M)
+    tree = tree.part(slice(first, None)).scaled(metres)
     out = replace(tree, names=tuple(back.get(n, n) for n in tree.names), offsets=tree.offsets.copy())
     at = out.names.index
     upper = out.offset("thorax")
     thorax = upper + np.array([0.0, 0.0, _THORAX_TILT]) * np.linalg.norm(upper)
-    thorax *= _THORAX_FROM_UPPERBACK * np.linalg.norm(upper) / np.linalg.norm(thorax)
+    thorax *= _THORAX_FROM_UPPERBACK * np.linalg.norm(upper) / max(float(np.linalg.norm(thorax)), 1e-9)
     for child in ("lowerneck", "lclavicle", "rclavicle"):
         if np.linalg.norm(out.offset(child)) < 1e-6:
             out.offsets[at(child)] = thorax
@@ -86,11 +88,11 @@ def _limbs(tree: Tree, recipe: Recipe) -> None:
         legs = (("hip", "femur"), ("knee", "tibia"), ("ankle", "foot"), ("foot", "toes"))
         arms = (("elbow", "radius"), ("wrist", "wrist"))
         for joint, bone in legs + arms:
-            set_joint(recipe, f"{side}_{joint}", tree.rot(s + bone), tree.offset(s + bone))
+            set_joint(recipe, f"{side}_{joint}", tree, s + bone, tree.offset(s + bone))
         _hip(tree, recipe, side, where)
         # The hand ends at the knuckles: the wrist bone and the hand bone as one, aimed where the hand bone ends.
         fingers = tree.offset(s + "fingers")
-        set_joint(recipe, f"{side}_hand", tree.rot(s + "hand"), tree.offset(s + "hand") + fingers)
+        set_joint(recipe, f"{side}_hand", tree, s + "hand", tree.offset(s + "hand") + fingers)
         recipe.aims[f"{side}_hand"] = where[s + "hand"] + tree.rot(s + "hand") @ fingers
 
 
@@ -106,60 +108,86 @@ def _hip(tree: Tree, recipe: Recipe, side: str, where: dict[str, Floats]) -> Non
 
 def cmu_recipe(tree: Tree) -> Recipe:
     """CMU's bones on our joints: legs and arms exact, spine, collars and head aimed at the captured points."""
-    recipe = new_recipe(len(tree.root), tree.root)
+    recipe = new_recipe(tree)
     lower, upper = tree.offset("upperback"), tree.offset("thorax")
     thorax, neck, skull = tree.offset("lclavicle"), tree.offset("upperneck"), tree.offset("head")
     where = dict(zip(tree.names, np.moveaxis(tree.positions(), 1, 0), strict=True))
-    set_joint(recipe, "pelvis", tree.rot("root"))
-    set_joint(recipe, "spine1", tree.rot("lowerback"), _LOW * lower)
-    set_joint(recipe, "spine2", tree.rot("upperback"), (1 - _LOW) * lower + _MID * upper)
-    set_joint(recipe, "spine3", tree.rot("thorax"), (1 - _MID) * upper + _UP * thorax)
+    set_joint(recipe, "pelvis", tree, "root")
+    set_joint(recipe, "spine1", tree, "lowerback", _LOW * lower)
+    set_joint(recipe, "spine2", tree, "upperback", (1 - _LOW) * lower + _MID * upper)
+    set_joint(recipe, "spine3", tree, "thorax", (1 - _MID) * upper + _UP * thorax)
     recipe.aims["spine2"] = where["upperback"] + tree.rot("upperback") @ (_MID * upper)
     recipe.aims["spine3"] = where["thorax"] + tree.rot("thorax") @ (_UP * thorax)
-    set_joint(recipe, "neck", tree.rot("lowerneck"), (1 - _UP) * thorax + _NECK * neck)
-    set_joint(recipe, "head", tree.rot("head"), (1 - _NECK) * neck + _HEAD * skull)
+    set_joint(recipe, "neck", tree, "lowerneck", (1 - _UP) * thorax + _NECK * neck)
+    set_joint(recipe, "head", tree, "head", (1 - _NECK) * neck + _HEAD * skull)
     recipe.aims["head"] = where["upperneck"] + tree.rot("upperneck") @ (_HEAD * skull)
     for side, s in (("left", "l"), ("right", "r")):
         clavicle = tree.offset(s + "humerus")
-        set_joint(recipe, f"{side}_collar", tree.rot(s + "clavicle"), (1 - _UP) * thorax + _CLAVICLE * clavicle)
-        set_joint(recipe, f"{side}_shoulder", tree.rot(s + "humerus"), (1 - _CLAVICLE) * clavicle)
+        set_joint(recipe, f"{side}_collar", tree, s + "clavicle", (1 - _UP) * thorax + _CLAVICLE * clavicle)
+        set_joint(recipe, f"{side}_shoulder", tree, s + "humerus", (1 - _CLAVICLE) * clavicle)
         recipe.aims[f"{side}_shoulder"] = where[s + "humerus"]
     _limbs(tree, recipe)
     return recipe
 
 
-def dance_recipe(tree: Tree) -> Recipe:
+def dance_recipe(tree: Tree, unit_m: float | None = None) -> Recipe:
     """The CMU dance skeleton (hip, abdomen, chest), every joint exact; spine1 halves the bone from hip to abdomen."""
     first = 1 if np.abs(tree.world_rot[0, 0] - np.eye(3)).max() < 1e-6 and len(tree.root) > 1 else 0  # a set-up pose
-    tree = _scaled(replace(tree, world_rot=tree.world_rot[first:], root=tree.root[first:]), 0.01)
-    recipe = new_recipe(len(tree.root), tree.root)
-    set_joint(recipe, "pelvis", tree.rot("hip"))
-    set_joint(recipe, "spine1", tree.rot("hip"), 0.5 * tree.offset("abdomen"))
-    set_joint(recipe, "spine2", tree.rot("abdomen"), 0.5 * tree.offset("abdomen"))
+    metres = unit_m or metres_per_unit(tree, [tree.names.index(n) for n in ("hip", "lThigh", "lFoot", "head")])
+    tree = tree.part(slice(first, None)).scaled(metres)
+    recipe = new_recipe(tree)
+    set_joint(recipe, "pelvis", tree, "hip")
+    set_joint(recipe, "spine1", tree, "hip", 0.5 * tree.offset("abdomen"))
+    set_joint(recipe, "spine2", tree, "abdomen", 0.5 * tree.offset("abdomen"))
     for joint, node in (("spine3", "chest"), ("neck", "neck"), ("head", "head")):
-        set_joint(recipe, joint, tree.rot(node), tree.offset(node))
+        set_joint(recipe, joint, tree, node, tree.offset(node))
     for side, s in (("left", "l"), ("right", "r")):
         hip = tree.offset(s + "Buttock") + tree.offset(s + "Thigh")
-        set_joint(recipe, f"{side}_hip", tree.rot(s + "Thigh"), hip)
+        set_joint(recipe, f"{side}_hip", tree, s + "Thigh", hip)
         chain = (("knee", "Shin"), ("ankle", "Foot"), ("collar", "Collar"), ("shoulder", "Shldr"))
         for joint, node in (*chain, ("elbow", "ForeArm"), ("wrist", "Hand")):
-            set_joint(recipe, f"{side}_{joint}", tree.rot(s + node), tree.offset(s + node))
-        set_joint(recipe, f"{side}_foot", tree.rot(s + "Foot"), tree.ends[s + "Foot"])
-        set_joint(recipe, f"{side}_hand", tree.rot(s + "Hand"), tree.offset(s + "Mid1"))
+            set_joint(recipe, f"{side}_{joint}", tree, s + node, tree.offset(s + node))
+        set_joint(recipe, f"{side}_foot", tree, s + "Foot", tree.ends[s + "Foot"])
+        set_joint(recipe, f"{side}_hand", tree, s + "Hand", tree.offset(s + "Mid1"))
     return recipe
 
 
+# Bone: the one that it hangs on, in CMU's skeleton and in the dance's ("*": on each side); between them may be others.
+_ACCLAIM = {
+    "lowerback": "root", "upperback": "lowerback", "thorax": "upperback", "lowerneck": "thorax",
+    "upperneck": "lowerneck", "head": "upperneck",
+    "*clavicle": "thorax", "*humerus": "*clavicle", "*radius": "*humerus", "*wrist": "*radius", "*hand": "*wrist",
+    "*fingers": "*hand", "*femur": "root", "*tibia": "*femur", "*foot": "*tibia", "*toes": "*foot",
+}  # fmt: skip
+_DANCE = {
+    "abdomen": "hip", "chest": "abdomen", "neck": "chest", "head": "neck", "*Collar": "chest", "*Shldr": "*Collar",
+    "*ForeArm": "*Shldr", "*Hand": "*ForeArm", "*Mid1": "*Hand", "*Buttock": "hip", "*Thigh": "*Buttock",
+    "*Shin": "*Thigh", "*Foot": "*Shin",
+}  # fmt: skip
+
+
+def _hangs(tree: Tree, skeleton: Mapping[str, str], names: Mapping[str, str] | None = None) -> bool:
+    """Whether all bones of a skeleton are in the tree, by other ``names`` if given, each on the one that it should."""
+    for bone, parent in skeleton.items():
+        for side in "lr" if "*" in bone else " ":
+            pair = [name.replace("*", side) for name in (bone, parent)]
+            child, above = ((names or {}).get(name, name) for name in pair)
+            if child not in tree.names or above not in [tree.names[i] for i in tree.path(tree.names.index(child))[:-1]]:
+                return False
+    return True
+
+
 def recipe_of(tree: Tree, unit_m: float | None = None) -> Recipe:
-    """The recipe for a tree, by its joint names; ``unit_m`` is for humanoids of unknown unit.
+    """The recipe for a tree, by its joint names; ``unit_m``: metres per unit of a BVH, else by the body's size.
 
     Raises:
-        LookupError: what was looked for and not found.
+        RigError: what was looked for and not found.
     """
-    names = set(tree.names)
-    if {"lowerback", "lfemur"} <= names:
+    if _hangs(tree, _ACCLAIM):
         return cmu_recipe(tree)
-    if "LHipJoint" in names:
-        return cmu_recipe(_cgspeed_tree(tree))
-    if {"abdomen", "lButtock"} <= names:
-        return dance_recipe(tree)
+    if _hangs(tree, _DANCE) and {"lFoot", "rFoot"} <= set(tree.ends):
+        return dance_recipe(tree, unit_m)
+    cgspeed = _cgspeed_names(tree) if {"LHipJoint", "RHipJoint"} <= set(tree.names) else {}
+    if cgspeed and _hangs(tree, _ACCLAIM, cgspeed):
+        return cmu_recipe(_cgspeed_tree(tree, cgspeed, unit_m))
     return humanoid_recipe(tree, unit_m)

@@ -62,6 +62,9 @@ def replay(
     actor: str | None = None,
     seconds: float | None = None,
     noise_mm: Annotated[float | None, Parameter(show_default="0; synthetic: 10")] = None,
+    fps: float | None = None,
+    unit_m: float | None = None,
+    up: str | None = None,
     json: Path | None = None,
 ) -> int:
     """Play a file through a running server, or one of its own, and score what comes out.
@@ -73,12 +76,15 @@ def replay(
         actor: Name to give the actor; none: that of the file.
         seconds: Only the first so many [s]; none: all.
         noise_mm: Add noise of this standard deviation per coordinate [mm].
+        fps: True frame rate of a motion file, if its own is wrong [Hz].
+        unit_m: Metres per unit of a motion file, if the body's size misleads [m].
+        up: Axis of a motion file that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
         json: Write the summary to this file, too.
     """
     if file == "synthetic":
         take = synthetic_take(seconds or 10.0).noisy((10.0 if noise_mm is None else noise_mm) / 1e3)
     else:
-        take = read_take(file, actor).noisy((noise_mm or 0.0) / 1e3)
+        take = read_take(file, actor, fps=fps, unit_m=unit_m, up=up).noisy((noise_mm or 0.0) / 1e3)
     if seconds is not None:
         take = take.first(seconds)
     asked = Endpoints(in_endpoint, out_endpoint, control_endpoint, client_keys(key, server_key, out_endpoint))

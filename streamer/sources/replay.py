@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from model.prepare import Arrays, ClipError, read_clip
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Array, Frame
 from streamer.sinks.recording import is_recording, read_recording
 
 DEFAULT_ACTOR = "actor"
+_LONGEST_S = 1e9  # beyond, a time is no time in seconds
+_FARTHEST_M = 1e6  # and a place none in metres
 
 
 @dataclass(slots=True)
@@ -39,12 +42,16 @@ class Take:
         return replace(self, frames=[replace(f, positions=f.positions + e) for f, e in zip(self.frames, errors)])
 
 
-def read_take(path: str | Path, actor: str | None = None) -> Take:
+def read_take(
+    path: str | Path, actor: str | None = None, fps: float | None = None, unit_m: float | None = None,
+    up: str | None = None,
+) -> Take:  # fmt: skip
     """The frames in ``path``.
 
     Args:
         path: .npz (MediaPipe: world_m, visibility, time_s; or AMASS), .bvh, .amc (each also .gz), or a recording.
         actor: name to give the actor; None: "actor", or as recorded.
+        fps, unit_m, up: true frame rate, metres per unit and upward axis of a motion file; None: as it says.
     Raises:
         ConfigError: the file is missing, of no known format, or empty.
     """
@@ -53,10 +60,10 @@ def read_take(path: str | Path, actor: str | None = None) -> Take:
         raise ConfigError(f"{path}: no such file")
     if is_recording(path):
         frames = _recorded(path, actor)
-    elif path.suffix == ".npz" and (found := _mediapipe(path, actor or DEFAULT_ACTOR)) is not None:
-        frames = found
+    elif is_landmarks(path):
+        frames = _mediapipe(path, actor or DEFAULT_ACTOR)
     else:
-        frames = _clip(path, actor or DEFAULT_ACTOR)
+        frames = _clip(path, actor or DEFAULT_ACTOR, fps, unit_m, up)
     if not frames:
         raise ConfigError(f"{path}: no frames in it")
     return Take(path.name, frames, median_fps(frames))
@@ -79,18 +86,37 @@ def _recorded(path: Path, actor: str | None) -> list[Frame]:
     return [replace(f, t_ns=f.t_ns - origin, actor=actor or f.actor, received_ns=0) for f in frames]
 
 
-def _mediapipe(path: Path, actor: str) -> list[Frame] | None:
-    with np.load(path, allow_pickle=False) as data:
-        if "world_m" not in data:
-            return None
-        missing = {"world_m", "visibility", "time_s"} - set(data)
-        if missing:
-            raise ConfigError(f"{path}: a MediaPipe npz without {', '.join(sorted(missing))}")
-        world_m, visibility, time_s = data["world_m"], data["visibility"], data["time_s"]
-    if world_m.shape[1:] != (33, 3) or visibility.shape != world_m.shape[:2] or len(time_s) != len(world_m):
+def is_landmarks(path: Path) -> bool:
+    """Whether a file is an ``.npz`` of MediaPipe's world landmarks."""
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        with Arrays(path) as data:
+            return "world_m" in data
+    except ClipError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _mediapipe(path: Path, actor: str) -> list[Frame]:
+    try:
+        with Arrays(path) as data:
+            missing = [key for key in ("world_m", "visibility", "time_s") if key not in data]
+            if missing:
+                raise ConfigError(f"{path}: a MediaPipe npz without {', '.join(missing)}")
+            world_m, visibility, time_s = data["world_m"], data["visibility"], data["time_s"]
+    except ClipError as error:
+        raise ConfigError(str(error)) from error
+    if world_m.shape[1:] != (33, 3) or visibility.shape != world_m.shape[:2] or time_s.shape != world_m.shape[:1]:
         raise ConfigError(f"{path}: expected world_m (T, 33, 3), visibility (T, 33), time_s (T,)")
+    numeric = all(array.dtype.kind in "fiu" for array in (world_m, visibility, time_s))
+    if (
+        not numeric
+        or not (np.abs(time_s) < _LONGEST_S).all()
+        or any((np.abs(array) > _FARTHEST_M).any() for array in (world_m, visibility))
+    ):
+        raise ConfigError(f"{path}: world_m, visibility and time_s should be numbers, in metres and seconds")
     positions = canonical_axes(world_m)
-    t_ns = np.round((time_s - time_s[0]) * SECOND_NS).astype(np.int64)
+    t_ns = np.round((time_s - time_s[:1]) * SECOND_NS).astype(np.int64)
     return [
         Frame(actor, n, int(t_ns[n]), positions[n], visibility[n].astype(np.float32), "mediapipe_33")
         for n in range(len(positions))
@@ -103,11 +129,9 @@ def canonical_axes(world_m: Array) -> Array:
     return canonical
 
 
-def _clip(path: Path, actor: str) -> list[Frame]:
-    from model.prepare import ClipError, read_clip
-
+def _clip(path: Path, actor: str, fps: float | None, unit_m: float | None, up: str | None) -> list[Frame]:
     try:
-        clip = read_clip(path)
+        clip = read_clip(path, fps, unit_m, up)
     except ClipError as error:
         raise ConfigError(str(error)) from error
     positions = np.asarray(clip.positions, dtype=np.float32)

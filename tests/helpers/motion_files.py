@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from model.files.amass import rotation_from_axis_angle
 from model.files.retarget import Tree
+from model.skeleton import PARENTS, J, rest_offsets
 
 UNIT_M = 0.0254 / 0.45
 
@@ -78,6 +82,14 @@ def amc_text(angles: Angles) -> str:
         out.append(str(frame + 1))
         out += [f"{name} " + " ".join(f"{v:g}" for v in values[frame]) for name, values in angles.items()]
     return "\n".join([*out, ""])
+
+
+def write_trial(folder: Path) -> Path:
+    """07_01.amc with 07.asf beside it, 40 frames of the motion of ``random_angles``."""
+    (folder / "07.asf").write_text(asf_text())
+    path = folder / "07_01.amc"
+    path.write_text(amc_text(random_angles(40)))
+    return path
 
 
 def _turn(axis: str, degrees: float) -> np.ndarray:
@@ -218,3 +230,24 @@ def humanoid_text(
         angles = np.array([pose.get(name, (0.0, 0.0, 0.0)) for pose in poses], dtype=float)
         values.append(np.hstack([np.tile(root, (len(poses), 1)), angles]) if name == "Hips" else angles)
     return bvh_text(names, parents, offsets, values, frame_time)
+
+
+def amass_data(frames: int = 12) -> dict[str, np.ndarray]:
+    """A file in AMASS's format: Z up, SMPL-H poses, with positions by a naive loop over frames and joints."""
+    rng = np.random.default_rng(5)
+    offsets = rest_offsets() + rng.normal(scale=0.02, size=(J, 3))
+    offsets[0] = (0.0, -0.24, 0.03)
+    poses = rng.normal(scale=0.4, size=(frames, 156))
+    poses[:, :3] += (np.pi / 2, 0.0, 0.0)  # upright in a Z-up world
+    trans = rng.normal(size=(frames, 3))
+    positions = np.empty((frames, J, 3))
+    for t in range(frames):
+        rot: list[np.ndarray] = []
+        for j, p in enumerate(PARENTS):
+            local = rotation_from_axis_angle(poses[t, 3 * j : 3 * j + 3]) if j < 22 else np.eye(3)
+            rot.append(local if p < 0 else rot[p] @ local)
+            positions[t, j] = trans[t] + offsets[0] if p < 0 else positions[t, p] + rot[p] @ offsets[j]
+    return {
+        "poses": poses, "trans": trans, "betas": np.zeros(16), "mocap_framerate": np.array(60.0),
+        "gender": np.array("female"), "positions": positions, "bone_offsets": offsets,
+    }  # fmt: skip

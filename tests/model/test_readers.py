@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import gzip
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model.files.amass import rotation_from_axis_angle
-from model.files.asf import read_amc
 from model.files.humanoid import plain_name
 from model.files.retarget import align, unit
-from model.kinematics import fork_frames, forward_kinematics
-from model.prepare import Clip, ClipError, jumps, load_packed, measure_rest, prepare, read_clip, split_at_jumps
-from model.skeleton import FORK_CHILDREN, INDEX, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
+from model.prepare import (
+    Clip,
+    ClipError,
+    jumps,
+    listed_clips,
+    load_packed,
+    measure_rest,
+    prepare,
+    read_clip,
+    split_at_jumps,
+)
+from model.skeleton import INDEX, rest_offsets
 from streamer.cli import main
 from tests.helpers.motion_files import (
-    amc_text,
-    asf_text,
-    cgspeed_text,
     humanoid_text,
-    naive_asf_positions,
-    random_angles,
+    write_trial,
 )
+from tests.helpers.readers import DATA, bad, check_rigid, needs_data, write
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not (DATA / "clips.csv").is_file(), reason=f"no motion data at {DATA}")
 REAL = {
     "asf": "cmu/035/035_01.amc.gz",
     "cgspeed": "cmu/035/035_03.bvh.gz",
@@ -39,93 +40,10 @@ REAL = {
 }
 
 
-def check_rigid(clip: Clip) -> None:
-    """What every clip with rotations must satisfy, whatever file it came from."""
-    rot = clip.world_rotations
-    assert rot is not None
-    np.testing.assert_allclose(rot @ np.swapaxes(rot, -1, -2), np.broadcast_to(np.eye(3), rot.shape), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.det(rot), 1.0, atol=1e-12)
-    again = forward_kinematics(rot, clip.offsets_m, clip.positions[:, 0])
-    np.testing.assert_allclose(again, clip.positions, atol=1e-12)
-    np.testing.assert_allclose(fork_frames(clip.offsets_m), fork_frames(rest_offsets()), atol=1e-12)
-    single = [j for j in range(1, J) if j not in FORK_CHILDREN]
-    np.testing.assert_allclose(unit(clip.offsets_m[single]), rest_directions()[single], atol=1e-12)
-    np.testing.assert_allclose(clip.lengths_m, np.linalg.norm(clip.offsets_m, axis=-1))
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
 @pytest.fixture
 def trial(tmp_path: Path) -> Path:
     """A made-up CMU trial, 07_01.amc with 07.asf beside it, 40 frames."""
-    write(tmp_path / "07.asf", asf_text())
-    return write(tmp_path / "07_01.amc", amc_text(random_angles(40)))
-
-
-# --- ASF/AMC ---
-
-
-def test_amc_legs_and_arms_are_exact(trial: Path) -> None:
-    clip, truth = read_clip(trial), naive_asf_positions(random_angles(40))
-    check_rigid(clip)
-    assert (clip.fps, clip.name, len(clip)) == (120.0, "07_01", 40)
-    for joint, name in (
-        ("pelvis", "root"),
-        ("left_hip", "lhipjoint"),
-        ("right_knee", "rfemur"),
-        ("left_foot", "lfoot"),
-    ):
-        np.testing.assert_allclose(clip.positions[:, INDEX[joint]], truth[name], atol=1e-6)
-    for parent, child, a, b in (
-        ("left_shoulder", "left_elbow", "lclavicle", "lhumerus"),
-        ("right_elbow", "right_wrist", "rhumerus", "rradius"),
-    ):
-        vector = clip.positions[:, INDEX[child]] - clip.positions[:, INDEX[parent]]
-        np.testing.assert_allclose(vector, truth[b] - truth[a], atol=1e-6)
-
-
-def test_amc_shoulders_and_head_stay_near_the_capture(trial: Path) -> None:
-    clip, truth = read_clip(trial), naive_asf_positions(random_angles(40))
-    for joint, bone, mean_mm in (("left_shoulder", "lclavicle", 2.0), ("head", "upperneck", 12.0)):
-        error = np.linalg.norm(clip.positions[:, INDEX[joint]] - truth[bone], axis=-1)
-        assert error.mean() < mean_mm / 1e3, (joint, error.mean())
-
-
-def test_amc_and_bvh_of_one_trial_agree(trial: Path, tmp_path: Path) -> None:
-    """The same trial as AMC and as the BVH that cgspeed makes of it: T-pose first, thorax and wrist bones left out."""
-    amc = read_clip(trial)
-    bvh = read_clip(write(tmp_path / "07_01.bvh", cgspeed_text(read_amc(trial))))
-    check_rigid(bvh)
-    assert len(bvh) == len(amc)
-    error = np.linalg.norm(amc.positions - bvh.positions, axis=-1)
-    assert error[:, [INDEX["left_foot"], INDEX["right_foot"]]].max() < 1e-4
-    assert error.max() < 6e-3
-    assert amc.world_rotations is not None
-    assert bvh.world_rotations is not None
-    trace = np.einsum("tjab,tjab->tj", amc.world_rotations, bvh.world_rotations)
-    turn = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
-    assert turn[:, [j for j in range(J) if "hand" not in JOINTS[j]]].max() < 4.0
-
-
-@needs_data
-@pytest.mark.parametrize("subject", ["008", "035"])
-def test_amc_and_bvh_of_one_subject_give_one_skeleton(subject: str) -> None:
-    folder = DATA / "cmu" / subject
-    amc, bvh = (read_clip(sorted(folder.glob(f"*.{kind}.gz"))[0]) for kind in ("amc", "bvh"))
-    np.testing.assert_allclose(amc.offsets_m, bvh.offsets_m, atol=3e-3)
-
-
-def test_an_amc_cut_in_its_last_frame_keeps_the_whole_ones(trial: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = read_clip(trial)
-    trial.write_text(trial.read_text()[:-30])
-    with caplog.at_level(logging.WARNING):
-        cut = read_clip(trial)
-    np.testing.assert_array_equal(cut.positions, whole.positions[:-1])
-    assert "07_01.amc" in caplog.text
-    assert "cut off" in caplog.text
+    return write_trial(tmp_path)
 
 
 # --- BVH ---
@@ -204,60 +122,6 @@ def test_fps_is_the_callers_then_the_listings_then_the_files(tmp_path: Path) -> 
     assert read_clip(path, fps=24.0).fps == 24.0
 
 
-# --- npz ---
-
-
-def amass_data(frames: int = 12) -> dict[str, np.ndarray]:
-    """A file in AMASS's format: Z up, SMPL-H poses, with positions by a naive loop over frames and joints."""
-    rng = np.random.default_rng(5)
-    offsets = rest_offsets() + rng.normal(scale=0.02, size=(J, 3))
-    offsets[0] = (0.0, -0.24, 0.03)
-    poses = rng.normal(scale=0.4, size=(frames, 156))
-    poses[:, :3] += (np.pi / 2, 0.0, 0.0)  # upright in a Z-up world
-    trans = rng.normal(size=(frames, 3))
-    positions = np.empty((frames, J, 3))
-    for t in range(frames):
-        rot: list[np.ndarray] = []
-        for j, p in enumerate(PARENTS):
-            local = rotation_from_axis_angle(poses[t, 3 * j : 3 * j + 3]) if j < 22 else np.eye(3)
-            rot.append(local if p < 0 else rot[p] @ local)
-            positions[t, j] = trans[t] + offsets[0] if p < 0 else positions[t, p] + rot[p] @ offsets[j]
-    return {
-        "poses": poses, "trans": trans, "betas": np.zeros(16), "mocap_framerate": np.array(60.0),
-        "gender": np.array("female"), "positions": positions, "bone_offsets": offsets,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("missing", [(), ("positions",), ("bone_offsets",)])
-def test_amass_reproduces_its_positions(tmp_path: Path, missing: tuple[str, ...]) -> None:
-    data = amass_data()
-    truth = data["positions"] @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # (x, y, z) -> (x, z, -y)
-    np.savez(tmp_path / "a.npz", **{k: v for k, v in data.items() if k not in missing})  # type: ignore[arg-type]
-    clip = read_clip(tmp_path / "a.npz")
-    check_rigid(clip)
-    assert clip.fps == 60.0
-    np.testing.assert_allclose(clip.positions, truth, atol=1e-5)
-
-
-def test_amass_without_bones_takes_the_mean_skeleton(tmp_path: Path) -> None:
-    data = amass_data()
-    del data["positions"], data["bone_offsets"]
-    np.savez(tmp_path / "a.npz", **data)  # type: ignore[arg-type]
-    clip = read_clip(tmp_path / "a.npz")
-    check_rigid(clip)
-    np.testing.assert_allclose(clip.lengths_m, rest_lengths_m(), atol=1e-12)
-
-
-def test_plain_positions_keep_their_bones(trial: Path, tmp_path: Path) -> None:
-    source = read_clip(trial)
-    np.savez(tmp_path / "p.npz", positions=source.positions, fps=30.0)
-    clip = read_clip(tmp_path / "p.npz")
-    np.testing.assert_array_equal(clip.positions, source.positions)
-    np.testing.assert_allclose(clip.offsets_m, source.offsets_m, atol=1e-9)
-    assert clip.world_rotations is None
-    assert clip.fps == 30.0
-
-
 # --- packing ---
 
 
@@ -309,35 +173,11 @@ def test_align_is_the_smallest_rotation() -> None:
 # --- errors ---
 
 
-def bad(path: Path, *named: str) -> None:
-    """Reading must fail with the file's name and each of ``named`` in the message."""
-    with pytest.raises(ClipError) as caught:
-        read_clip(path)
-    for word in (path.name, *named):
-        assert word in str(caught.value), (word, str(caught.value))
-
-
-def test_errors_name_the_file_and_the_place_in_amc(trial: Path, tmp_path: Path) -> None:
-    text = trial.read_text()
-    lines = text.splitlines()
-    at = next(n for n, line in enumerate(lines) if line.startswith("ltibia") and n > 40)
-    lines[at] = "ltibia 1.0 2.0"
-    bad(write(tmp_path / "07_02.amc", "\n".join(lines)), f"line {at + 1}", "ltibia")
-    bad(write(tmp_path / "07_03.amc", text.replace("lfemur", "lfoo")), "lfoo", ".asf")
-    bad(write(tmp_path / "07_04.amc", text[: text.index("\n2\n")].rsplit("\n", 2)[0]), "cut off")
-    (tmp_path / "other").mkdir()
-    bad(write(tmp_path / "other" / "08_01.amc", text), "skeleton", "08.asf")
-    (tmp_path / "07_05.amc.gz").write_bytes(gzip.compress(trial.read_bytes())[:-200])
-    bad(tmp_path / "07_05.amc.gz", "file", "complete")
-    with pytest.raises(ClipError, match=r"bonedata"):
-        read_amc(trial, write(tmp_path / "bad.asf", asf_text().replace(":bonedata", ":bones")))
-
-
 def test_errors_name_the_file_and_the_place_in_bvh(tmp_path: Path) -> None:
     text = humanoid_text([{}, {}, {}])
     lines = text.splitlines()
     path = tmp_path / "b.bvh"
-    bad(write(path, "\n".join(lines[:-1])), "Frames", "3", "2")
+    bad(write(path, "\n".join(lines[:-2])), "Frames", "3", "1")
     bad(write(path, "\n".join([*lines[:-1], lines[-1] + " 1.0"])), f"line {len(lines)}", "columns")
     bad(write(path, "\n".join([*lines[:-1], lines[-1][:-3] + "abc"])), f"line {len(lines)}", "abc")
     bad(write(path, "\n".join(lines[:12])), "line", "complete")
@@ -349,24 +189,13 @@ def test_errors_name_the_file_and_the_place_in_bvh(tmp_path: Path) -> None:
     bad(write(tmp_path / "a.fbx", "x"), ".fbx")
 
 
-def test_errors_name_the_file_and_the_key_in_npz(tmp_path: Path) -> None:
-    path, data = tmp_path / "a.npz", amass_data()
-
-    def saved(**changes: object) -> Path:
-        np.savez(path, **{k: v for k, v in {**data, **changes}.items() if v is not None})  # type: ignore[arg-type]
-        return path
-
-    bad(saved(trans=None), "trans")
-    bad(saved(trans=data["trans"][:-1]), "trans", "11")
-    bad(saved(poses=data["poses"][:, :60]), "poses", "156")
-    bad(saved(mocap_framerate=None), "mocap_framerate")
-    bad(saved(bone_offsets=rest_offsets()), "positions", "mm")
-    bad(saved(poses=np.where(np.arange(12)[:, None] == 3, np.nan, data["poses"])), "poses", "3")
-    np.savez(path, world_m=np.zeros((3, 33, 3)), visibility=np.ones((3, 33)), time_s=np.arange(3))
-    bad(path, "world_m", "MediaPipe")
-    np.savez(path, positions=np.zeros((3, 17, 3)), fps=30.0, layout="coco_17")
-    bad(path, "layout", "coco_17")
-    np.savez(path, foo=np.zeros(3))
-    bad(path, "foo")
-    path.write_bytes(b"PK\x03\x04 cut")
-    bad(path, "npz")
+def test_a_second_list_of_clips_gives_rates_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.bvh", humanoid_text([{}, {}], frame_time=1 / 24))
+    write(tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\nx,1,b.bvh,60.0,2,train,x\n")
+    assert read_clip(path).fps == pytest.approx(24.0)
+    write(tmp_path / "more_clips.csv", "set,subject,file,fps,frames,split,description\nx,1,a.bvh,30.0,2,train,x\n")
+    assert read_clip(path).fps == 30.0
+    assert [row.fps for row in listed_clips(tmp_path, "more_clips.csv")] == [30.0]
+    (tmp_path / "clips.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ClipError, match=r"clips\.csv: file: cannot be read"):
+        listed_clips(tmp_path)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from streamer import cli
 from streamer.cli import COMMANDS, FAMILIES, GROUPS, MEASURE, Command, application, main
-from tests.test_project import ROOT, project
+from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
@@ -31,9 +31,10 @@ OPTIONS = {
     "keys": "dir",
     "demo": "seconds rate delay seed out-dir",
     "doctor": "",
-    "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm json",
+    "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds",
-    "prepare": "split",
+    "look": "fps unit-m up root png",
+    "prepare": "split listing strict fps unit-m up",
     "train": "data out minutes threads rate start twin",
     "train-windowed": "model data out minutes threads",
     "export": "out name int8 runtime lanes precision library",
@@ -48,7 +49,8 @@ OPTIONS = {
     "bench ablation": "data steps batch teacher only json",
     "bench tune": "data clips seconds rate at-frames noise seed out",
 }
-POSITIONAL = {"keys": "NAME", "replay": "FILE", "record": "FILE", "prepare": "DATA OUT", "export": "WEIGHTS",
+POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
+              "record": "FILE", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
@@ -276,7 +278,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("hpstm ser", ["serve"]),
         ("hpstm bench w", ["wire"]),
         ("hpstm serve --max", ["--max-actors"]),
-        ("hpstm replay --f", ["--fast"]),
+        ("hpstm replay --f", ["--fast", "--fps"]),
         ("hpstm export --precision f", ["fp16", "fp32"]),
         ("hpstm train-", ["train-windowed"]),  # a command whose options cannot be known here
     ],
