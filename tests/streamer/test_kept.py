@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.service.child import ServerProcess
+from bench.service.turn_by_turn import TurnByTurn
 from model.skeleton import JOINTS, rest_offsets
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
@@ -27,7 +28,6 @@ from streamer.server.kept import KeptSkeleton, KeptSkeletons, file_name
 from streamer.wire.protocol import Encoder, is_actor_name
 from tests.helpers.live import body_frame, status, streaming, wait_until
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED
-from tests.helpers.sockets import TurnByTurn
 
 ENCODER = Encoder()
 pytestmark = pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
