@@ -28,8 +28,7 @@ from streamer.server.config import ServerConfig
 from streamer.server.control import Control
 from streamer.server.crowd import Crowd
 from streamer.server.housekeeping import Housekeeping
-from streamer.server.kept import KeptSkeletons
-from streamer.server.loading import load_filter, warm_up
+from streamer.server.loading import load_filter, open_kept, warm_up
 from streamer.server.log import Errors
 from streamer.server.metrics import Metrics
 from streamer.server.operations import Operations
@@ -53,7 +52,7 @@ class Server:
         config.check()
         self.config = config
         self.metrics = Metrics()
-        self._kept = _kept_skeletons(config, self.metrics)
+        self._kept = open_kept(config, self.metrics)
         self._filter = pose_filter if pose_filter is not None else load_filter(config)
         self._crowd = Crowd(self._filter, config.max_actors, self._kept)
         self._errors = Errors(partial(self.metrics.count, "loop_errors"))
@@ -269,6 +268,7 @@ class Server:
         warm_up(self._filter)
         refused = partial(self.metrics.count, "connections_refused", "key")
         with contextlib.ExitStack() as stack:
+            stack.callback(self.keep_skeletons)
             sockets = stack.enter_context(open_sockets(self.config, refused))
             if self.config.metrics_port:
                 from streamer.server.exposition import serving_http
@@ -281,7 +281,6 @@ class Server:
             while not (self._stop or stopped()):
                 self._guarded_turn()
             self._guarded_turn()  # what came in before the signal still goes out
-        self.keep_skeletons()
 
     def open_on(self, sockets: Sockets) -> None:
         """Put together what works on open sockets."""
@@ -309,9 +308,3 @@ class Server:
             self._errors.note("turning round, and the frames of this turn are lost", error)
             self.metrics.count("rejected", "error", self.metrics.unaccounted())
             self.metrics.settle()
-
-
-def _kept_skeletons(config: ServerConfig, metrics: Metrics) -> KeptSkeletons | None:
-    if config.skeletons is None:
-        return None
-    return KeptSkeletons(config.skeletons, partial(metrics.count, "skeletons_unsaved"))
