@@ -59,6 +59,7 @@ class Server:
         self._layouts = config.layout_paths()
         self._filter_rejected: Counter[str] = Counter()
         self._frame_ns = FIRST_GUESS_NS
+        self._shift_ns = round((config.predict_s - config.delay_s) * SECOND_NS)  # of the poses, against the frames
         self._ticker: Ticker | None = None
         self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
         self._every_second: Callable[[], None] | None = None
@@ -161,6 +162,9 @@ class Server:
 
     def _push_alone(self, frame: Frame) -> Pose | None:
         try:
+            known = self._filter.actors.get(frame.actor)
+            if known is not None and known.newest is frame:  # it went in before the failure: what is its pose?
+                return self._filter.pose_at(frame.t_ns + self._shift_ns, frame.actor)
             return self._filter.push_many([frame])[0]
         except Exception as error:  # noqa: BLE001
             self._errors.note("inferring a pose", error)
@@ -177,9 +181,8 @@ class Server:
 
     def _publish_at(self, now: int) -> None:
         """Output clock: one pose per actor for this instant, until the actor is lost."""
-        shift_ns = int((self.config.predict_s - self.config.delay_s) * SECOND_NS)
         times_ns = {
-            actor: now - record.clock.offset_ns + shift_ns
+            actor: now - record.clock.offset_ns + self._shift_ns
             for actor, record in self._crowd.items()
             if record.clock.known  # else reset a moment ago: nothing to say until its next frame
         }

@@ -210,12 +210,12 @@ def test_over_real_sockets_and_a_real_restart(tmp_path: Path) -> None:
     with ServerProcess(words) as server:
         assert request(server.control_endpoint, "set_skeleton", 5.0, actor="anna/..", offsets=bones().tobytes())
         with streaming(server, "anna/.."):
-            wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking")
+            wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking", 30.0)
         before = request(server.control_endpoint, "get_skeleton", 5.0, actor="anna/..")
         assert status(server)["actor_states"]["anna/.."]["warnings"] == []
     assert before is not None
     with ServerProcess(words) as server, streaming(server, "anna/.."):
-        wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking")
+        wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking", 30.0)
         after = request(server.control_endpoint, "get_skeleton", 5.0, actor="anna/..")
     assert after is not None
     for key in ("skeleton_version", "offsets", "final"):
