@@ -22,12 +22,12 @@ def listen(
         every: Every pose, not only the newest.
         count: Stop after so many poses; 0: on Ctrl-C.
     """
-    from streamer.commands.terminal import pose_line
+    from streamer.commands.terminal import listening, pose_line
     from streamer.sinks.subscriber import PoseSubscriber
 
     curve = client_keys(key, server_key, out_endpoint)
     with PoseSubscriber(out_endpoint, actor, every=every, curve=curve) as subscriber:
-        for n, pose in enumerate(subscriber, 1):
+        for n, pose in enumerate(listening(subscriber, out_endpoint, curve), 1):
             print(pose_line(pose), flush=True)
             if n == count:
                 break

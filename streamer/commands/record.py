@@ -31,7 +31,7 @@ def record(
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
-    counts = recording.record(out_endpoint, file, frames=not poses_only, seconds=seconds, stopped=lambda: bool(stop),
+    report = recording.record(out_endpoint, file, frames=not poses_only, seconds=seconds, stopped=lambda: bool(stop),
                               curve=client_keys(key, server_key, out_endpoint))  # fmt: skip
-    print(f"{file}: " + ", ".join(f"{n} {kind}s" for kind, n in counts.items()))
+    print(report)
     return 0

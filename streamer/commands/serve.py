@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import signal
 import sys
 from typing import Annotated
@@ -37,6 +36,7 @@ def serve(
     metrics_port: int = 0,
     allow_remote: bool = False,
     curve: str | None = None,
+    skeletons: str | None = None,
     json_ready: bool = False,
 ) -> int:
     """Run the server.
@@ -57,6 +57,7 @@ def serve(
         metrics_port: Prometheus text on 127.0.0.1 at this port; 0: none.
         allow_remote: Open endpoints to other machines: no encryption, no password.
         curve: Encrypt, and let in only whose key is in clients/ of this folder; hpstm keys makes them.
+        skeletons: Keep actors' skeletons in this folder, over restarts.
         json_ready: Say that it is ready in one line of JSON.
     """
     stop: list[int] = []  # before the long imports: a signal while loading ends the server once it is up
@@ -65,16 +66,18 @@ def serve(
     gc.disable()  # what is loaded here stays: looking for garbage in it would take 30 ms
     from streamer.commands.terminal import StatusLine, ready_line
     from streamer.server.config import ServerConfig
+    from streamer.server.log import log_in_background
     from streamer.server.server import Server
 
     gc.freeze()
     gc.enable()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_in_background()
     config = ServerConfig(
         in_endpoint=in_endpoint, out_endpoint=out_endpoint, control_endpoint=control_endpoint, connect_in=connect_in,
         layouts=layout, weights=weights, runtime=runtime, threads=threads, delay_s=delay, predict_s=predict,
         rate_hz=rate, max_actors=max_actors, evict_s=evict, budget_s=budget_ms / 1e3, metrics_port=metrics_port,
         allow_remote=allow_remote, curve=curve, rehearse=not no_rehearsal,
+        skeletons=skeletons,
     )  # fmt: skip
     server = Server(config)
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None

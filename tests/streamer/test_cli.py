@@ -26,7 +26,7 @@ ACCURACY = """split clips seconds noise methods delay predict delay-frames rate 
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
     "serve": """in out control connect-in delay predict rate runtime threads layout weights max-actors evict budget-ms
-        no-rehearsal metrics-port allow-remote curve json-ready""",
+        no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
     "listen": f"{CLIENT} actor every count",
     "keys": "dir",
     "demo": "seconds rate delay seed out-dir",
@@ -44,6 +44,7 @@ OPTIONS = {
     "bench gpu": "json file steps warmup actors weights",
     "bench wire": f"rates transports seconds warmup {FILTER}",
     "bench throughput": f"rates seconds warmup limit no-server {FILTER}",
+    "bench fuzz": "count seed json",
     "bench soak": f"hours rate seed {FILTER}",
     "bench accuracy": ACCURACY,
     "bench ablation": "data steps batch teacher only json",
