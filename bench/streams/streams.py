@@ -1,0 +1,180 @@
+"""``hpstm bench streams``: what real sources do, case by case, with known truth; error, status, counts, a bar for each.
+
+    case -> Stream (frames, truth) -> PoseFilter, One-Euro -> Run -> bars: held or not
+
+To add a case: write a function of the Setting that returns a Stream in one of FILES, and add a Case with its Fault and its
+bars (bars.py has most that one needs) to that file's CASES; a new Fault becomes a row of docs/faults.md, which
+``--faults docs/faults.md`` writes anew. A fault of the transport is a ServerCase in transport.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bench.report import console, machine, write_json
+from bench.service.child import ServerFailed
+from bench.streams import axes, broken, changes, clocks, healthy, transport
+from bench.streams.bars import Bar
+from bench.streams.case import Case, ServerCase, Setting
+from bench.streams.people import People, clip_people, find_data, procedural
+from bench.streams.run import Run, play
+from bench.streams.stream import WARM_S
+from bench.streams.tables import Row, faults_page, held_word, markdown, show
+from streamer.errors import ConfigError
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
+from streamer.server.config import ServerConfig
+
+FILES = (healthy, broken, clocks, changes, axes, transport)
+CASES: dict[str, Case | ServerCase] = {case.name: case for file in FILES for case in file.CASES}
+SECONDS, SMALL_SECONDS = 6.0, 4.0
+PEOPLE = 3
+PROCEDURAL, CLIPS = "procedural", "clips"
+NO_DATA = "no test clips beside this repository: procedural motion alone; --data FOLDER has clips.csv"
+
+
+def run(
+    names: Sequence[str] = (),
+    seconds: float = SECONDS,
+    people: int = PEOPLE,
+    data: Path | None = None,
+    runtime: str = ServerConfig.runtime,
+    screen: Console | None = None,
+) -> dict[str, Any]:
+    """Every case of those names (none: all) on procedural people, and on clips where ``data`` is given.
+
+    Raises:
+        ConfigError: no case of that name, or no clips in ``data``.
+    """
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise ConfigError(f"no case {unknown[0]!r}; there are: {', '.join(CASES)}")
+    engine = load_runtime(runtime, None, 1)
+    motions: dict[str, People] = {PROCEDURAL: procedural}
+    if data is not None:
+        motions[CLIPS] = clip_people(data, people)
+    rows: list[Row] = []
+    started = time.monotonic()
+    for case in [CASES[name] for name in names] or list(CASES.values()):
+        if isinstance(case, ServerCase):
+            rows.append(_server_row(case, seconds))
+        else:
+            rows += [_row(case, truth, motion, people, seconds, engine) for truth, motion in motions.items()
+                     if truth == PROCEDURAL or not case.procedural]  # fmt: skip
+        if screen is not None:
+            screen.print(f"{case.name}: {held_word(all(row['held'] for row in rows if row['case'] == case.name))}")
+    return {
+        "benchmark": "streams", "machine": machine(), "command": "hpstm bench streams",
+        "settings": {"runtime": engine.name, "model": engine.contract.name, "seconds": seconds, "people": people},
+        "notes": [] if data is not None else [NO_DATA], "took_s": time.monotonic() - started, "rows": rows,
+        "held": all(row["held"] for row in rows),
+    }  # fmt: skip
+
+
+def _row(case: Case, truth: str, motion: People, people: int, seconds: float, engine: Runtime) -> Row:
+    runs = []
+    for seed in range(1, 1 + people):
+        with TemporaryDirectory(prefix="hpstm-") as folder:
+            runs.append(play(case.make(Setting(motion, seconds, Path(folder), seed)), engine))
+    bars = [_measured(bar, [bar.measure(one) for one in runs]) for bar in case.bars]
+    statuses = Counter(str(status) for one in runs for status in one.status[one.came])
+    errors = {"input_mm": "given", "one_euro_mm": "euro", "ours_mm": "ours"}
+    return {
+        "case": case.name, "fault": case.fault.what, "truth": truth,
+        **{name: _mean([one.error_mm(getattr(one, of), WARM_S) for one in runs]) for name, of in errors.items()},
+        "finite": float(np.mean([one.finite.mean() for one in runs])),
+        "status": {name: n / statuses.total() for name, n in statuses.most_common()},
+        "counted": dict(sum((one.counted for one in runs), Counter())),
+        "words": _few_words(runs), "bars": bars, "held": all(bar["held"] for bar in bars),
+    }  # fmt: skip
+
+
+def _server_row(case: ServerCase, seconds: float) -> Row:
+    told, words = {}, []
+    try:
+        told = case.measure(seconds)
+    except ServerFailed as error:  # then no bar is held
+        words = [str(error)]
+    bars = [_measured(bar, [bar.measure(told)]) for bar in case.bars]
+    return {
+        "case": case.name, "fault": case.fault.what, "truth": "server", "input_mm": None, "one_euro_mm": None,
+        "ours_mm": None, "finite": told.get("finite"), "status": {}, "counted": {}, "words": words, "told": told,
+        "bars": bars, "held": all(bar["held"] for bar in bars),
+    }  # fmt: skip
+
+
+def _measured(bar: Bar, values: list[float]) -> dict[str, Any]:
+    value = bar.worst(values)
+    return {"text": bar.text, "wanted": bar.wanted(), "value": value, "held": all(map(bar.held, values))}
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _few_words(runs: list[Run], most: int = 5) -> list[str]:
+    return list(dict.fromkeys(line for one in runs for line in one.words))[:most]
+
+
+def options_of(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("--case", nargs="+", default=[], metavar="NAME", help="only these cases (default: all)")
+    parser.add_argument("--list", action="store_true", help="name the cases and what they are about")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S",
+                        help="that a stream goes on after its fault (default %(default)g)")  # fmt: skip
+    parser.add_argument("--people", type=int, default=PEOPLE, metavar="N", help="of each motion (default %(default)s)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of clips.csv (default: shared/data, if there)")
+    parser.add_argument("--runtime", default=ServerConfig.runtime, help="as of serve (default %(default)s)")
+    parser.add_argument("--small", action="store_true", help="one procedural person, short: the size of the tests")
+    parser.add_argument("--json", metavar="FILE", help="write the result there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table with every bar there")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help='write the page "what happens when" there, and end')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 when a bar is not held."""
+    parser = argparse.ArgumentParser(prog="hpstm bench streams", description=__doc__.splitlines()[0])
+    options_of(parser)
+    options = parser.parse_args(argv)
+    if options.seconds < SMALL_SECONDS or options.people < 1:
+        parser.error(f"--seconds must be at least {SMALL_SECONDS:g}, --people at least 1")
+    screen = console()
+    if options.list or options.faults:
+        return _list(options.faults, screen)
+    small = options.small
+    result = run(
+        options.case, SMALL_SECONDS if small else options.seconds, 1 if small else options.people,
+        None if small else options.data or find_data(), options.runtime, screen,
+    )  # fmt: skip
+    show(result, screen)
+    if options.json:
+        screen.print(f"written: {write_json(options.json, result)}")
+    if options.markdown:
+        options.markdown.write_text(markdown(result), encoding="utf-8")
+        screen.print(f"written: {options.markdown}")
+    return 0 if result["held"] else 1
+
+
+def _list(page: Path | None, screen: Console) -> int:
+    if page is None:
+        for case in CASES.values():
+            screen.print(f"{case.name}: {case.fault.what}")
+    else:
+        page.write_text(faults_page(CASES.values()), encoding="utf-8")
+        screen.print(f"written: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
