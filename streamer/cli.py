@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -183,6 +182,7 @@ def _add_serve(commands: Any) -> None:
                         help="open endpoints to other machines: no encryption, no password")  # fmt: skip
     parser.add_argument("--curve", metavar="DIR", help="encrypt, and let in only who is listed: DIR holds "
                         "server.key_secret and clients/NAME.key (made by hpstm keys)")  # fmt: skip
+    parser.add_argument("--skeletons", metavar="DIR", help="keep actors' skeletons there, over restarts")
     parser.add_argument("--json-ready", action="store_true", help="say that it is ready in one line of JSON")
     parser.set_defaults(run=_serve)
 
@@ -193,9 +193,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.append(1))
     from streamer.commands.terminal import StatusLine, ready_line
     from streamer.server.config import ServerConfig
+    from streamer.server.log import log_in_background
     from streamer.server.server import Server
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_in_background()
     config = ServerConfig(
         in_endpoint=arguments.in_endpoint, out_endpoint=arguments.out_endpoint,
         control_endpoint=arguments.control_endpoint, connect_in=tuple(arguments.connect_in),
@@ -203,7 +204,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         weights=arguments.weights, runtime=arguments.runtime, threads=arguments.threads, delay_s=arguments.delay,
         predict_s=arguments.predict, rate_hz=arguments.rate, max_actors=arguments.max_actors, evict_s=arguments.evict,
         budget_s=arguments.budget_ms / 1e3, metrics_port=arguments.metrics_port, allow_remote=arguments.allow_remote,
-        curve=arguments.curve, rehearse=arguments.rehearse,
+        curve=arguments.curve, rehearse=arguments.rehearse, skeletons=arguments.skeletons,
     )  # fmt: skip
     server = Server(config)
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None
@@ -266,9 +267,9 @@ def _record(arguments: argparse.Namespace) -> int:
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.append(1))
-    counts = record(arguments.out_endpoint, arguments.file, frames=not arguments.poses_only,
+    report = record(arguments.out_endpoint, arguments.file, frames=not arguments.poses_only,
                     seconds=arguments.seconds, stopped=lambda: bool(stop), curve=_client_keys(arguments))  # fmt: skip
-    print(f"{arguments.file}: " + ", ".join(f"{n} {kind}s" for kind, n in counts.items()))
+    print(report)
     return 0
 
 

@@ -5,6 +5,7 @@
     │   └── SecurityError   a port would be open to anybody, or a key is missing, readable or wrong
     ├── ContractError       the model file is not the one this code was written for
     ├── RuntimeUnavailable  the runtime asked for cannot run here; says what to install
+    ├── RecordingError      a recording cannot go on; says how much of it is safe
     ├── FrameError          one frame is bad: dropped and counted under its ``reason``
     └── ProtocolError       one message is bad: dropped and counted under its ``reason``
 
@@ -32,6 +33,10 @@ class ContractError(HPSTMError):
 
 class RuntimeUnavailable(HPSTMError):
     """The runtime asked for cannot run on this machine."""
+
+
+class RecordingError(HPSTMError):
+    """A recording cannot go on; what was written until then is whole."""
 
 
 class FrameError(HPSTMError):

@@ -46,7 +46,8 @@ class PoseFilter:
         self._actors = Actors(runtime, max_actors)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
         self._profiles: dict[str, F32] = {}
-        self.rejected: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()  # frames without a pose, by reason
+        self.counts: Counter[str] = Counter()  # events that are no rejections
 
     @classmethod
     def load(
@@ -231,7 +232,20 @@ class PoseFilter:
         if actor in self._profiles:
             self._keep_profile(actor, self._profiles[actor])
 
-    def set_skeleton(self, actor: str, offsets_m: F32) -> None:
+    def warnings(self, actor: str) -> list[str]:
+        """What looks wrong with an actor's source, one sentence each."""
+        return []
+
+    def get_skeleton(self, actor: str) -> tuple[F32, int, float, bool] | None:
+        """An actor's (24, 3) offsets [m], their version, seconds they were measured for, whether that is done."""
+        row = self._actors.row(actor)
+        if row is None:
+            return None
+        known = self._skeletons
+        measured_s = float(known.measured_s[row])
+        return known.offsets_m[row].copy(), int(known.version[row]), measured_s, bool(known.done[row])
+
+    def set_skeleton(self, actor: str, offsets_m: F32, version: int | None = None) -> None:
         """Use a known skeleton for an actor: (24, 3) rest-pose vector from the parent to each joint [m].
 
         Of actors that are not there, the skeletons of ``max_actors`` are kept: of those set or gone last.

@@ -29,6 +29,11 @@ class Skeletons:
         self._elapsed_s: F64 = np.zeros(capacity)
         self._level = np.zeros(capacity, np.int64)  # events so far
 
+    @property
+    def measured_s(self) -> F64:
+        """(N,) seconds that each skeleton was measured for."""
+        return self._elapsed_s
+
     def open(self, row: int) -> None:
         """Somebody new."""
         self.version[row] = 0

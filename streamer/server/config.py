@@ -10,6 +10,7 @@ from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
 from streamer.wire.security import ServerKeys, check_endpoint
 
+LONGEST_BUDGET_S = 60.0
 GPU_RUNTIMES = ("tensorrt", "torch_cuda")
 
 
@@ -35,6 +36,7 @@ class ServerConfig:
     metrics_port: int = 0
     allow_remote: bool = False
     curve: str | None = None  # the folder of the server's keys: encrypted, for listed clients only
+    skeletons: str | None = None  # the folder where skeletons outlive the server; None: nowhere
 
     def check(self) -> None:
         """Raises ConfigError, or SecurityError, in one line that says what to do."""
@@ -42,8 +44,13 @@ class ServerConfig:
             check_endpoint(endpoint, self.allow_remote or self.curve is not None)
         if not 0 <= self.rate_hz <= 1000:
             raise ConfigError(f"--rate must be between 0 and 1000 Hz, not {self.rate_hz:g}")
-        if not self.budget_s > 0 or not self.evict_s > 0:
-            raise ConfigError("--budget-ms and --evict must be positive")
+        if not 0 < self.budget_s <= LONGEST_BUDGET_S:
+            most = 1e3 * LONGEST_BUDGET_S
+            raise ConfigError(f"--budget-ms must be between 0 and {most:g}, not {1e3 * self.budget_s:g}")
+        if not self.evict_s > 0:
+            raise ConfigError(f"--evict must be positive, not {self.evict_s:g}")
+        if not 0 <= self.metrics_port <= 65535:
+            raise ConfigError(f"--metrics-port must be between 0 (none) and 65535, not {self.metrics_port}")
         for path in self.layouts:
             _check_layout(path)
         self.keys()

@@ -1,71 +1,120 @@
-"""The control socket: one msgpack map in, one out (REP). Commands: status, reset, calibrate, shutdown.
+"""The control socket: one msgpack map in, one out (REP), whatever comes in. PROTOCOL.md has the commands.
 
-A request is ``{"v": 1, "cmd": ..., "actor": ...}``; ``actor`` is for reset and calibrate, which take all without it.
-The reply has ``ok``; when False, ``error`` says reason, field and message.
+A request is ``{"v": 1, "cmd": ..., "actor": ...}``; reset and calibrate take all actors where none is named. The reply
+has ``ok``; when False, ``error`` says reason, field and message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import zmq
 
 from streamer.errors import ProtocolError
-from streamer.wire.protocol import Encoder, decode_map
+from streamer.frames import Array
+from streamer.server.kept import check_offsets
+from streamer.server.log import Errors
+from streamer.wire.protocol import J_OUT, Encoder, decode_map, is_actor_name, shown
 from streamer.wire.security import ClientKeys
 
 # A reply to status tells of every actor: some 100 bytes each.
 MAX_REPLY_BYTES, MAX_REPLY_ACTORS = 16 * 1024 * 1024, 65536
-COMMANDS = ("status", "reset", "calibrate", "shutdown")
+SOME = 20  # actors that an error names
+COMMANDS = ("status", "reset", "calibrate", "get_skeleton", "set_skeleton", "shutdown")
+
+Fields = dict[str, Any]
 
 
 class Controlled(Protocol):
     """What the control socket may do to a server."""
 
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> Fields: ...
     def actor_names(self) -> list[str]: ...
     def reset(self, actor: str) -> None: ...
     def calibrate(self, actor: str) -> None: ...
+    def get_skeleton(self, actor: str) -> Fields | None: ...
+    def set_skeleton(self, actor: str, offsets_m: Array) -> None: ...
     def stop(self) -> None: ...
 
 
 class Control:
     """Answers requests; a bad one gets an error reply that names the field, and changes nothing."""
 
-    def __init__(self, server: Controlled) -> None:
-        self._server = server
+    def __init__(self, server: Controlled, errors: Errors) -> None:
+        self._server, self._errors = server, errors
         self._encode = Encoder().map
 
     def answer(self, request: bytes) -> tuple[str, bytes]:
-        """(command, or "bad" when there was none; the reply's bytes)."""
+        """(command, or "bad" when there was none; the reply's bytes): there is always a reply."""
         try:
             command, fields = self._run(decode_map(request))
             return command, self._encode({"ok": True, **fields})
         except ProtocolError as error:
             said = {"reason": error.reason, "field": error.field, "message": str(error)}
-            return "bad", self._encode({"ok": False, "error": said})
+        except Exception as error:  # noqa: BLE001  a bug of ours: whoever asked is told, and the next one is answered
+            self._errors.note("answering a request", error)
+            said = {"reason": "error", "field": "", "message": f"the server failed at this: {type(error).__name__}"}
+        return "bad", self._encode({"ok": False, "error": said})
 
-    def _run(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _run(self, request: Fields) -> tuple[str, Fields]:
         command = request.get("cmd")
         if command not in COMMANDS:
-            raise ProtocolError("value:cmd", "cmd", f"cmd must be one of {', '.join(COMMANDS)}, not {command!r:.40}")
+            raise ProtocolError("value:cmd", "cmd", f"cmd must be one of {', '.join(COMMANDS)}, not {shown(command)}")
         if command == "status":
             return command, self._server.status()
         if command == "shutdown":
             self._server.stop()
             return command, {}
+        if command == "get_skeleton":
+            return command, self._skeleton_of(_actor(request))
+        if command == "set_skeleton":
+            actor = _actor(request)
+            self._server.set_skeleton(actor, _offsets(request))
+            return command, {"actors": [actor]}
+        do: Callable[[str], None] = self._server.reset if command == "reset" else self._server.calibrate
         actors = self._actors(request)
         for actor in actors:
-            (self._server.reset if command == "reset" else self._server.calibrate)(actor)
+            do(actor)
         return str(command), {"actors": actors}
 
-    def _actors(self, request: dict[str, Any]) -> list[str]:
+    def _actors(self, request: Fields) -> list[str]:
         actor, known = request.get("actor"), self._server.actor_names()
         if actor is None:
             return known
         if actor not in known:
-            raise ProtocolError("unknown_actor", "actor", f"no actor {actor!r:.80}; there are: {', '.join(known)}")
+            raise self._unknown(actor)
         return [actor]
+
+    def _skeleton_of(self, actor: str) -> Fields:
+        fields = self._server.get_skeleton(actor)
+        if fields is None:
+            raise self._unknown(actor)
+        return fields
+
+    def _unknown(self, actor: Any) -> ProtocolError:
+        some = ", ".join(self._server.actor_names()[:SOME])
+        return ProtocolError("unknown_actor", "actor", f"no actor {shown(actor)}; there are: {some}")
+
+
+def _actor(request: Fields) -> str:
+    actor = request.get("actor")
+    if type(actor) is not str or not is_actor_name(actor):
+        raise ProtocolError("actor_name", "actor", f"not an actor name: {shown(actor)}")
+    return actor
+
+
+def _offsets(request: Fields) -> Array:
+    """(24, 3) float32 rest-pose vectors [m]; the root's, which has none, is zero."""
+    value = request.get("offsets")
+    if type(value) is not bytes or len(value) != 12 * J_OUT:
+        raise ProtocolError("type:offsets", "offsets", f"offsets: expected bin, float32 ({J_OUT}, 3)")
+    offsets = np.frombuffer(value, "<f4").reshape(J_OUT, 3).astype(np.float32)
+    if wrong := check_offsets(offsets):
+        raise ProtocolError("value:offsets", "offsets", f"offsets: {wrong}")
+    offsets[0] = 0.0
+    return offsets
 
 
 def request(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import socket as system
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from streamer.errors import ConfigError
 from streamer.server.config import ServerConfig
@@ -22,6 +25,12 @@ HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 3000
 STUCK_MS = 1000
 IDLE_POLL_MS = 100  # the longest wait: a signal that arrives while polling is seen after it
 LAST_SEND_MS = 100  # at shutdown, for poses on their way
+MOST_EVENTS = 1000  # failed handshakes that are read at a time
+# How a handshake fails, as the server sees it. A key that is not in the folder is counted by whoever looks it up.
+FAILURES: dict[int, str] = {
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "protocol",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "broken_off",
+}
 
 
 class Sockets:
@@ -31,9 +40,25 @@ class Sockets:
         self.frames_in, self.poses_out, self.control = frames_in, poses_out, control
         named = {"in": frames_in, "out": poses_out, "control": control}
         self.endpoints = {name: s.getsockopt_string(zmq.LAST_ENDPOINT) for name, s in named.items()}
+        self._monitors = [s.get_monitor_socket(sum(FAILURES)) for s in named.values()]
         self._poller = zmq.Poller()
         for socket in named.values():
             self._poller.register(socket, zmq.POLLIN)
+
+    def failed_handshakes(self) -> Counter[str]:
+        """How many since the last call, by how: a wrong server key or no encryption ("protocol"), or broken off."""
+        failed: Counter[str] = Counter()
+        for monitor in self._monitors:
+            for _ in range(MOST_EVENTS):
+                if not monitor.poll(0):
+                    break
+                failed[FAILURES.get(recv_monitor_message(monitor)["event"], "other")] += 1
+        return failed
+
+    def close(self) -> None:
+        """What was opened here; the three sockets are their owner's."""
+        for socket in (self.frames_in, self.poses_out, self.control):
+            socket.disable_monitor()
 
     def poll(self, wait_ms: int) -> dict[Any, int]:
         """The sockets that have something, waiting at most ``wait_ms``, and at most IDLE_POLL_MS."""
@@ -66,10 +91,11 @@ def open_sockets(config: ServerConfig, refused: Callable[[], None]) -> Iterator[
         frames_in = stack.enter_context(_bound(context, zmq.SUB, config.in_endpoint, keys))
         frames_in.subscribe(b"")  # everything, so that what is not a frame is counted too
         for endpoint in config.connect_in:
-            frames_in.connect(endpoint)
+            _connect(frames_in, endpoint)
         poses_out = stack.enter_context(_bound(context, zmq.XPUB, config.out_endpoint, keys, 4 * config.max_actors))
         control = stack.enter_context(_bound(context, zmq.REP, config.control_endpoint, keys))
-        yield Sockets(frames_in, poses_out, control)
+        with contextlib.closing(Sockets(frames_in, poses_out, control)) as sockets:
+            yield sockets
         poses_out.setsockopt(zmq.LINGER, LAST_SEND_MS)
         control.setsockopt(zmq.LINGER, LAST_SEND_MS)
 
@@ -90,8 +116,31 @@ def _bound(
         socket.setsockopt(zmq.SNDBUF, SEND_BUFFER_BYTES)
         socket.setsockopt(zmq.TCP_MAXRT, STUCK_MS)
     try:
+        if _answers(endpoint):
+            raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close()
         raise ConfigError(f"cannot open {endpoint}: {error}; is another server running there?") from error
     return socket
+
+
+def _answers(endpoint: str) -> bool:
+    """Is somebody listening on this ipc path? ZeroMQ would take it from them; on tcp the system does not allow it."""
+    scheme, _, path = endpoint.partition("://")
+    if scheme != "ipc" or path.startswith(("@", "*")) or not hasattr(system, "AF_UNIX"):
+        return False
+    with system.socket(system.AF_UNIX, system.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:  # a file that a server left behind, or none
+            return False
+    return True
+
+
+def _connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"cannot connect to --connect-in {endpoint}: {error}") from error

@@ -1,23 +1,25 @@
 """Recordings: the wire messages themselves, appended to a file, so that a replay is the same bytes again.
 
 Layout: the line ``HPSTM-RECORDING 1``, then per message: uint32 length, int64 received_ns (both little-endian), the
-message. A recording cut off in the middle (a crash, a full disk) is read up to its last whole message.
+message. A recording cut off in the middle (a crash) is read up to its last whole message.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import zmq
 
 from streamer.clock import SECOND_NS, now_ns
-from streamer.errors import ConfigError, ProtocolError
+from streamer.errors import ConfigError, ProtocolError, RecordingError
 from streamer.frames import Frame, Pose
-from streamer.wire.protocol import MAX_MESSAGE_BYTES, Skeleton, decode
+from streamer.wire.protocol import BOOKS, MAX_MESSAGE_BYTES, Books, Skeleton, decode
 from streamer.wire.security import ClientKeys
 
 MAGIC = b"HPSTM-RECORDING 1\n"
@@ -26,20 +28,42 @@ _HEAD = struct.Struct("<Iq")
 
 
 class RecordingWriter:
-    """Writes messages to a new file ``path``, one after the other; never overwrites."""
+    """Writes messages to a new file ``path``, one after the other, each at once; never overwrites.
+
+    Raises:
+        ConfigError: the file exists, or cannot be made.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.messages = 0
         try:
-            self._file = self.path.open("xb")
+            self._file = self.path.open("xb", buffering=0)
         except FileExistsError:
             raise ConfigError(f"{self.path} exists; it is left as it is, give another name") from None
-        self._file.write(MAGIC)
-        self.messages = 0
+        except OSError as error:
+            raise ConfigError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self._append(MAGIC)
 
     def write(self, message: bytes, received_ns: int) -> None:
-        self._file.write(_HEAD.pack(len(message), received_ns) + message)
+        """Appends a message.
+
+        Raises:
+            RecordingError: the disk is full, or gone. The file then ends with the last message that is whole.
+        """
+        self._append(_HEAD.pack(len(message), received_ns) + message)
         self.messages += 1
+
+    def _append(self, data: bytes) -> None:
+        start, left = self._file.tell(), memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+            said = f"{self.path}: {error.strerror or error}; the first {self.messages} messages are safe in it"
+            raise RecordingError(said) from error
 
     def close(self) -> None:
         self._file.close()
@@ -101,24 +125,79 @@ def read_recording(path: str | Path) -> Recording:
             recording.frames.append(message)
         elif isinstance(message, Pose):
             recording.poses.append(message)
-        else:
+        elif isinstance(message, Skeleton):
             recording.skeletons.append(message)
     return recording
+
+
+class Gaps:
+    """What a server published and this reader did not get, by kind, from the books that the server sends.
+
+    Between two of them it should have seen as many messages of a kind as their difference, if it takes all of the kind.
+    """
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.lost = dict.fromkeys(kinds, 0)
+        self.gaps = 0  # times between two books in which something was lost
+        self.restarts = 0  # of the server: what went meanwhile nobody knows
+        self._seen = dict.fromkeys(kinds, 0)
+        self._last: Books | None = None
+
+    def saw(self, kind: str) -> None:
+        self._seen[kind] += 1
+
+    def balance(self, books: Books) -> None:
+        """Take in what the server says it has published until now."""
+        last, self._last = self._last, books
+        if last is not None:
+            grown = {kind: getattr(books, f"{kind}s") - getattr(last, f"{kind}s") for kind in self._seen}
+            if min(grown.values()) < 0:
+                self.restarts += 1
+            else:
+                missed = {kind: max(0, n - self._seen[kind]) for kind, n in grown.items()}
+                self.gaps += any(missed.values())
+                for kind, n in missed.items():
+                    self.lost[kind] += n
+        self._seen = dict.fromkeys(self._seen, 0)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What ``record`` did: messages written and, as far as the server's books tell, lost on the way, by kind."""
+
+    path: Path
+    counts: dict[str, int]
+    lost: dict[str, int]
+    gaps: int
+    restarts: int
+
+    def __str__(self) -> str:
+        said = f"{self.path}: " + _counted(self.counts)
+        lost = {kind: n for kind, n in self.lost.items() if n}
+        said += f"; lost on the way, in {self.gaps} gaps: {_counted(lost)}" if lost else "; no gaps"
+        return said + (f"; the server was restarted {self.restarts} times" if self.restarts else "")
+
+
+def _counted(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in numbers.items())
 
 
 def record(
     endpoint: str, path: str | Path, frames: bool, seconds: float | None, stopped: Callable[[], bool],
     curve: ClientKeys | None = None,
-) -> dict[str, int]:  # fmt: skip
+) -> Recorded:  # fmt: skip
     """Write what a server publishes to a new file until ``stopped()`` or ``seconds`` are over.
 
     Args:
         frames: the input frames as well, which the server passes on to whoever subscribes to them.
     Returns:
-        How many messages of each kind were written.
+        How many messages of each kind were written, and how many were lost until the server's last word on it, which
+        it has once a second.
+    Raises:
+        ConfigError: the file exists or cannot be made. RecordingError: it cannot be written to any more.
     """
     kinds = ["pose", "skeleton", *(["frame"] if frames else [])]
-    counts = dict.fromkeys(kinds, 0)
+    counts, gaps = dict.fromkeys(kinds, 0), Gaps(kinds)
     deadline = None if seconds is None else now_ns() + int(seconds * SECOND_NS)
     with RecordingWriter(path) as writer, zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
@@ -127,6 +206,7 @@ def record(
             curve.apply(socket)
         for kind in kinds:
             socket.subscribe(f"{kind}.")
+        socket.subscribe(BOOKS)  # last: when these come, all the others do
         socket.connect(endpoint)
         while not stopped() and (deadline is None or now_ns() < deadline):
             if not socket.poll(100):
@@ -136,4 +216,8 @@ def record(
             if kind in counts:
                 writer.write(message, now_ns())
                 counts[kind] += 1
-    return counts
+                gaps.saw(kind)
+            elif message.startswith(BOOKS):
+                with contextlib.suppress(ProtocolError):
+                    gaps.balance(cast(Books, decode(message)))
+    return Recorded(writer.path, counts, gaps.lost, gaps.gaps, gaps.restarts)

@@ -15,14 +15,16 @@ from streamer.frames import Frame
 from streamer.wire.protocol import Encoder
 from streamer.wire.security import ClientKeys
 
-# Frames that ZeroMQ keeps for a server that is away for a moment; beyond that the newest are dropped. Those of many
-# actors come in one burst, so it grows with them.
+# Frames that ZeroMQ keeps for a server that is away for a moment; beyond that the newest are dropped, and counted.
+# Those of many actors come in one burst, so it grows with them.
 LEAST_HWM, HWM_AN_ACTOR = 64, 4
 MOST_ACTORS = 4096  # that are counted: names may be ever new ones
 
 
 class FrameSender:
     """A publisher connected to the server's input. Not thread-safe.
+
+    ``sent`` counts the messages that ZeroMQ took, ``dropped`` the others: no server was there, or its queue was full.
 
     Args:
         wait_s: how long to wait for a server, before which frames would be lost; ``joined`` says whether one was there.
@@ -35,15 +37,17 @@ class FrameSender:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
         self._socket.setsockopt(zmq.SNDHWM, LEAST_HWM)
+        self._socket.setsockopt(zmq.XPUB_NODROP, 1)  # to be told of a full queue; sending never waits for it
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         if curve is not None:
             curve.apply(self._socket)
         self._socket.connect(endpoint)
         self.joined = bool(self._socket.poll(int(wait_s * 1000)))
+        self.sent = self.dropped = 0
 
     def send(self, frame: Frame) -> None:
-        """Send one frame; never blocks, drops when no server listens."""
+        """Send one frame; never blocks, drops and counts when no server listens."""
         if frame.actor not in self._actors and len(self._actors) < MOST_ACTORS:
             self._actors.add(frame.actor)
             self._socket.setsockopt(zmq.SNDHWM, max(LEAST_HWM, HWM_AN_ACTOR * len(self._actors)))
@@ -51,7 +55,16 @@ class FrameSender:
 
     def send_bytes(self, message: bytes) -> None:
         """Send one encoded message as it is."""
-        self._socket.send(message)
+        if not self.joined:
+            self.joined = bool(self._socket.poll(0))
+        if self.joined:
+            try:
+                self._socket.send(message, zmq.NOBLOCK)
+                self.sent += 1
+                return
+            except zmq.Again:
+                pass
+        self.dropped += 1
 
     def close(self) -> None:
         self._context.destroy(linger=200)

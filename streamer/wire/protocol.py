@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from reprlib import Repr
 from typing import Any, cast, get_args
 
 import msgpack  # type: ignore[import-untyped]
@@ -28,6 +29,7 @@ _INT_MAX = 2**63 - 1
 _STATUSES = frozenset(get_args(Status))
 _F4 = np.dtype("<f4")
 _NUL = b"\0"
+BOOKS = b"books" + _NUL  # the topic that is about no actor
 
 
 @dataclass(slots=True)
@@ -40,6 +42,16 @@ class Skeleton:
     parents: tuple[int, ...]
     offsets_m: Array
     lengths_m: Array
+
+
+@dataclass(slots=True)
+class Books:
+    """How many messages of each kind there were since the server's start: what a reader of all of them should have."""
+
+    frames: int = 0  # of the input, which is passed on to whoever asks for it
+    poses: int = 0
+    skeletons: int = 0
+    published_ns: int = 0  # server's clock
 
 
 def topic(kind: str, actor: str) -> bytes:
@@ -103,6 +115,18 @@ class Encoder:
             }
         )
 
+    def books(self, books: Books) -> bytes:
+        """Topic ``books``."""
+        return BOOKS + self._pack(
+            {
+                "v": VERSION,
+                "frames": books.frames,
+                "poses": books.poses,
+                "skeletons": books.skeletons,
+                "published_ns": books.published_ns,
+            }
+        )
+
     def skeleton(self, skeleton: Skeleton) -> bytes:
         """Topic ``skeleton.<actor>``; carries the conventions in words, for whoever looks at raw messages."""
         return topic("skeleton", skeleton.actor) + self._pack(
@@ -121,8 +145,8 @@ class Encoder:
         )
 
 
-def decode(data: bytes) -> Frame | Pose | Skeleton:
-    """The Frame, Pose or Skeleton in one message; arrays are read-only views of ``data``'s copy.
+def decode(data: bytes) -> Frame | Pose | Skeleton | Books:
+    """The Frame, Pose, Skeleton or Books in one message; arrays are read-only views of ``data``'s copy.
 
     Raises:
         ProtocolError: with ``reason`` and ``field`` set; nothing else, whatever the bytes.
@@ -135,6 +159,8 @@ def decode(data: bytes) -> Frame | Pose | Skeleton:
         return _pose(name, fields)
     if kind == b"skeleton":
         return _skeleton(name, fields)
+    if name == b"books":
+        return Books(*[_int(fields, key) for key in ("frames", "poses", "skeletons", "published_ns")])
     raise ProtocolError("topic", "", f"unknown topic {name[:80]!r}")
 
 
@@ -162,6 +188,16 @@ def _split(data: bytes) -> tuple[bytes, dict[str, Any]]:
     return name, _unpack(body)
 
 
+# What was sent, for an error's message: whatever it is, however deep, some 40 characters of it.
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 2, 40, 40, 40
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """Some characters that show ``value``, which may be anything that msgpack holds."""
+    return _REPR.repr(value)[:most]
+
+
 _UNREADABLE = (
     ValueError, TypeError, OverflowError, MemoryError, RecursionError, msgpack.exceptions.UnpackException,
 )  # fmt: skip
@@ -170,7 +206,12 @@ _UNREADABLE = (
 def _unpack(body: bytes, most_keys: int = MAX_KEYS) -> dict[str, Any]:
     try:
         fields = msgpack.unpackb(
-            body, raw=False, strict_map_key=True, max_map_len=most_keys, max_array_len=MAX_JOINTS, max_ext_len=0
+            body,
+            raw=False,
+            strict_map_key=True,
+            max_map_len=most_keys,
+            max_array_len=max(MAX_JOINTS, most_keys),
+            max_ext_len=0,
         )
     except _UNREADABLE as error:
         raise ProtocolError("not_msgpack", "", str(error) or type(error).__name__) from error
@@ -179,7 +220,7 @@ def _unpack(body: bytes, most_keys: int = MAX_KEYS) -> dict[str, Any]:
     if "v" not in fields:
         raise ProtocolError("missing:v", "v")
     if fields["v"] != VERSION or type(fields["v"]) is not int:
-        raise ProtocolError("version", "v", f"this is version {VERSION}, the message says {fields['v']!r:.40}")
+        raise ProtocolError("version", "v", f"this is version {VERSION}, the message says {shown(fields['v'])}")
     return fields
 
 
@@ -199,7 +240,7 @@ def _frame(name: bytes, fields: dict[str, Any]) -> Frame:
 def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
     status = _str(fields, "status")
     if status not in _STATUSES:
-        raise ProtocolError("value:status", "status", f"unknown status {status!r}")
+        raise ProtocolError("value:status", "status", f"unknown status {shown(status)}")
     return Pose(
         actor=_actor(name, b"pose.", fields),
         seq=_int(fields, "seq"),
@@ -269,14 +310,14 @@ def _layout(fields: dict[str, Any]) -> str:
     # A name, never a path: what comes from a socket must not make the server open files.
     name = _str(fields, "layout")
     if not name.replace("-", "_").isidentifier():
-        raise ProtocolError("layout", "layout", f"not a layout name: {name!r}")
+        raise ProtocolError("layout", "layout", f"not a layout name: {shown(name)}")
     return name
 
 
 def _actor(name: bytes, prefix: bytes, fields: dict[str, Any]) -> str:
     actor = _get(fields, "actor")
     if type(actor) is not str or not is_actor_name(actor):
-        raise ProtocolError("actor_name", "actor", f"not an actor name: {actor!r:.80}")
+        raise ProtocolError("actor_name", "actor", f"not an actor name: {shown(actor)}")
     if name != prefix + actor.encode():
         raise ProtocolError("topic", "actor", f"topic {name[:80]!r} is not about actor {actor!r}")
     return actor

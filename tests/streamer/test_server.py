@@ -26,7 +26,7 @@ from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, SecurityError
 from streamer.server.control import request
-from streamer.server.server import newest_that_fit
+from streamer.server.overload import newest_that_fit
 from streamer.wire.endpoints import is_local
 from streamer.wire.protocol import Encoder
 from streamer.wire.security import check_endpoint

@@ -134,7 +134,8 @@ def test_what_a_server_saw_is_recorded_and_replays_through_another(tmp_path: Pat
     path, report = tmp_path / "live.hpstm", tmp_path / "report.json"
     with ServerProcess() as server:
         with streaming(server, "anna", rate_hz=60.0) as sent:
-            counts = record(server.out_endpoint, path, frames=True, seconds=1.0, stopped=lambda: False)
+            recorded = record(server.out_endpoint, path, frames=True, seconds=1.0, stopped=lambda: False)
+        counts = recorded.counts
         assert 30 <= counts["frame"] <= sent[0]
         assert counts["skeleton"] >= 1
         assert abs(counts["frame"] - counts["pose"]) <= 5  # of two frames in one drain only the newest has a pose
