@@ -23,6 +23,7 @@ from rich.table import Table
 
 from bench.noise import observed
 from bench.report import add_filter_options, console, interruptible, machine, machine_line, write_json
+from bench.service.child import ServerFailed
 from model.motion.synthetic import SyntheticActor
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
@@ -256,6 +257,8 @@ def show(result: dict[str, Any], screen: Console) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 when measured, whatever the numbers are."""
     parser = argparse.ArgumentParser(prog="hpstm bench soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--server", type=float, default=0.0, metavar="MINUTES",
+                        help="instead: a crowd through the real server for that long, with faults")  # fmt: skip
     parser.add_argument("--hours", type=float, default=24.0, metavar="H", help="of simulated time (default 24)")
     parser.add_argument("--rate", type=float, default=120.0, metavar="HZ", help="frames a second (default 120)")
     parser.add_argument("--seed", type=int, default=1, help="of the motion and the noise")
@@ -264,6 +267,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.hours <= 0 or options.rate <= 0 or options.threads < 1:
         parser.error("--hours and --rate must be positive, --threads at least 1")
     screen = console()
+    if options.server > 0:
+        return _server(options, screen)
     with interruptible() as stopped:
         result = run(
             options.hours, options.rate, options.seed, options.threads, options.runtime, options.weights, screen,
@@ -277,6 +282,24 @@ def main(argv: list[str] | None = None) -> int:
 
         screen.print(f"drawn: {soak_picture(result, options.plots)}")
     return 0
+
+
+def _server(options: argparse.Namespace, screen: Console) -> int:
+    """A crowd through the real server; 1 when a bar is not held."""
+    from bench.service import soak_server
+
+    arguments = ["--threads", str(options.threads), "--runtime", options.runtime]
+    arguments += ["--weights", options.weights] if options.weights else []
+    try:
+        with interruptible() as stopped:
+            result = soak_server.run(options.server, arguments=arguments, screen=screen, stopped=stopped)
+    except ServerFailed as error:
+        screen.print(f"[bold red]hpstm bench soak:[/] {error}")
+        return 1
+    soak_server.show(result, screen)
+    if options.json:
+        screen.print(f"written: {write_json(options.json, result)}")
+    return 0 if all(bar["held"] for bar in result["bars"]) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Axes, hands and sizes: mirrored, upside down, in other units; and layouts of one's own that say so, or make no sense."""
+"""Axes, hands and sizes: mirrored, upside down, in other units; and layout files that say so, or make no sense."""
 
 from __future__ import annotations
 

@@ -187,8 +187,12 @@ def doubt(least: float, start_s: float, end_s: float) -> Bar:
 
 def more_doubt(least: float, start_s: float, end_s: float) -> Bar:
     """How often larger the stated sigma is at the end of a time than before it."""
-    return Bar(f"sigma at {end_s:g} s / before", lambda run: float(
-        run.sigma_m[run.stream.index(end_s) - 1] / run.sigma_m[run.stream.index(start_s) - 1]), least=least)  # fmt: skip
+
+    def measure(run: Run) -> float:
+        before, end = (run.sigma_m[run.stream.index(at_s) - 1] for at_s in (start_s, end_s))
+        return float(end / before)
+
+    return Bar(f"sigma at {end_s:g} s / before", measure, least=least)
 
 
 # -- what is said and counted

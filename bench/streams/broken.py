@@ -103,9 +103,8 @@ def _collapsed_cases() -> list[Case]:
     for name, shape in NO_BODY.items():
         cases.append(Case(f"{name}-early", COLLAPSED, _broken_at(shape, EARLY_S), early))
         cases.append(Case(f"{name}-late", COLLAPSED, _broken_at(shape, LATE_S), late))
-    for layout in ("smpl_22", "vrm", "toml"):
-        cases.append(Case(f"zeros-{layout}", COLLAPSED, _broken_at(_all_zero, EARLY_S, layout), early))
-    return cases
+    layouts = ("smpl_22", "vrm", "toml")
+    return cases + [Case(f"zeros-{name}", COLLAPSED, _broken_at(_all_zero, EARLY_S, name), early) for name in layouts]
 
 
 def _without_collars(offsets_m: Floats) -> Floats:

@@ -94,7 +94,10 @@ def _bunched(noise_mm: float) -> Callable[[Setting], Stream]:
     return make
 
 
-GOES_ON = [finite(), silence(0.35, 1.0), same_skeleton(WARM_S), counted("clock_resets", 1, 1), error(5.0, WARM_S + 1.0)]
+GOES_ON = [finite(), same_skeleton(WARM_S), counted("clock_resets", 1, 1), says("clock"), error(5.0, WARM_S + 1.5)]
+BESIDE = [finite(), silence(0.1, 1.0), same_skeleton(WARM_S), counted("clock_resets", 0, 0), error(5.0, WARM_S)]
+EVENED = [finite(), silence(0.2), against_one_euro(), against_one_euro(worst=True)]
+AT_MOST_S = 0.35  # of frames that rise among themselves, and the one before
 
 
 def _unit_bars(*words: str) -> list[Bar]:
@@ -102,18 +105,15 @@ def _unit_bars(*words: str) -> list[Bar]:
 
 
 CASES = (
-    Case("clock-restart", RESTART, _from(lambda t: t - t[0]), [*GOES_ON, says("clock")]),
-    Case("clock-back", RESTART, _from(lambda t: t - 2 * SECOND_NS), GOES_ON),
-    Case("clock-ahead", RESTART, _from(lambda t: t + DAY_NS), GOES_ON),
-    Case("source-restart", RESTART, _started_anew,
-         [finite(), silence(DOWN_S + 0.35, 1.0), *GOES_ON[2:]]),  # fmt: skip
-    Case("lone-ahead", LONE, _lone(DAY_NS), [finite(), silence(0.1, 1.0), same_skeleton(WARM_S),
-                                             counted("clock_resets", 0, 0), error(5.0, WARM_S)]),  # fmt: skip
-    Case("lone-behind", LONE, _lone(-DAY_NS), [finite(), silence(0.1, 1.0), same_skeleton(WARM_S),
-                                               counted("late", 1, 1), error(5.0, WARM_S)]),  # fmt: skip
-    Case("stamps-ms", UNIT, _in_unit(1_000_000), _unit_bars("millisecond", "ms")),
-    Case("stamps-us", UNIT, _in_unit(1_000), _unit_bars("microsecond", "us")),
+    Case("clock-restart", RESTART, _from(lambda t: t - t[0]), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
+    Case("clock-back", RESTART, _from(lambda t: t - 2 * SECOND_NS), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
+    Case("clock-ahead", RESTART, _from(lambda t: t + DAY_NS), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
+    Case("source-restart", RESTART, _started_anew, [*GOES_ON, silence(DOWN_S + AT_MOST_S, 1.0)]),
+    Case("lone-ahead", LONE, _lone(DAY_NS), BESIDE),
+    Case("lone-behind", LONE, _lone(-DAY_NS), [*BESIDE, counted("late", 1, 1)]),
+    Case("stamps-ms", UNIT, _in_unit(1_000_000), _unit_bars("millisecond", " ms")),
+    Case("stamps-us", UNIT, _in_unit(1_000), _unit_bars("microsecond", " us")),
     Case("stamps-frames", UNIT, _frame_numbers, _unit_bars("frame")),
-    Case("stamps-bunched", BUNCHED, _bunched(0.0), [finite(), silence(0.2), against_one_euro(), against_one_euro(worst=True)]),
-    Case("stamps-bunched-noise", BUNCHED, _bunched(10.0), [finite(), silence(0.2), against_one_euro(), against_one_euro(worst=True)]),
+    Case("stamps-bunched", BUNCHED, _bunched(0.0), EVENED),
+    Case("stamps-bunched-noise", BUNCHED, _bunched(10.0), EVENED),
 )

@@ -29,7 +29,7 @@ def _estimator(setting: Setting) -> Stream:
     positions, confidence = observed(stream.truth, stream.at_s, setting.seed)
     noisy = stream.showing(slice(None), positions, shown=True)
     frames = [replace(frame, confidence=c.astype(np.float32)) for frame, c in zip(noisy.frames, confidence)]
-    return replace(noisy, frames=frames, shown=np.isfinite(positions).all(-1), noise="realistic")
+    return replace(noisy, frames=frames, shown=np.asarray(np.isfinite(positions).all(-1)), noise="realistic")
 
 
 ALWAYS = [finite(), silence(0.1), quiet()]

@@ -74,10 +74,10 @@ def play(stream: Stream, runtime: Runtime) -> Run:
             heard.note(n, frame.actor, None)
             heard.words[str(error)] = None
         if n % WORDS_EVERY == 0 or n == len(stream) - 1:
-            heard.words |= dict.fromkeys(getattr(pose_filter, "warnings", lambda a: [])(frame.actor))
+            heard.words |= dict.fromkeys(pose_filter.warnings(frame.actor))
     given = _canonical(stream)
     twin = play(stream.twin, runtime) if stream.twin is not None else None
-    return Run(stream, given, _one_euro(stream, given), counted=pose_filter.rejected + getattr(pose_filter, "counts", Counter()), twin=twin,
+    return Run(stream, given, _one_euro(stream, given), counted=pose_filter.rejected + pose_filter.counts, twin=twin,
                **heard.arrays())  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def _canonical(stream: Stream) -> Floats:
 
 def _one_euro(stream: Stream, given: Floats) -> Floats:
     """(N, 24, 3) what the tuned One-Euro filter makes of it: one an actor, begun anew when the clock does not rise."""
-    settings = tuned.settings("one_euro", stream.noise, RATE_HZ, 0.0)
+    settings: dict[str, Any] = dict(tuned.settings("one_euro", stream.noise, RATE_HZ, 0.0))
     filters: dict[str, OneEuro] = {}
     last_ns: dict[str, int] = {}
     out = np.empty_like(given)

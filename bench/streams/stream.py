@@ -106,7 +106,7 @@ class Stream:
             self, frames=[*self.frames, *other.frames], at_s=np.concatenate([self.at_s, other.at_s]),
             truth=np.concatenate([self.truth, other.truth]), shown=np.concatenate([self.shown, other.shown]),
         )  # fmt: skip
-        return both.at(order)
+        return both.at(order.tolist())
 
 
 def even(start_s: float, end_s: float, rate_hz: float = RATE_HZ) -> Floats:

@@ -2,8 +2,8 @@
 
     case -> Stream (frames, truth) -> PoseFilter, One-Euro -> Run -> bars: held or not
 
-To add a case: write a function of the Setting that returns a Stream in one of FILES, and add a Case with its Fault and its
-bars (bars.py has most that one needs) to that file's CASES; a new Fault becomes a row of docs/faults.md, which
+To add a case: in one of FILES write a function of the Setting that returns a Stream, and add a Case with its Fault and
+its bars (bars.py has most that one needs) to that file's CASES. A new Fault becomes a row of docs/faults.md, which
 ``--faults docs/faults.md`` writes anew. A fault of the transport is a ServerCase in transport.py.
 """
 
@@ -40,7 +40,9 @@ CASES: dict[str, Case | ServerCase] = {case.name: case for file in FILES for cas
 SECONDS, SMALL_SECONDS = 6.0, 4.0
 PEOPLE = 3
 PROCEDURAL, CLIPS = "procedural", "clips"
-NO_DATA = "no test clips beside this repository: procedural motion alone; --data FOLDER has clips.csv"
+NO_DATA = (
+    "no test clips, procedural motion alone (--data FOLDER of clips.csv; default: shared/data beside this project)"
+)
 
 
 def run(

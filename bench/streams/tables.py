@@ -16,8 +16,8 @@ from bench.streams.stream import WARM_S
 HELD, NOT_HELD = "held", "NOT HELD"
 COLUMNS = ("case", "truth", "input", "One-Euro", "ours", "finite", "status", "counted", "bars")
 NOTE = (
-    f"mm: mean error in the world of the joints that are shown, from the fault ({WARM_S:g} s) on; status: of the poses; "
-    "of several people the worst stands for each bar"
+    f"mm: mean error in the world of the joints that are shown, from the fault ({WARM_S:g} s) on; "
+    "status: of the poses; of several people the worst stands for each bar"
 )
 
 Row = dict[str, Any]
@@ -91,11 +91,13 @@ def faults_page(cases: Iterable[Case | ServerCase]) -> str:
 
 PAGE = """# What happens when
 
-What a source or a network does wrong, and what comes of it. Counters of frames are in `PoseFilter.rejected` (a frame that was refused, by reason) and `PoseFilter.counts`
-(what was noticed in frames that were taken); those and the server's own are in the status reply and at `/metrics`. What is to be said in words is in
+What a source or a network does wrong, and what comes of it. A frame that is refused is counted in
+`PoseFilter.rejected` by its reason; what is noticed in frames that are taken, in `PoseFilter.counts`. Both, and the
+server's own counters, are in the status reply and at `/metrics`; what is to be said in words is in
 `PoseFilter.warnings(actor)` and in the status reply.
 
-Every row is measured by `hpstm bench streams --case NAME...`, whose bars the last columns are read from; this page is written by `hpstm bench streams --faults docs/faults.md`, and a test compares the two.
+Every row is measured by `hpstm bench streams --case NAME...`: the last columns are read off the bars of its cases.
+Written by `hpstm bench streams --faults docs/faults.md`; a test compares the two.
 
 {table}
 """

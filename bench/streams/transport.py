@@ -11,12 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import numpy as np
 import zmq
 
 from bench.drive import noisy_frames
-from bench.service.child import ServerFailed, ServerProcess, free_endpoints
+from bench.service.child import ChildProcess, ServerFailed, ServerProcess, free_endpoints
 from bench.streams.bars import Bar
 from bench.streams.case import Fault, ServerCase
 from bench.streams.live import frame_of, steady, wait_for
@@ -220,11 +220,11 @@ def ipc_twice(seconds: float) -> dict[str, float]:
 
 def _exit_code(words: Sequence[str], seconds: float) -> float:
     command = [sys.executable, "-m", "streamer", *words]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=max(10.0, seconds))
-    except subprocess.TimeoutExpired:
-        return float("nan")
-    return done.returncode
+    with ChildProcess("second server", command) as child:
+        end = time.monotonic() + max(10.0, seconds)
+        while child.exit_code is None and time.monotonic() < end:
+            time.sleep(0.05)
+        return float("nan") if child.exit_code is None else child.exit_code
 
 
 def kept_skeleton(seconds: float) -> dict[str, float]:
