@@ -284,12 +284,12 @@ def _add_listen(commands: Any) -> None:
 
 
 def _listen(arguments: argparse.Namespace) -> int:
-    from streamer.commands.terminal import pose_line
+    from streamer.commands.terminal import listening, pose_line
     from streamer.sinks.subscriber import PoseSubscriber
 
     keys = _client_keys(arguments)
     with PoseSubscriber(arguments.out_endpoint, arguments.actor, every=arguments.every, curve=keys) as subscriber:
-        for n, pose in enumerate(subscriber, 1):
+        for n, pose in enumerate(listening(subscriber, arguments.out_endpoint, keys), 1):
             print(pose_line(pose), flush=True)
             if n == arguments.count:
                 break

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 
 from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Pose
+from streamer.server.log import BackgroundWriter
 from streamer.server.metrics import Metrics
+from streamer.sinks.subscriber import PoseSubscriber
+from streamer.wire.probe import why_silent
+from streamer.wire.security import ClientKeys
+
+SILENT_S = 2.0  # then a listener is told why
 
 
 def ready_line(endpoints: dict[str, str], as_json: bool = False) -> str:
@@ -28,11 +35,24 @@ def pose_line(pose: Pose) -> str:
     )
 
 
+def listening(subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None = None) -> Iterator[Pose]:
+    """Poses as they come; when none does for some seconds, stderr says why, as long as the reason is a new one."""
+    said = ""
+    while True:
+        pose = subscriber.receive(SILENT_S)
+        if pose is not None:
+            said = ""
+            yield pose
+        elif (why := why_silent(endpoint, curve)) != said:
+            said = why
+            print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)
+
+
 class StatusLine:
-    """One line in the terminal, rewritten each time ``show`` is called."""
+    """One line in the terminal, rewritten each time ``show`` is called, which never waits for the terminal."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self._metrics, self._writer = metrics, BackgroundWriter(sys.stdout.fileno(), most=4)
         self._frames, self._poses, self._ns = 0, 0, now_ns()
 
     def show(self) -> None:
@@ -47,5 +67,4 @@ class StatusLine:
             f"latency p50 {latency.quantile_ms(0.5):.2f} p99 {latency.quantile_ms(0.99):.2f} ms"
         )
         self._frames, self._poses, self._ns = frames, poses, now
-        sys.stdout.write(f"\r{line}\033[K")
-        sys.stdout.flush()
+        self._writer.write(f"\r{line}\033[K")

@@ -83,6 +83,7 @@ class _Server(ThreadingHTTPServer):
     """One thread a connection, and never more than MOST_CONNECTIONS of them."""
 
     daemon_threads = True
+    request_queue_size = 128  # that the system holds until they are taken
 
     def __init__(self, *arguments: Any) -> None:
         self._open: deque[socket.socket] = deque()

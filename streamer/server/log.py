@@ -10,7 +10,7 @@ import logging
 import os
 import queue
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 import zmq
@@ -39,21 +39,17 @@ class BackgroundWriter:
         self._thread.start()
 
     def write(self, text: str) -> None:
-        self._put(text.encode("utf-8", "replace"))
-
-    def flush(self, within_s: float = LAST_WORDS_S) -> None:
-        """Returns when all is written, or after ``within_s``."""
-        written = Event()
-        if self._put(written):
-            written.wait(within_s)
-
-    def _put(self, item: bytes | Event) -> bool:
         try:
-            self._lines.put_nowait(item)
+            self._lines.put_nowait(text.encode("utf-8", "replace"))
         except queue.Full:
             self.dropped += 1
-            return False
-        return True
+
+    def flush(self, within_s: float = LAST_WORDS_S) -> None:
+        """Returns when all is written, or after ``within_s`` or a little more."""
+        written = Event()
+        with suppress(queue.Full):
+            self._lines.put(written, timeout=within_s)
+            written.wait(within_s)
 
     def _run(self) -> None:
         while True:

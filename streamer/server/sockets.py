@@ -57,8 +57,9 @@ class Sockets:
 
     def close(self) -> None:
         """What was opened here; the three sockets are their owner's."""
-        for socket in (self.frames_in, self.poses_out, self.control):
+        for socket, monitor in zip((self.frames_in, self.poses_out, self.control), self._monitors, strict=True):
             socket.disable_monitor()
+            monitor.close(0)
 
     def poll(self, wait_ms: int) -> dict[Any, int]:
         """The sockets that have something, waiting at most ``wait_ms``, and at most IDLE_POLL_MS."""

@@ -20,12 +20,19 @@ from streamer.wire.endpoints import is_local
 from streamer.wire.protocol import Skeleton, decode, topic
 from streamer.wire.security import ClientKeys
 
-MAX_ACTORS = 256  # one connection each
+MAX_ACTORS = 256  # one connection each; a newcomer takes the place of one who is quiet
+QUIET_NS = SECOND_NS
+# An actor of whom nothing came for this long, of the time that somebody was reading, is gone: the server repeats the
+# skeleton of each that is there every 5 s.
+GONE_NS = 12 * SECOND_NS
+MOST_KNOWN = 16 * MAX_ACTORS  # names that are remembered, with their skeletons
 RESYNC_NS = SECOND_NS  # a remote clock that makes everything stale for this long has jumped
 
 
 class PoseSubscriber:
     """Poses of one actor, or of all; ``skeletons`` maps an actor to its newest Skeleton. Not thread-safe.
+
+    Of all: who is gone for some time is forgotten, so that ever new names can come and go.
 
     Args:
         endpoint: the server's output, for example tcp://127.0.0.1:5751.
@@ -52,6 +59,9 @@ class PoseSubscriber:
         self._poller = zmq.Poller()
         self._pose_sockets: dict[str, zmq.Socket[bytes]] = {}
         self._ready: list[zmq.Socket[bytes]] = []
+        self._reads_all = actor is None
+        self._read_ns = self._now_ns = now_ns()  # time spent reading, and until when that is counted
+        self._heard_ns: dict[str, int] = {}  # of each actor, in time spent reading; in order of it
         prefixes = [b"skeleton."] if actor is None else [topic("skeleton", actor)]
         if every:
             prefixes.append(b"pose." if actor is None else topic("pose", actor))
@@ -67,8 +77,9 @@ class PoseSubscriber:
                 pose = self._read(self._ready.pop())
                 if pose is not None:
                     return pose
-            left_ms = None if deadline is None else max(0, -(-(deadline - now_ns()) // 1_000_000))
-            self._ready = [socket for socket, _ in self._poller.poll(left_ms)]
+            self._forget_who_is_gone()
+            left_ms = 1000 if deadline is None else max(0, -(-(deadline - now_ns()) // 1_000_000))
+            self._ready = [socket for socket, _ in self._poller.poll(min(left_ms, 1000))]
             if not self._ready and deadline is not None and now_ns() >= deadline:
                 return None
 
@@ -92,6 +103,8 @@ class PoseSubscriber:
             message = decode(socket.recv(zmq.NOBLOCK))
         except (zmq.Again, ProtocolError):
             return None
+        if isinstance(message, (Skeleton, Pose)):
+            self._heard(message.actor)
         if isinstance(message, Skeleton):
             self.skeletons[message.actor] = message
             if not self._every:
@@ -118,8 +131,39 @@ class PoseSubscriber:
         return True
 
     def _follow(self, actor: str) -> None:
-        if actor not in self._pose_sockets and len(self._pose_sockets) < MAX_ACTORS:
-            self._pose_sockets[actor] = self._open([topic("pose", actor)], conflate=True)
+        if actor in self._pose_sockets:
+            return
+        if len(self._pose_sockets) >= MAX_ACTORS:
+            oldest = next(name for name in self._heard_ns if name in self._pose_sockets)
+            if self._read_ns - self._heard_ns[oldest] < QUIET_NS:
+                return  # a crowd that is all there: the first ones stay
+            self._forget(oldest)
+        self._pose_sockets[actor] = self._open([topic("pose", actor)], conflate=True)
+
+    def _heard(self, actor: str) -> None:
+        if self._reads_all:
+            self._heard_ns.pop(actor, None)
+            self._heard_ns[actor] = self._read_ns
+
+    def _forget_who_is_gone(self) -> None:
+        now = now_ns()
+        self._read_ns += min(now - self._now_ns, SECOND_NS)  # whoever was away for long has not listened meanwhile
+        self._now_ns = now
+        while self._heard_ns:
+            actor, heard_ns = next(iter(self._heard_ns.items()))
+            if self._read_ns - heard_ns < GONE_NS and len(self._heard_ns) <= MOST_KNOWN:
+                return
+            self._forget(actor)
+
+    def _forget(self, actor: str) -> None:
+        self._heard_ns.pop(actor, None)
+        self.skeletons.pop(actor, None)
+        socket = self._pose_sockets.pop(actor, None)
+        if socket is not None:
+            if socket in self._ready:
+                self._ready.remove(socket)
+            self._poller.unregister(socket)
+            socket.close(0)
 
     def _open(self, prefixes: list[bytes], conflate: bool = False) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.SUB)

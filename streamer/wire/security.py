@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class ServerKeys:
     def load(cls, folder: str | Path) -> ServerKeys:
         """From a folder with server.key_secret and clients/NAME.key. Raises SecurityError."""
         keys = cls(_secret_key(Path(folder) / SERVER_KEY)[1], Path(folder) / CLIENTS)
-        if not any(_read(path) for path in sorted(keys.clients.glob("*.key"))):
+        if not any(keys.admitted()):
             raise SecurityError(
                 f"{keys.clients} holds no client's NAME.key: make it with `hpstm keys NAME`, copy it there"
             )
@@ -72,13 +73,20 @@ class ServerKeys:
 
     def admits(self, public: bytes) -> bool:
         """Is this key in the folder now? Read each time: a file put there or taken away counts from then on."""
-        from zmq.auth import load_certificates
+        return public in self.admitted()
 
-        try:
-            return public in load_certificates(self.clients)
-        except (OSError, ValueError) as error:
-            log.warning("nobody is let in: %s", error)
-            return False
+    def admitted(self) -> Iterator[bytes]:
+        """The public keys in the folder; a file that holds none is named, once, and left out."""
+        for path in sorted(self.clients.glob("*.key")):
+            try:
+                yield _read(path)[0]
+            except SecurityError as error:
+                _say_once(f"left out of the clients: {error}")
+
+
+@lru_cache(256)
+def _say_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 @contextlib.contextmanager

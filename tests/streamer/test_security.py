@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from streamer.client import ClientKeys, FrameSender, PoseSubscriber
 from streamer.errors import SecurityError
 from streamer.server.config import ServerConfig
 from streamer.server.control import request
+from streamer.wire.probe import why_silent
 from streamer.wire.security import ServerKeys, check_admitted, make_keys
 from tests.helpers.live import body_frame, counter, wait_until
 
@@ -117,15 +119,50 @@ def test_the_folder_counts_as_it_is_now(locked: Locked) -> None:
         check_admitted(locked.server.out_endpoint, locked.keys("bob"))
 
 
-def test_a_file_that_is_no_key_lets_nobody_in_and_ends_nothing(locked: Locked) -> None:
-    junk = locked.folder / "clients" / "junk.key"
-    junk.write_text("no key at all\n")
+@pytest.mark.parametrize("content", [b"", b"no key at all\n", b"\xff\xfe\x00" * 50, b'public-key = "short"\n'])
+def test_a_file_that_is_no_key_locks_out_nobody(locked: Locked, content: bytes) -> None:
+    junk = locked.folder / "clients" / "a-junk.key"
+    junk.write_bytes(content)
     try:
+        check_admitted(locked.server.out_endpoint, locked.keys("client"))
         with pytest.raises(SecurityError):
-            check_admitted(locked.server.out_endpoint, locked.keys("client"))
+            check_admitted(locked.server.out_endpoint, locked.keys("mallory"))
     finally:
         junk.unlink()
-    check_admitted(locked.server.out_endpoint, locked.keys("client"))
+
+
+def test_a_bad_key_file_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = keys_in(tmp_path)
+    (folder / "clients" / "broken.key").write_bytes(b"\xff" * 10)
+    with caplog.at_level(logging.WARNING, "hpstm"):
+        keys = ServerKeys.load(folder)
+        assert [keys.admits(ClientKeys.load(folder / "client.key_secret", folder / "server.key").public)] * 3
+    assert len([r for r in caplog.records if "broken.key" in r.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("how", ["another server's key", "no encryption"])
+def test_a_wrong_server_key_and_plaintext_are_counted(locked: Locked, how: str) -> None:
+    keys = None
+    if how == "another server's key":
+        keys = ClientKeys.load(locked.folder / "client.key_secret", locked.folder / "mallory.key")
+    before = counter(locked.server, "connections_refused")
+    with PoseSubscriber(locked.server.out_endpoint, curve=keys):
+        wait_until(lambda: counter(locked.server, "connections_refused") > before)
+
+
+def test_a_listener_is_told_why_it_hears_nothing(locked: Locked, free_port: Callable[[], int]) -> None:
+    out, listed = locked.server.out_endpoint, locked.keys("client")
+    assert "no server answers" in why_silent(f"tcp://127.0.0.1:{free_port()}")
+    assert "--key and --server-key" in why_silent(out)
+    assert "refuses these keys" in why_silent(out, locked.keys("mallory"))
+    assert "nobody in it" in why_silent(out, listed)
+    command = [sys.executable, "-m", "streamer", "listen", "--count", "1", "--out", out]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as listening:
+        assert listening.stderr is not None
+        line = listening.stderr.readline()
+        assert listening.poll() is None  # it goes on waiting
+        listening.kill()
+    assert "--key and --server-key" in line
 
 
 def test_silence_is_no_refusal(locked: Locked) -> None:
