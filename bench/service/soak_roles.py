@@ -74,7 +74,7 @@ def crowd(line: str, endpoint: str, actors: int, rate_hz: float, seed: int) -> N
     """
     motion, rng, clock = noisy_frames(round(MOTION_S * rate_hz), rate_hz), np.random.default_rng(seed), RealTime()
     with joined(line) as boss, FrameSender(endpoint, wait_s=10.0) as sender:
-        start_ns, shift_ns, spoil = now_ns(), 0, ""
+        start_ns, shift_ns, spoil, held = now_ns(), 0, "", 0
         boss.tell(started_ns=start_ns)
         for n in count():
             word = boss.heard()
@@ -84,6 +84,7 @@ def crowd(line: str, endpoint: str, actors: int, rate_hz: float, seed: int) -> N
                 shift_ns -= 5 * SECOND_NS
             elif word:
                 spoil, held = ("" if word == "good" else word), n
+            if word:
                 boss.tell(did=word, at_ns=now_ns())
             due_ns = start_ns + round(n * SECOND_NS / rate_hz)
             clock.wait_until(due_ns)
@@ -107,7 +108,7 @@ def _send(sender: FrameSender, frame: Frame, lot: float) -> None:
 
 
 def reader(line: str, endpoint: str, actor: str) -> None:
-    """Reads the newest pose of one actor until "stop"; tells of each time it was away: how old the next pose was."""
+    """Reads the newest pose of one actor until "stop"; tells when it heard something again after a pause."""
     with joined(line) as boss, PoseSubscriber(endpoint, actor) as subscriber:
         boss.tell(started_ns=now_ns())
         last_ns = now_ns()
@@ -117,7 +118,7 @@ def reader(line: str, endpoint: str, actor: str) -> None:
                 continue
             arrived_ns = now_ns()
             if arrived_ns - last_ns > AWAY_NS:
-                boss.tell(away_s=(arrived_ns - last_ns) / SECOND_NS, age_s=(arrived_ns - pose.published_ns) / SECOND_NS)
+                boss.tell(arrived_ns=arrived_ns, age_s=(arrived_ns - pose.published_ns) / SECOND_NS)
             last_ns = arrived_ns
         boss.tell(stale=subscriber.stale)
 

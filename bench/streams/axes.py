@@ -7,17 +7,31 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.streams.bars import Bar, counted, error, finite, poses, says, silence, turns
+from bench.streams.bars import Bar, as_twin, counted, error, finite, poses, says, silence, turned
 from bench.streams.case import Case, Fault, Setting
 from bench.streams.stream import WARM_S, Stream
 from bench.track import Floats
 from model.skeleton import JOINTS
 
-MIRRORED = Fault("Left and right are swapped (a left-handed source, a mirrored picture)", "A warning in words")
-DOWN = Fault("The picture's down is sent as up", "A warning in words")
-SCALE = Fault("Feet, decimetres, or a body of a hundredth of its size", "A warning in words, with the size it would be")
-TOLD = Fault("A layout says that the source is mirrored, or that its axis points down", "Poses as of any other source")
-BAD_LAYOUT = Fault("A layout file with nan or inf as a weight, or with a million joints", "No pose; the file is named")
+SAID = "said once, while it is so"
+
+MIRRORED = Fault(
+    "Left and right are swapped (a left-handed source, a mirrored picture)",
+    "Poses of it as it is, and a warning in words",
+    SAID,
+)
+DOWN = Fault("The picture's down is sent as up", "Poses of it as it is, and a warning in words", SAID)
+SCALE = Fault(
+    "Feet, decimetres, or a body of a hundredth of its size",
+    "A warning in words, with the size it would be in metres",
+    SAID,
+)
+TOLD = Fault(
+    "A layout says that the source is mirrored, or that its axis points down", "Poses as of any other source", "-"
+)
+BAD_LAYOUT = Fault(
+    "A layout file with nan or inf as a weight, or with a million joints", "No pose; the file is named", "-"
+)
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
 UPSIDE_DOWN = np.array([1.0, -1.0, -1.0])  # y down, z away: MediaPipe's axes
@@ -39,7 +53,9 @@ def _of_layout(key: str, factor: Floats) -> Callable[[Setting], Stream]:
     def make(setting: Setting) -> Stream:
         path = setting.folder / "rig.toml"
         path.write_text(f"joints = [{_quoted(JOINTS)}]\n{key}\n", encoding="utf-8")
-        return setting.stream().showing(slice(None), lambda body: body * factor, shown=True).told(layout=str(path))
+        good = setting.stream()
+        told = good.showing(slice(None), lambda body: body * factor, shown=True).told(layout=str(path))
+        return replace(told, twin=good)
 
     return make
 
@@ -73,7 +89,7 @@ def _million() -> str:
 
 
 REFUSED: list[Bar] = [poses(0), counted("layout"), says("bad.toml")]
-EXACT: list[Bar] = [finite(), silence(0.1), error(2.0, WARM_S), turns(60.0, 1.0)]
+EXACT: list[Bar] = [finite(), silence(0.1), error(2.0, WARM_S), as_twin(0.1), turned(1.0)]
 
 CASES = (
     Case("mirrored", MIRRORED, _times(MIRROR), [finite(), counted("mirrored"), says("left and right look swapped")]),

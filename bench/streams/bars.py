@@ -1,7 +1,6 @@
 """Bars: something measured of a run, and what it must be at most or at least. ``held`` says whether it is.
 
-A bar that cannot be measured (NaN) is not held. ``counts`` names the counter that a bar reads; ``takes`` marks a bar
-that says how long something lasts: docs/faults.md is made of both.
+A bar that cannot be measured (NaN) is not held. ``counts`` names the counter that a bar reads, for docs/faults.md.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ class Bar:
     most: float = np.inf
     least: float = -np.inf
     counts: str = ""
-    takes: bool = False
 
     def held(self, value: float) -> bool:
         return self.least <= value <= self.most
@@ -80,7 +78,7 @@ def within(most_s: float, start_s: float, limit_mm: float, end_s: float = np.inf
         beyond = run.stream.at_s[part][run.errors_mm(run.ours)[part] > limit_mm]
         return float(beyond[-1] - start_s) if len(beyond) else 0.0
 
-    return Bar(f"until the error stays under {limit_mm:g} mm, s", measure, most_s, takes=True)
+    return Bar(f"until the error stays under {limit_mm:g} mm, s", measure, most_s)
 
 
 def against_one_euro(start_s: float = 0.0, worst: bool = False) -> Bar:
@@ -123,7 +121,7 @@ def silence(most_s: float, start_s: float = 0.0) -> Bar:
         came = at_s[run.came[run.stream.between(start_s)]]
         return float(np.diff([at_s[0], *came, at_s[-1]]).max())
 
-    return Bar("longest time without a pose, s", measure, most_s, takes=True)
+    return Bar("longest time without a pose, s", measure, most_s)
 
 
 def poses(most: int) -> Bar:
@@ -131,15 +129,16 @@ def poses(most: int) -> Bar:
     return Bar("poses of it", lambda run: float(run.came.sum()), most)
 
 
-def turns(most_deg: float, start_s: float = 0.0) -> Bar:
-    """The largest rotation of a joint from one pose to the next."""
+def turned(most_deg: float) -> Bar:
+    """The largest angle of a joint from its rotation in the poses for the twin, frame by frame."""
 
     def measure(run: Run) -> float:
-        rotations = run.rotations[run.came & run.stream.between(start_s)]
-        dot = np.abs((rotations[1:] * rotations[:-1]).sum(-1)).clip(0.0, 1.0)
-        return _max(np.degrees(2.0 * np.arccos(dot)).max(1))
+        assert run.twin is not None
+        ours, theirs = (one.rotations[run.came & run.twin.came] for one in (run, run.twin))
+        chord = np.minimum(np.linalg.norm(ours - theirs, axis=-1), np.linalg.norm(ours + theirs, axis=-1))
+        return _max(np.degrees(4.0 * np.arcsin(np.clip(chord / 2.0, 0.0, 1.0))).max(1))
 
-    return Bar("largest turn of a joint from pose to pose, degrees", measure, most_deg)
+    return Bar("turned from the rotations without the fault, degrees", measure, most_deg)
 
 
 # -- skeleton, status, uncertainty

@@ -24,13 +24,16 @@ from model.skeleton import INDEX
 
 COLLAPSED = Fault(
     "A frame shows no body: all joints zero, at one point or on one line, or the torso collapsed",
-    "The frame is refused; the pose coasts, nothing moves",
+    "No pose for that frame; the actor coasts, nothing moves",
+    "that frame",
 )
 FORKS = Fault(
     "A skeleton whose collars start where the neck starts, or whose hips lie at the pelvis",
     "Poses as of any other skeleton",
+    "-",
 )
-ZEROS = Fault("Single missing joints are sent as exactly (0, 0, 0)", "As if they were NaN: filled in by the model")
+ZEROS = Fault("Single missing joints are sent as exactly (0, 0, 0)", "As if they were NaN: filled in by the model",
+              "while they are missing")  # fmt: skip
 
 TORSO = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck",
                                   "left_collar", "right_collar")]  # fmt: skip

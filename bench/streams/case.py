@@ -47,10 +47,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of docs/faults.md: what happens, in one clause, and what a user sees of it."""
+    """A row of docs/faults.md: what happens, what a user sees of it, and how long it lasts."""
 
     what: str
     see: str
+    lasts: str
 
 
 @dataclass(frozen=True)

@@ -26,22 +26,26 @@ from bench.streams.case import Case, Fault, Setting
 from bench.streams.stream import WARM_S, Stream, even, seen
 from streamer.clock import SECOND_NS
 
+SETTLED_S = 5.0  # after which another body's bones must be known
+
 REPEATED = Fault(
     "A frame is sent again bit for bit (a 30 Hz camera sampled at 60), or the source freezes",
     "A repeated frame is no evidence: status coasting, the uncertainty grows",
+    "while it repeats",
 )
-JUMP = Fault("The body jumps as no body can: a camera cut, ids swapped", "The pose is at the new place, same skeleton")
+JUMP = Fault("The body jumps as no body can: a camera cut, ids swapped", "The pose is at the new place, same skeleton",
+             "at most one frame")  # fmt: skip
 OTHER_BODY = Fault(
     "Another body comes under the same id (adult out, child in), at once or after an absence",
     "The bones are measured anew and published",
+    f"at most {SETTLED_S:g} s until they are right",
 )
-TWO_SOURCES = Fault("Two sources send frames of one actor", "The pose goes to and fro between them; it is named")
+TWO_SOURCES = Fault("Two sources send frames of one actor", "Poses, and a warning in words", "while both send")
 
 FROZEN_S = 1.0
 CUT_M = np.array([2.3, 0.0, 1.0])
 APART_M = np.array([0.09, 0.0, 0.015])  # of two cameras that were not calibrated together
 ADULT_M, CHILD_M = 1.85, 1.13  # thigh .44 and .27 m
-SETTLED_S = 5.0
 
 
 def _sampled_twice(noise_mm: float) -> Callable[[Setting], Stream]:

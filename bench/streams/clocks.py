@@ -13,16 +13,23 @@ from bench.streams.stream import START_NS, WARM_S, Stream
 from bench.track import Times
 from streamer.clock import SECOND_NS
 
+DAY_NS = 86_400 * SECOND_NS
+DOWN_S = 1.0  # of a source that is started anew
+AT_MOST_S = 0.35  # of frames that rise among themselves, and the one before
+UNIT_FRAMES = 10  # until a wrong unit is known
+
 RESTART = Fault(
     "The source's clock restarts, steps back or jumps ahead, or the source is started anew",
     "Poses go on, on the new clock, with the same skeleton",
+    f"at most {AT_MOST_S:g} s without a pose",
 )
-LONE = Fault("One stamp lies far ahead, or behind", "That frame alone has no pose")
-UNIT = Fault("Stamps in milliseconds, microseconds or frames, sent as nanoseconds", "No poses; the reason is named")
-BUNCHED = Fault("Stamps are taken at reception, in bunches", "Poses as of even stamps")
-
-DAY_NS = 86_400 * SECOND_NS
-DOWN_S = 1.0  # of a source that is started anew
+LONE = Fault("One stamp lies far ahead, or behind", "That frame alone has no pose", "that frame")
+UNIT = Fault(
+    "Stamps in milliseconds, microseconds or frames, sent as nanoseconds",
+    "No poses; the reason is named, and what was probably meant",
+    f"from at most {UNIT_FRAMES} frames on",
+)
+BUNCHED = Fault("Stamps are taken at reception, in bunches", "Poses as of even stamps", "-")
 
 
 def _from(shift: Callable[[Times], Times]) -> Callable[[Setting], Stream]:
@@ -97,18 +104,17 @@ def _bunched(noise_mm: float) -> Callable[[Setting], Stream]:
 GOES_ON = [finite(), same_skeleton(WARM_S), counted("clock_resets", 1, 1), says("clock"), error(5.0, WARM_S + 1.5)]
 BESIDE = [finite(), silence(0.1, 1.0), same_skeleton(WARM_S), counted("clock_resets", 0, 0), error(5.0, WARM_S)]
 EVENED = [finite(), silence(0.2), against_one_euro(), against_one_euro(worst=True)]
-AT_MOST_S = 0.35  # of frames that rise among themselves, and the one before
 
 
 def _unit_bars(*words: str) -> list[Bar]:
-    return [poses(10), counted("time_unit", 100), says(*words)]
+    return [poses(UNIT_FRAMES), counted("time_unit", 100), says(*words)]
 
 
 CASES = (
     Case("clock-restart", RESTART, _from(lambda t: t - t[0]), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
     Case("clock-back", RESTART, _from(lambda t: t - 2 * SECOND_NS), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
     Case("clock-ahead", RESTART, _from(lambda t: t + DAY_NS), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
-    Case("source-restart", RESTART, _started_anew, [*GOES_ON, silence(DOWN_S + AT_MOST_S, 1.0)]),
+    Case("source-restart", RESTART, _started_anew, [*GOES_ON, silence(AT_MOST_S, WARM_S + DOWN_S)]),
     Case("lone-ahead", LONE, _lone(DAY_NS), BESIDE),
     Case("lone-behind", LONE, _lone(-DAY_NS), [*BESIDE, counted("late", 1, 1)]),
     Case("stamps-ms", UNIT, _in_unit(1_000_000), _unit_bars("millisecond", " ms")),

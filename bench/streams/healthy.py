@@ -12,7 +12,7 @@ from bench.streams.bars import better, counted, error, finite, quiet, same_skele
 from bench.streams.case import Case, Fault, Setting
 from bench.streams.stream import WARM_S, Stream, even, seen
 
-HEALTHY = Fault("Nothing", "Poses; nothing is counted, nothing is warned of")
+HEALTHY = Fault("Nothing", "Poses; nothing is counted, nothing is warned of", "-")
 RATES_HZ = (15.0, 60.0, 120.0)
 
 

@@ -13,6 +13,7 @@ from bench.report import machine_line
 from bench.streams.case import Case, Fault, ServerCase
 from bench.streams.stream import WARM_S
 
+USUAL = ("tracking", "calibrating")  # the others are said
 HELD, NOT_HELD = "held", "NOT HELD"
 COLUMNS = ("case", "truth", "input", "One-Euro", "ours", "finite", "status", "counted", "bars")
 NOTE = (
@@ -34,7 +35,7 @@ def cells(row: Row) -> list[str]:
     return [
         row["case"], row["truth"], *(_mm(row[name]) for name in ("input_mm", "one_euro_mm", "ours_mm")),
         "-" if row["finite"] is None else f"{row['finite']:.3f}",
-        _listed({name: f"{share:.0%}" for name, share in row["status"].items()}),
+        _listed({name: f"{share:.0%}" for name, share in row["status"].items() if name not in USUAL}),
         _listed(row["counted"]), f"{held} of {len(row['bars'])}",
     ]  # fmt: skip
 
@@ -74,7 +75,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def faults_page(cases: Iterable[Case | ServerCase]) -> str:
-    """docs/faults.md: one row a fault, in the order of the cases; what is counted and how long is read off the bars."""
+    """docs/faults.md: one row a fault, in the order of the cases; what is counted is read off the bars."""
     rows: dict[Fault, list[Case | ServerCase]] = {}
     for case in cases:
         rows.setdefault(case.fault, []).append(case)
@@ -82,10 +83,9 @@ def faults_page(cases: Iterable[Case | ServerCase]) -> str:
     lines = [_line(head), _line(["---"] * len(head))]
     for fault, some in rows.items():
         counts = dict.fromkeys(bar.counts for case in some for bar in case.bars if bar.counts and bar.least > 0)
-        takes = dict.fromkeys(bar.wanted() for case in some for bar in case.bars if bar.takes)
         names = ", ".join(f"`{case.name}`" for case in some)
         counted = ", ".join(f"`{name}`" for name in counts) or "-"
-        lines.append(_line([fault.what, fault.see, counted, "; ".join(takes) or "-", names]))
+        lines.append(_line([fault.what, fault.see, counted, fault.lasts, names]))
     return PAGE.format(table="\n".join(lines))
 
 
@@ -96,7 +96,7 @@ What a source or a network does wrong, and what comes of it. A frame that is ref
 server's own counters, are in the status reply and at `/metrics`; what is to be said in words is in
 `PoseFilter.warnings(actor)` and in the status reply.
 
-Every row is measured by `hpstm bench streams --case NAME...`: the last columns are read off the bars of its cases.
+Every row is measured by `hpstm bench streams --case NAME...`: what is counted, and how long, are bars of its cases.
 Written by `hpstm bench streams --faults docs/faults.md`; a test compares the two.
 
 {table}
