@@ -72,7 +72,9 @@ def crowd(line: str, endpoint: str, actors: int, rate_hz: float, seed: int) -> N
 
     A name of SPOILT spoils every frame until "good"; "back" sets the clock back by five seconds.
     """
-    motion, rng, clock = noisy_frames(round(MOTION_S * rate_hz), rate_hz), np.random.default_rng(seed), RealTime()
+    # Its own blackouts are left out: an actor that is lost is no fault of anybody, but would look like one.
+    motion = [f for f in noisy_frames(round(MOTION_S * rate_hz), rate_hz) if np.isfinite(f.positions).any()]
+    rng, clock = np.random.default_rng(seed), RealTime()
     with joined(line) as boss, FrameSender(endpoint, wait_s=10.0) as sender:
         start_ns, shift_ns, spoil, held = now_ns(), 0, "", 0
         boss.tell(started_ns=start_ns)

@@ -29,7 +29,7 @@ class Run:
     """What came out for the N frames of a stream; where no pose came, its arrays hold the last one of that actor.
 
     ``given``, ``euro``, ``ours`` (N, 24, 3) [m], NaN where there is none; ``sigma_m`` (N,) what we state of a joint;
-    ``counted``: rejections and counters by name; ``words``: all warnings and refusals that were said.
+    ``counted``: rejections and counters by name; ``warnings`` and ``refusals``: every sentence that was said, once.
     """
 
     stream: Stream
@@ -44,8 +44,14 @@ class Run:
     version: npt.NDArray[np.int64]
     rotations: Floats
     counted: Counter[str]
-    words: tuple[str, ...]
+    warnings: tuple[str, ...]
+    refusals: tuple[str, ...]
     twin: Run | None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All that was said."""
+        return self.warnings + self.refusals
 
     def errors_mm(self, positions: Floats) -> Floats:
         """(N,) mean error of each frame's shown joints; NaN where it shows none, infinite where a number is not one."""
@@ -72,9 +78,9 @@ def play(stream: Stream, runtime: Runtime) -> Run:
             heard.note(n, frame.actor, pose_filter.push(frame))
         except FrameError as error:
             heard.note(n, frame.actor, None)
-            heard.words[str(error)] = None
+            heard.refusals[str(error)] = None
         if n % WORDS_EVERY == 0 or n == len(stream) - 1:
-            heard.words |= dict.fromkeys(pose_filter.warnings(frame.actor))
+            heard.warnings |= dict.fromkeys(pose_filter.warnings(frame.actor))
     given = _canonical(stream)
     twin = play(stream.twin, runtime) if stream.twin is not None else None
     return Run(stream, given, _one_euro(stream, given), counted=pose_filter.rejected + pose_filter.counts, twin=twin,
@@ -85,7 +91,8 @@ class _Heard:
     """Poses as they come, by frame; the last one of an actor stands where none comes."""
 
     def __init__(self, count: int) -> None:
-        self.words: dict[str, None] = {}
+        self.warnings: dict[str, None] = {}
+        self.refusals: dict[str, None] = {}
         self._came, self._finite = np.zeros(count, np.bool_), np.ones(count, np.bool_)
         self._status = np.full(count, "", object)
         self._sigma, self._version = np.full(count, np.nan), np.zeros(count, np.int64)
@@ -111,7 +118,7 @@ class _Heard:
         return {
             "ours": self._ours, "came": self._came, "finite": self._finite, "status": self._status,
             "sigma_m": self._sigma, "offsets_m": self._offsets, "version": self._version,
-            "rotations": self._rotations, "words": tuple(self.words),
+            "rotations": self._rotations, "warnings": tuple(self.warnings), "refusals": tuple(self.refusals),
         }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from rich.console import Console
 from bench.report import console, machine, write_json
 from bench.service.child import ServerFailed
 from bench.streams import axes, broken, changes, clocks, healthy, transport
-from bench.streams.bars import Bar
+from bench.streams.bars import Bar, clear_lines
 from bench.streams.case import Case, ServerCase, Setting
 from bench.streams.people import People, clip_people, find_data, procedural
 from bench.streams.run import Run, play
@@ -37,6 +37,7 @@ from streamer.server.config import ServerConfig
 
 FILES = (healthy, broken, clocks, changes, axes, transport)
 CASES: dict[str, Case | ServerCase] = {case.name: case for file in FILES for case in file.CASES}
+OF_ALL = (clear_lines(),)
 SECONDS, SMALL_SECONDS = 6.0, 4.0
 PEOPLE = 3
 PROCEDURAL, CLIPS = "procedural", "clips"
@@ -88,7 +89,7 @@ def _row(case: Case, truth: str, motion: People, people: int, seconds: float, en
     for seed in range(1, 1 + people):
         with TemporaryDirectory(prefix="hpstm-") as folder:
             runs.append(play(case.make(Setting(motion, seconds, Path(folder), seed)), engine))
-    bars = [_measured(bar, [bar.measure(one) for one in runs]) for bar in case.bars]
+    bars = [_measured(bar, [bar.measure(one) for one in runs]) for bar in (*case.bars, *OF_ALL)]
     statuses = Counter(str(status) for one in runs for status in one.status[one.came])
     errors = {"input_mm": "given", "one_euro_mm": "euro", "ours_mm": "ours"}
     return {

@@ -150,8 +150,8 @@ CAN_FAIL: dict[str, tuple[bars.Bar, Callable[[Run], Run]]] = {
     "same_skeleton": (bars.same_skeleton(6.0), other_bones),
     "status": (bars.status("tracking", 1.0, 6.0), lambda ran: replace(ran, status=np.full(len(ran.came), "lost"))),
     "counted": (bars.counted("late", 0, 0), lambda ran: replace(ran, counted=Counter(late=1))),
-    "quiet": (bars.quiet(), lambda ran: replace(ran, words=("something",))),
-    "clear_lines": (bars.clear_lines(), lambda ran: replace(ran, words=("two\nlines",))),
+    "quiet": (bars.quiet(), lambda ran: replace(ran, refusals=("something",))),
+    "clear_lines": (bars.clear_lines(), lambda ran: replace(ran, warnings=("actor 'a': fine", "nobody"))),
     "turned": (bars.turned(170.0), lambda ran: replace(ran, rotations=np.roll(ran.rotations, 1, axis=-1))),
 }
 
