@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,10 @@ UNITS = "m"
 AXES = "right-handed, Y up"
 ROTATIONS = "parent_from_joint xyzw relative to the T-pose; the root's is world_from_joint"
 WEIGHTS = Path(__file__).parent / "weights"
+GRAPHS = ("step", "head", "skeleton")
+POSE = ("positions", "rotations", "covariance", "contact")
+WEIGHTS_FILE = "weights.safetensors"
+SUMS = "SHA256SUMS"  # of a model folder, as `sha256sum -c` reads it
 
 
 class ContractError(ValueError):
@@ -96,6 +100,15 @@ class Contract:
                     f"{source}: input {name!r} has shape {got} after the batch, the contract {want[name]}"
                 )
 
+    def check_outputs(self, graph: str, outputs: Iterable[str], source: str) -> None:
+        """Raises ContractError when the outputs are not those of the graph called ``graph``: it is another one."""
+        of = {"step": {"latent", "rows", *POSE, *(f"out_{name}" for name in self.state)}, "head": {*POSE},
+              "skeleton": {"skeleton"}}  # fmt: skip
+        got = set(outputs)
+        if got != of[graph]:
+            found = next((f"this is the {name}" for name in GRAPHS if of[name] == got), "its outputs are others")
+            raise ContractError(f"{source} is not the {graph} that it is called: {found}; export the model again")
+
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every input of the graphs after the batch axis."""
         j, ring = len(self.joints), (self.heads, self.window, self.head_width)
@@ -114,3 +127,28 @@ def _tuples(value: object) -> object:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Writes the checksums of a model folder's files, which ``check_sums`` compares."""
+    names = [name for name in (*(f"{graph}.onnx" for graph in GRAPHS), WEIGHTS_FILE) if (folder / name).exists()]
+    (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names), encoding="utf-8")
+
+
+def check_sums(folder: Path, contract: Contract) -> None:
+    """Compares the graphs of a model folder with the checksums that were exported with them.
+
+    Raises:
+        ContractError: a byte of one is another, or they come from other weights than the contract says.
+    """
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"{folder / SUMS} cannot be read ({error}); export the model again") from error
+    known = {name.strip(): digest for digest, _, name in (line.partition(" ") for line in lines)}
+    for graph in GRAPHS:
+        path = folder / f"{graph}.onnx"
+        if sha256(path) != known.get(path.name):
+            raise ContractError(f"{path} is damaged: its bytes are not those of {SUMS}; copy or export it again")
+    if known.get(WEIGHTS_FILE, contract.weights_sha256) != contract.weights_sha256:
+        raise ContractError(f"{folder}: the graphs come from other weights than {SUMS} says; export the model again")

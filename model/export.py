@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model import calibration
-from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, WEIGHTS, Contract, sha256
+from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, WEIGHTS, Contract, sha256, write_sums
 from model.network import front
 from model.network.causal import BLOCKED, CausalFilter, Phase, Ring
 from model.network.head import TAU_RANGE_S, covariance
@@ -153,6 +153,7 @@ def export(model: CausalFilter, weights: Path, out: Path, name: str = "hpstm-liv
     inputs = example_inputs(model, 2)
     for file, kind in GRAPHS.items():
         _export_one(kind(model), inputs, out / f"{file}.onnx", contract)
+    write_sums(out)
     return contract
 
 

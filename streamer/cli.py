@@ -25,8 +25,8 @@ MODULES = {
     ),
 }
 BENCHES = {"latency": "latency", "alternatives": "latency", "gpu": "latency", "wire": "service",
-           "throughput": "service", "soak": "service", "accuracy": "accuracy", "ablation": "accuracy",
-           "tune": "accuracy", "streams": "streams"}  # fmt: skip
+           "throughput": "service", "soak": "service", "fuzz": "service", "accuracy": "accuracy",
+           "ablation": "accuracy", "tune": "accuracy", "streams": "streams"}  # fmt: skip
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench"}  # fmt: skip
 

@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from model.contract import write_sums
+
 POSE = ("positions", "rotations", "covariance", "contact")
 ENCODED = ("latent", "out_memory", "rows")
 
@@ -82,4 +84,5 @@ def _save(model: Any, like: Path, folder: Path) -> Path:
     onnx.save(model, folder / "step.onnx")
     for other in ("head.onnx", "skeleton.onnx"):
         shutil.copy(like / other, folder / other)
+    write_sums(folder)
     return folder

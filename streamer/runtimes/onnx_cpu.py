@@ -27,6 +27,10 @@ class OnnxRuntime:
         self.skeleton, skeleton = _session(folder / "skeleton.onnx", threads)
         if not self.contract == head == skeleton:
             raise ContractError(f"{folder}: the .onnx files come from different exports; export the model again")
+        try:
+            contracts.check_sums(folder, self.contract)
+        except contracts.ContractError as error:
+            raise ContractError(str(error)) from error
 
     def open(self, capacity: int) -> Block:
         return OnnxBlock(self, capacity)
@@ -134,6 +138,7 @@ def _session(path: Path, threads: int) -> tuple[ort.InferenceSession, Contract]:
         raise ContractError(f"{path} carries no HPSTM contract; export the model with `hpstm export`")
     try:
         contract = Contract.from_json(text, str(path))
+        contract.check_outputs(path.stem, [out.name for out in session.get_outputs()], str(path))
         contract.check_shapes({i.name: tuple(i.shape) for i in session.get_inputs()}, str(path))
     except contracts.ContractError as error:
         raise ContractError(str(error)) from error

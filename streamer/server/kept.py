@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,14 @@ class KeptSkeletons:
         except OSError as error:
             raise ConfigError(f"--skeletons {folder}: cannot write there ({error.strerror or error})") from error
         self._writer = ThreadPoolExecutor(1, "hpstm-skeletons")
+        self._waiting: dict[str, KeptSkeleton | None] = {}  # to be written, or (None) removed: as good as done
+        self._lock = Lock()
 
     def load(self, actor: str) -> KeptSkeleton | None:
         """What is kept of ``actor``; None if nothing, or nothing that can be used, which is said."""
+        with self._lock:
+            if actor in self._waiting:
+                return self._waiting[actor]
         path = self._folder / file_name(actor)
         try:
             with path.open("rb") as file:
@@ -88,35 +94,48 @@ class KeptSkeletons:
             return None
 
     def save(self, skeleton: KeptSkeleton) -> None:
-        self._writer.submit(self._write, skeleton)
+        self._have_done(skeleton.actor, skeleton)
 
     def forget(self, actor: str) -> None:
-        self._writer.submit(self._remove, actor)
+        self._have_done(actor, None)
+
+    def _have_done(self, actor: str, skeleton: KeptSkeleton | None) -> None:
+        with self._lock:
+            self._waiting[actor] = skeleton
+        self._writer.submit(self._do, actor, skeleton)
+
+    def _do(self, actor: str, skeleton: KeptSkeleton | None) -> None:
+        try:
+            path = self._folder / file_name(actor)
+            if skeleton is None:
+                path.unlink(missing_ok=True)
+            else:
+                _write(path, _text(skeleton))
+        except OSError as error:
+            log.warning("the skeleton of %r was not saved: %s", actor, error)
+            self._unsaved()
+        with self._lock:
+            if self._waiting.get(actor) is skeleton:
+                self._waiting.pop(actor, None)
 
     def close(self) -> None:
         """Returns when all is written."""
         self._writer.shutdown(wait=True)
 
-    def _write(self, skeleton: KeptSkeleton) -> None:
-        path = self._folder / file_name(skeleton.actor)
-        temporary = path.with_suffix(".new")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(_text(skeleton))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            log.warning("the skeleton of %r was not saved: %s", skeleton.actor, error)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            self._unsaved()
 
-    def _remove(self, actor: str) -> None:
-        try:
-            (self._folder / file_name(actor)).unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("the skeleton of %r is still in its folder: %s", actor, error)
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole, or leaves the one that is there. Raises OSError."""
+    new = path.with_suffix(".new")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
 
 
 def _text(skeleton: KeptSkeleton) -> str:

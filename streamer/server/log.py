@@ -81,7 +81,7 @@ class BackgroundHandler(logging.Handler):
 def log_in_background(level: int = logging.INFO) -> BackgroundHandler:
     """All that is logged goes to stderr through a queue that never blocks."""
     handler = BackgroundHandler()
-    logging.basicConfig(level=level, format="%(levelname)s %(message)s", handlers=[handler], force=True)
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s", handlers=[handler])
     return handler
 
 

@@ -276,9 +276,7 @@ class Server:
             while not (self._stop or stopped()):
                 self._guarded_turn()
             self._guarded_turn()  # what came in before the signal still goes out
-            self._crowd.keep()
-        if self._kept is not None:
-            self._kept.close()
+        self.keep_skeletons()
 
     def open_on(self, sockets: Sockets) -> None:
         """Put together what works on open sockets."""
@@ -290,6 +288,13 @@ class Server:
         )
         operations = Operations(self._filter, self._crowd, self.metrics, sockets.endpoints, self.stop)
         self._control = Control(operations, self._errors)
+
+    def keep_skeletons(self) -> None:
+        """The last thing: returns when the actors' skeletons are in their folder, if there is one."""
+        if self._kept is not None:
+            with self._errors.caught("keeping skeletons"):
+                self._crowd.keep()
+            self._kept.close()
 
     def _guarded_turn(self) -> None:
         try:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.contract import KEY, WEIGHTS, Contract
+from model.contract import KEY, SUMS, WEIGHTS, Contract, write_sums
 from model.export import GRAPHS, example_inputs, export_weights
 from model.skeleton import JOINTS, J
 from streamer.errors import ContractError, HPSTMError
@@ -259,6 +259,42 @@ def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
     (other / "head.onnx").write_bytes(b"not a model")
     with pytest.raises(HPSTMError, match=r"head\.onnx"):
         PoseFilter.load(other)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "native"])
+@pytest.mark.parametrize(("name", "really"), [("step", "head"), ("head", "step"), ("head", "skeleton")])
+def test_a_graph_in_place_of_another_is_named(
+    name: str, really: str, runtime: str, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    shutil.copy(other / f"{really}.onnx", other / f"{name}.onnx")
+    with pytest.raises(ContractError, match=rf"{name}\.onnx is not the {name} .*this is the {really}"):
+        PoseFilter.load(other, runtime=runtime)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "native"])
+@pytest.mark.parametrize("name", list(GRAPHS))
+def test_one_weight_that_is_another_is_named(name: str, runtime: str, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    proto = onnx.load(other / f"{name}.onnx")
+    weight = max(proto.graph.initializer, key=lambda x: len(x.raw_data))
+    weight.raw_data = bytes([weight.raw_data[0] ^ 1]) + weight.raw_data[1:]
+    onnx.save(proto, other / f"{name}.onnx")
+    with pytest.raises(ContractError, match=rf"{name}\.onnx is damaged"):
+        PoseFilter.load(other, runtime=runtime)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "native"])
+def test_graphs_of_other_weights_than_those_beside_them_are_refused(runtime: str, folder: Path, tmp_path: Path) -> None:
+    other = edited(folder, tmp_path / "other", lambda raw: raw | {"weights_sha256": "0" * 64})
+    write_sums(other)
+    with pytest.raises(ContractError, match="other weights"):
+        PoseFilter.load(other, runtime=runtime)
+    (other / SUMS).unlink()
+    with pytest.raises(ContractError, match="SHA256SUMS cannot be read"):
+        PoseFilter.load(other, runtime=runtime)
 
 
 def test_torch_refuses_other_weights(folder: Path, tmp_path: Path) -> None:

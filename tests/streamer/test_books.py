@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.service.child import ServerProcess
+from bench.service.turn_by_turn import TurnByTurn, balanced
 from streamer.client import FrameSender
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
@@ -27,7 +28,6 @@ from streamer.server.metrics import Metrics
 from streamer.sinks.recording import Gaps
 from streamer.wire.protocol import Books, Encoder
 from tests.helpers.live import body_frame, status, wait_until
-from tests.helpers.sockets import TurnByTurn, balanced
 
 ENCODER = Encoder()
 

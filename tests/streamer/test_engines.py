@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from model.contract import WEIGHTS
+from model.contract import SUMS, WEIGHTS
 from streamer.cli import main
 from streamer.commands import doctor
 from streamer.errors import ConfigError, ContractError, RuntimeUnavailable
@@ -65,8 +65,8 @@ def folder(tmp_path: Path) -> Path:
     """A copy of the bundled model, so that engines lie beside it."""
     out = tmp_path / "model"
     out.mkdir()
-    for graph in GRAPHS:
-        shutil.copy(WEIGHTS / f"{graph}.onnx", out)
+    for name in (*(f"{graph}.onnx" for graph in GRAPHS), SUMS):
+        shutil.copy(WEIGHTS / name, out)
     return out
 
 

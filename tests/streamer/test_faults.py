@@ -20,6 +20,7 @@ import pytest
 import zmq
 
 from bench.service.child import ServerProcess
+from bench.service.turn_by_turn import TurnByTurn
 from streamer.cli import main
 from streamer.client import FrameSender, PoseSubscriber
 from streamer.clock import SECOND_NS
@@ -33,7 +34,6 @@ from streamer.server.sockets import open_sockets
 from streamer.sinks import subscriber as subscriber_module
 from streamer.wire.protocol import Encoder
 from tests.helpers.live import body_frame, counter, rejected, status, streaming, wait_until
-from tests.helpers.sockets import TurnByTurn
 
 ENCODER = Encoder()
 

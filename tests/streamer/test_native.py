@@ -6,10 +6,13 @@ All of it needs a C compiler; the tests of what is said where there is none do n
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +364,32 @@ def test_without_a_place_to_compile_in_it_says_so(
     with pytest.raises(RuntimeUnavailable, match="no place to compile in"):
         load_runtime("native", folder)
     assert load_runtime("auto", folder).name == "onnx"
+
+
+@needs_compiler
+@pytest.mark.parametrize("harm", ["cut off", "garbage", "one bit", "empty", "no checksum", "a foreign checksum"])
+def test_a_damaged_library_in_the_cache_is_built_again(
+    harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = "int step(void) { return 7; }"
+    load = f"from streamer.runtimes.native.build import load_library; load_library({source!r}).step"
+    subprocess.run([sys.executable, "-c", load], check=True)  # in processes of their own: one loads a path only once
+    (library,) = (tmp_path / "hpstm-live").glob("native-*.so")
+    whole, checksum = library.read_bytes(), library.with_suffix(".sha256")
+    harms = {"cut off": whole[: len(whole) // 2], "garbage": b"\x7fELF" + bytes(5000), "empty": b"",
+             "one bit": whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]}  # fmt: skip
+    if harm in harms:
+        library.write_bytes(harms[harm])
+    elif harm == "no checksum":
+        checksum.unlink()
+    else:
+        checksum.write_text("0" * 64)
+    before = library.stat().st_ino
+    subprocess.run([sys.executable, "-c", load], check=True)
+    assert library.stat().st_ino != before
+    assert hashlib.sha256(library.read_bytes()).hexdigest() == checksum.read_text()
+    assert len(list((tmp_path / "hpstm-live").iterdir())) == 2
 
 
 def test_names_in_a_file_are_never_code(tmp_path: Path) -> None:

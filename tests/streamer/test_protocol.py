@@ -19,7 +19,7 @@ import streamer
 from model.skeleton import JOINTS, PARENTS
 from streamer.errors import ProtocolError
 from streamer.frames import Frame, Pose
-from streamer.wire.protocol import MAX_MESSAGE_BYTES, Encoder, Skeleton, decode, decode_frame, is_actor_name
+from streamer.wire.protocol import MAX_MESSAGE_BYTES, Books, Encoder, Skeleton, decode, decode_frame, is_actor_name
 
 ENCODER = Encoder()
 PROTOCOL_MD = Path(streamer.__file__).with_name("PROTOCOL.md")
@@ -44,10 +44,15 @@ def sample_skeleton() -> Skeleton:
     return Skeleton("a", 1, JOINTS, PARENTS, np.zeros((24, 3), np.float32), np.ones(24, np.float32))
 
 
+def sample_books() -> Books:
+    return Books(frames=70, poses=68, skeletons=3, published_ns=2_000_600_000)
+
+
 SAMPLES: dict[str, tuple[Any, Callable[[Any], bytes]]] = {
     "frame": (sample_frame(), ENCODER.frame),
     "pose": (sample_pose(), ENCODER.pose),
     "skeleton": (sample_skeleton(), ENCODER.skeleton),
+    "books": (sample_books(), ENCODER.books),
 }
 
 
@@ -140,6 +145,9 @@ def test_every_key_sent_is_documented(kind: str) -> None:
 # -- what is wrong is named -------------------------------------------------------------------------------------------
 
 FRAME = ENCODER.frame(sample_frame())
+DEEP: list[Any] = []
+for _ in range(500):
+    DEEP = [DEEP]
 KEYS = ("actor", "seq", "t_ns", "layout", "positions")
 
 
@@ -151,6 +159,8 @@ KEYS = ("actor", "seq", "t_ns", "layout", "positions")
         (b"frame.a\0", "not_msgpack", ""),
         (b"frame.a\0\xc1", "not_msgpack", ""),
         (b"frame.a\0" + b"\x91" * 5000, "not_msgpack", ""),
+        (changed(FRAME, actor=DEEP), "actor_name", "actor"),
+        (changed(FRAME, v=DEEP), "version", "v"),
         (b"frame.a\0\x93\x01\x02\x03", "not_map", ""),
         (b"frame.a\0\x81\x01\x02", "not_msgpack", ""),  # a key that is no string
         (b"pose.a\0" + FRAME.partition(b"\0")[2], "topic", ""),
@@ -187,7 +197,7 @@ def test_bad_frames_are_named(message: bytes, reason: str, field: str) -> None:
     assert str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["pose", "skeleton"])
+@pytest.mark.parametrize("kind", ["pose", "skeleton", "books"])
 def test_each_key_of_a_reply_is_required_by_name(kind: str) -> None:
     message, encode = SAMPLES[kind]
     for key in msgpack.unpackb(encode(message).partition(b"\0")[2]):
@@ -204,7 +214,7 @@ def decodes_or_names_it(data: bytes) -> None:
         decode(data)
 
 
-@given(st.binary(max_size=400), st.sampled_from([b"", b"frame.a\0", b"pose.a\0", b"skeleton.a\0", b"\0"]))
+@given(st.binary(max_size=400), st.sampled_from([b"", b"frame.a\0", b"pose.a\0", b"skeleton.a\0", b"books\0", b"\0"]))
 def test_random_bytes_raise_nothing_else(data: bytes, start: bytes) -> None:
     decodes_or_names_it(start + data)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ from model.prepare import read_clip
 from streamer.cli import main
 from streamer.clock import SECOND_NS, ClockMap, Ticker
 from streamer.commands.replay import accel_mm, bone_std_mm, jitter_m_s3
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, RecordingError
 from streamer.sinks.recording import MAGIC, RecordingWriter, read_recording, record
 from streamer.sources.replay import read_take
 from streamer.sources.synthetic import synthetic_take
@@ -27,6 +31,12 @@ def write_recording(path: Path, frames: int = 5) -> bytes:
         for n in range(frames):
             writer.write(encoder.frame(body_frame("a", n, 10**15 + n * SECOND_NS // 50)), 1000 + n)
     return path.read_bytes()
+
+
+def write_until_it_fails(writer: RecordingWriter) -> None:
+    encoder = Encoder()
+    for n in range(10_000):
+        writer.write(encoder.frame(body_frame("a", n)), n)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -120,6 +130,59 @@ def test_recording_is_never_overwritten_and_foreign_files_are_refused(tmp_path: 
     with pytest.raises(ConfigError, match="not an HPSTM recording"):
         read_recording(tmp_path / "a.hpstm")
     assert (tmp_path / "a.hpstm").read_text() == "diary"
+
+
+FULL = """
+import resource, signal, sys
+from streamer.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit of a file's size is POSIX's")
+def test_a_disk_that_is_full_is_one_line_and_what_was_written_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "full.hpstm"
+    with ServerProcess() as server, streaming(server, "a", 240.0):
+        command = [sys.executable, "-c", FULL, "record", str(path), "--out", server.out_endpoint, "--seconds", "20"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    said = re.fullmatch(r"hpstm: .*full\.hpstm: .*; the first (\d+) messages are safe in it\n", done.stderr)
+    assert said, done.stderr
+    recording = read_recording(path)
+    assert not recording.truncated
+    assert len(recording.frames) + len(recording.poses) + len(recording.skeletons) == int(said[1]) > 50
+
+
+def test_a_recording_whose_disk_runs_full_in_the_middle_of_a_message_ends_before_it(tmp_path: Path) -> None:
+    """On a file system of its own, where that is allowed: the real error."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        with RecordingWriter(disk / "a.hpstm") as writer:
+            with pytest.raises(RecordingError, match="No space left") as caught:
+                write_until_it_fails(writer)
+            written = writer.messages
+        assert f"the first {written} messages are safe" in str(caught.value)
+        recording = read_recording(disk / "a.hpstm")
+        assert (len(recording.frames), recording.truncated) == (written, False)
+        assert written > 20
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("where", ["missing/a.hpstm", "file/a.hpstm", "folder"])
+def test_a_recording_that_cannot_be_made_is_one_line(
+    where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert main(["record", str(tmp_path / where), "--seconds", "1"]) == 2
+    said = capsys.readouterr().err
+    assert where in said
+    assert said.count("\n") == 1
 
 
 def test_damaged_message_is_counted_and_the_rest_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Compiles a program's C with the compiler of this machine, once: the library is kept in the user's cache."""
+"""Compiles a program's C with the compiler of this machine, once: the user's cache keeps the library and its sum."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from model.contract import sha256
 from streamer.errors import RuntimeUnavailable
 
 KERNELS = Path(__file__).with_name("kernels.h")
@@ -63,7 +64,7 @@ def load_library(source: str) -> ctypes.CDLL:
     try:
         cache = _cache()
         library = cache / f"native-{key}.{'dll' if os.name == 'nt' else 'so'}"
-        if not library.exists():
+        if not _is_whole(library):
             log.info("compiling the model for this processor, once ...")
             started = time.monotonic()
             _compile(command, source, library)
@@ -90,6 +91,18 @@ def _cache() -> Path:
     return cache
 
 
+def _is_whole(library: Path) -> bool:
+    """Is it there, byte for byte as it was compiled? A library that was cut off would end the process that loads it."""
+    try:
+        return sha256(library) == _beside(library).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _beside(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
 def _compile(command: list[str], source: str, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         code, built = Path(folder) / "program.c", Path(folder) / library.name
@@ -98,10 +111,18 @@ def _compile(command: list[str], source: str, library: Path) -> None:
             run = [*command, *FLAGS, tuning, f"-I{KERNELS.parent}", str(code), "-o", str(built), "-lm"]
             done = subprocess.run(run, capture_output=True, text=True, check=False)
             if done.returncode == 0:
-                os.replace(built, library)
+                _install(built, library)
                 return
     line = (done.stderr.strip().splitlines() or ["no message"])[0]
     raise RuntimeUnavailable(f"runtime 'native': {shlex.join(command)} cannot compile the model ({line}); use onnx")
+
+
+def _install(built: Path, library: Path) -> None:
+    """Both files whole or not at all, the checksum last: between the two the library counts as damaged, no worse."""
+    checksum = built.with_suffix(".sha256")
+    checksum.write_text(sha256(built), encoding="ascii")
+    os.replace(built, library)
+    os.replace(checksum, _beside(library))
 
 
 def _processor() -> str:

@@ -20,7 +20,7 @@ from streamer.runtimes.native.lower import Lowering
 from streamer.runtimes.native.onnx_file import Graph, read_graph
 from streamer.runtimes.native.tensors import GROUP, Constants, Shape, slot
 
-GRAPHS = ("step", "head", "skeleton")
+GRAPHS = contracts.GRAPHS
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ def translate(folder: Path) -> tuple[Program, Contract]:
     contract, *others = (_contract(graph, folder / f"{name}.onnx") for name, graph in graphs.items())
     if any(other != contract for other in others):
         raise ContractError(f"{folder}: the .onnx files come from different exports; export the model again")
+    try:
+        contracts.check_sums(folder, contract)
+    except contracts.ContractError as error:
+        raise ContractError(str(error)) from error
     shapes: dict[str, Shape] = {name: (1, *shape) for name, shape in contract.input_shapes().items()}
     try:
         return assemble(graphs, shapes | {"slot": (1,)}, {"step": _remember(contract)}), contract
@@ -88,6 +92,7 @@ def _contract(graph: Graph, path: Path) -> Contract:
         raise ContractError(f"{path} carries no HPSTM contract; export the model with `hpstm export`")
     try:
         contract = Contract.from_json(text, str(path))
+        contract.check_outputs(path.stem, graph.outputs, str(path))
         contract.check_shapes(dict(graph.inputs), str(path))
         return contract
     except contracts.ContractError as error:

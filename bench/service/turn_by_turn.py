@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from streamer.filter import PoseFilter
+from streamer.frames import Pose
 from streamer.server.config import ServerConfig
 from streamer.server.server import Server
+from streamer.wire.protocol import Encoder, decode, decode_map
 
 IN, OUT, CONTROL = "in", "out", "control"
 
@@ -57,6 +59,20 @@ class TurnByTurn:
     def subscriptions(self, *messages: bytes) -> None:
         self.sockets.waiting[OUT] += messages
         self.server._guarded_turn()
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """A request, and its reply."""
+        reply: dict[str, Any] = decode_map(self.server._control.answer(Encoder().map({"cmd": command, **fields}))[1])
+        return reply
+
+    def poses(self) -> list[Pose]:
+        """What has been published so far, and not been asked for yet."""
+        messages, self.sockets.published = self.sockets.of_kind(b"pose."), []
+        return [pose for pose in map(decode, messages) if isinstance(pose, Pose)]
+
+    def end(self) -> None:
+        """As the server ends: what is kept of the actors is written."""
+        self.server.keep_skeletons()
 
     @property
     def books(self) -> dict[str, int]:
