@@ -77,7 +77,14 @@ _SPINE = ("pelvis", "spine1", "spine2", "spine3", "neck")
 # The ears' middle lies this far beyond the head joint, in lengths of neck to head.
 _EARS_BEYOND_HEAD = 0.6
 _UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-_Y_UP_FROM = {"y": np.eye(3), "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])}
+_Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+_OVER = np.diag([1.0, -1.0, -1.0])  # half a turn about x: what pointed down points up
+_Y_UP_FROM = {"y": np.eye(3), "z": _Z_UP, "-y": _OVER, "-z": _OVER @ _Z_UP}
+_MIRRORED = np.diag([-1.0, 1.0, 1.0])
+_MOST_JOINTS = 256
+_MOST_BYTES = 100_000  # of a layout file
+_MOST_WEIGHT = 100.0
+_CENTRE_M = 0.2  # a pelvis at exactly zero is real where the middle of the hips lies this near
 
 
 class Layout:
@@ -89,10 +96,14 @@ class Layout:
         weights: (24, J) canonical = weights @ source; a row of zeros where nothing gives the joint. Rows sum to 1.
         measured: (24,) True where a canonical joint is one of the source's own.
         derived: (24,) True where it is computed from several.
+        zeros_are_real: whether a joint at exactly (0, 0, 0) is there; most trackers send that for "not seen".
     """
 
-    def __init__(self, name: str, joints: Sequence[str], rows: Rows, world_from_source: F64 | None = None) -> None:
-        self.name, self.joints = name, tuple(joints)
+    def __init__(
+        self, name: str, joints: Sequence[str], rows: Rows, world_from_source: F64 | None = None,
+        zeros_are_real: bool = False,
+    ) -> None:  # fmt: skip
+        self.name, self.joints, self.zeros_are_real = name, tuple(joints), zeros_are_real
         weights = np.zeros((J, len(joints)))
         for joint, row in rows.items():
             weights[INDEX[joint]] = row
@@ -108,6 +119,11 @@ class Layout:
         identity = world_from_source is None or np.array_equal(world_from_source, np.eye(3))
         self._turn: F32 | None = None if identity else np.asarray(world_from_source, np.float32).T
         self._shape = (len(self.joints), 3)
+        hips = weights[INDEX["left_hip"]] + weights[INDEX["right_hip"]]
+        centred = self.measured[INDEX["pelvis"]] and hips.sum() > 1.5  # its zero may be the origin of the others
+        self._centre = int(weights[INDEX["pelvis"]].argmax()) if centred else None
+        unit_m = 1.0 if world_from_source is None else float(np.abs(world_from_source).max())
+        self._hips, self._near = (0.5 * hips).astype(np.float32), _CENTRE_M / unit_m
         self._ones: F32 = (self.measured | self.derived).astype(np.float32)
         for array in (self.weights, self.measured, self.derived, self._ones):
             array.setflags(write=False)  # to_canonical hands these out
@@ -121,7 +137,8 @@ class Layout:
         """The canonical joints of frames; each one's depend on no other.
 
         Args:
-            positions: (..., J, 3) in the layout's units and axes; NaN = missing.
+            positions: (..., J, 3) in the layout's units and axes; NaN = missing, and so is exactly (0, 0, 0), but for
+                ``zeros_are_real`` and for a pelvis that the hips lie around: of a body whose root is the origin.
             confidence: (..., J) 0..1; zero, negative or NaN = missing. None: all 1.
         Returns:
             xyz (..., 24, 3) m, Y up, finite everywhere, meaningless where neither of the masks is True;
@@ -135,6 +152,9 @@ class Layout:
             raise LayoutError(f"layout {self.name} has {self._shape[0]} joints: positions are {positions.shape}")
         good = np.isfinite(positions)
         missing = np.count_nonzero(good) < good.size
+        if not self.zeros_are_real and np.count_nonzero(positions) < positions.size:
+            good &= ~self._unseen(positions)
+            missing = np.count_nonzero(good) < good.size
         if confidence is not None:
             given = confidence > 0
             missing = missing or np.count_nonzero(given) < given.size
@@ -154,6 +174,15 @@ class Layout:
         if self._turn is not None:
             xyz = xyz @ self._turn
         return xyz, measured, derived, trust
+
+    def _unseen(self, positions: npt.NDArray[Any]) -> Bools:
+        """(..., J, 1) True for joints at exactly zero that stand for "not seen"."""
+        zero: Bools = (positions == 0).all(-1)
+        if self._centre is not None:
+            with np.errstate(invalid="ignore"):
+                hips = np.abs((self._hips[:, None] * positions).sum(-2)).max(-1)
+            zero[..., self._centre] &= ~((hips > 0) & (hips < self._near))
+        return zero[..., None]
 
     def _each(self, matrix: F32, x: F32) -> F32:
         """(..., 24) or (..., 24, 3): (24, J) matrix @ x of each frame.
@@ -230,8 +259,10 @@ def _row(where: str, joints: Sequence[str], source: Any) -> F64:
     for name, weight in source:
         if name not in joints:
             raise LayoutError(f"{where}: {name!r} is not in joints{_hint(name, joints)}")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise LayoutError(f"{where}: the weight of {name!r} must be a number, not {weight!r}")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not abs(weight) <= _MOST_WEIGHT:
+            raise LayoutError(
+                f"{where}: the weight of {name!r} must be a number within -{_MOST_WEIGHT:g}..{_MOST_WEIGHT:g}"
+            )
         row[joints.index(name)] += weight
     if abs(row.sum() - 1.0) > 1e-6:
         raise LayoutError(f"{where}: the weights sum to {row.sum():g}; make them sum to 1")
@@ -239,8 +270,9 @@ def _row(where: str, joints: Sequence[str], source: Any) -> F64:
 
 
 def _build(
-    name: str, joints: Sequence[str], mapping: Mapping[str, Any], world_from_source: F64 | None = None
-) -> Layout:
+    name: str, joints: Sequence[str], mapping: Mapping[str, Any], world_from_source: F64 | None = None,
+    zeros_are_real: bool = False,
+) -> Layout:  # fmt: skip
     rows = {joint: _mean(joints, [joint]) for joint in joints if joint in INDEX}
     taken = [source for source in mapping.values() if isinstance(source, str)]
     for joint in set(taken) & set(rows):  # "spine" of VRM is not the canonical joint of the same name
@@ -249,34 +281,33 @@ def _build(
         if joint not in INDEX:
             raise LayoutError(f"{name}, [map] {joint}: not a canonical joint{_hint(joint, JOINTS)}")
         rows[joint] = _row(f"{name}, [map] {joint}", joints, source)
-    return Layout(name, joints, _derive(joints, rows), world_from_source)
+    return Layout(name, joints, _derive(joints, rows), world_from_source, zeros_are_real)
 
 
-_KEYS = ("joints", "map", "up_axis", "units")
+_KEYS = ("joints", "map", "up_axis", "units", "mirror", "zeros_are_real")
 
 
 def read_layout(path: str | Path) -> Layout:
     """A user's layout from a TOML file.
 
     Keys: ``joints``, the names in the order of the arrays; ``[map]`` canonical = "theirs" | ["a", "b"] (mean) |
-    { a = .7, b = .3 }, for joints whose name is not the canonical one; ``up_axis`` = "y" (default) or "z"; ``units`` =
-    "m" (default), "cm" or "mm". Pelvis, spine, neck, collars, head and hands are derived where they can be.
+    { a = .7, b = .3 }, for joints whose name is not the canonical one; ``up_axis`` = "y" (default), "z", or what points
+    down with a minus: "-y", "-z"; ``units`` = "m" (default), "cm" or "mm"; ``mirror`` = true turns a mirror image round
+    (x to -x); ``zeros_are_real`` = true keeps joints at exactly (0, 0, 0). Pelvis, spine, neck, collars, head and hands
+    are derived where they can be.
 
     Raises:
         LayoutError: naming the file, the key and what to do.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LayoutError(f"{path}: cannot read the layout ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LayoutError(f"{path}: not a TOML file ({error})") from error
+    table = _table(path)
     for key in table:
         if key not in _KEYS:
             raise LayoutError(f"{path}, {key}: not a key of a layout{_hint(key, _KEYS)}")
     joints = table.get("joints")
     if not isinstance(joints, list) or not joints or not all(isinstance(name, str) for name in joints):
         raise LayoutError(f'{path}, joints: list the joint names in the order of the arrays: joints = ["hips", ...]')
+    if len(joints) > _MOST_JOINTS:
+        raise LayoutError(f"{path}, joints: {len(joints)} names, {_MOST_JOINTS} are the most; list those that are sent")
     twice = sorted({name for name in joints if joints.count(name) > 1})
     if twice:
         raise LayoutError(f"{path}, joints: {', '.join(twice)} given twice")
@@ -284,10 +315,33 @@ def read_layout(path: str | Path) -> Layout:
     if not isinstance(mapping, dict):
         raise LayoutError(f'{path}, map: must be a table: [map] with lines such as pelvis = "hips"')
     turn = _choice(path, table, "up_axis", _Y_UP_FROM, "y") * _choice(path, table, "units", _UNITS, "m")
-    layout = _build(str(path), joints, mapping, turn)
+    if _flag(path, table, "mirror"):
+        turn = _MIRRORED @ turn
+    layout = _build(str(path), joints, mapping, turn, _flag(path, table, "zeros_are_real"))
     if not layout.measured.any():
         raise LayoutError(f"{path}, map: no canonical joint comes from these; map some of: {', '.join(JOINTS)}")
     return layout
+
+
+def _table(path: str | Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise LayoutError(f"{path}: cannot read the layout ({error.strerror})") from error
+    if len(data) > _MOST_BYTES:
+        raise LayoutError(f"{path}: a layout has at most {_MOST_JOINTS} joints and {_MOST_BYTES:,} bytes")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise LayoutError(f"{path}: not a TOML file ({error})") from error
+
+
+def _flag(path: str | Path, table: dict[str, Any], key: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise LayoutError(f"{path}, {key}: must be true or false, not {value!r}")
+    return value
 
 
 def _choice(path: str | Path, table: dict[str, Any], key: str, known: Mapping[str, Any], default: str) -> Any:

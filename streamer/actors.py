@@ -1,13 +1,16 @@
-"""The actors: who is there, and the state of all of them as arrays over rows, the same rows as the runtime's block.
+"""The actors: who is there, and the state of all of them as rows, the same as the runtime's block.
 
-What is in them: each one's clock, origin and skeleton. Times are kept from an actor's first frame, so that no clock is
-too old. intake.py says which frames can be used at all, filter.py has the whole data path.
+What is in them: each one's track in time, origin and skeleton. Times are kept from an actor's first frame, so that no
+clock is too old. intake.py says which frames can be used at all, filter.py has the whole data path.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +20,36 @@ from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
+from streamer.sight import Sight, repeats
 from streamer.skeletons import F64, Skeletons
+from streamer.tracks import ALTERNATED, PAUSE_NS, SHORT_NS, Clock
+from streamer.warnings import Warnings
 
-PAUSE_NS = SECOND_NS // 4  # a shorter gap never begins a new track
 NEVER_NS = -FARTHEST_NS  # stands for the last frame where there is none; ``frames`` says whether there is
 RECENT = 16  # frame intervals that the rate is taken from
+
+
+@dataclass(slots=True)
+class Track:
+    """A row in time, as plain numbers: on the hot path numpy takes a microsecond for each of them."""
+
+    newest: Frame | None = None  # None: reset, and no frame since
+    frames: int = 0
+    last_ns: int = NEVER_NS  # of the newest observation; so that no frame follows the beginning unexamined
+    seen_ns: int = NEVER_NS  # of the newest that showed any joint
+    even_ns: int = 0  # the newest observation's time as the network is told it
+    lag_ns: int = 0  # the next one's stamp after that clock: 0 but for stamps that are evened out
+    epoch_ns: int = 0  # the first one's
+    intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
+    calm: bool = True  # nothing is going on with the clock
+    clock: Clock | None = None  # made when something is
+
+    def ring_ns(self, window: int) -> int:
+        """Time that the ring spans at the recent frame rate: a longer gap has nothing to do with what is in it."""
+        if not self.intervals_ns:
+            return 2 * SECOND_NS
+        middle = sorted(self.intervals_ns)[len(self.intervals_ns) // 2]
+        return window * max(middle, SECOND_NS // 240)
 
 
 class Actor(NamedTuple):
@@ -40,22 +68,20 @@ class Actors(Mapping[str, Actor]):
         try:
             self.block = runtime.open(most)
             n = self.capacity = self.block.capacity
-            self.skeletons = Skeletons(contract, n)
+            self.skeletons, self.sight = Skeletons(contract, n), Sight(n)
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
+        self.warnings = Warnings()
         self._rows: dict[str, int] = {}
         self._all = np.arange(n)
         self._free = list(range(n))  # a heap: the lowest rows are used, and only their memory
         self._window, self._angular = contract.window, np.asarray(contract.angular_hz, np.float64)
-        self.newest = np.full(n, None, object)  # Frame, or None: reset, and no frame since
-        self.frames = np.zeros(n, np.int64)  # of the present track
-        self.last_ns, self.seen_ns, self._epoch_ns = (np.zeros(n, np.int64) for _ in range(3))  # seen: any joint
+        self.tracks = [Track() for _ in range(n)]
         self.origin: F64 = np.zeros((n, 3))
-        self._intervals_ns = np.zeros((n, RECENT), np.int64)  # interval k of the track at k % RECENT
 
     def __getitem__(self, actor: str) -> Actor:
         row = self._rows[actor]
-        return Actor(self.newest[row], self.skeletons.offsets_m[row].copy(), bool(self.skeletons.done[row]))
+        return Actor(self.tracks[row].newest, self.skeletons.offsets_m[row].copy(), bool(self.skeletons.done[row]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
@@ -89,6 +115,7 @@ class Actors(Mapping[str, Actor]):
         row = self._rows.pop(actor, None)
         if row is not None:
             self._clear(row)
+            self.warnings.forget(actor)
             heapq.heappush(self._free, row)
 
     def reset(self, actor: str) -> None:
@@ -96,6 +123,7 @@ class Actors(Mapping[str, Actor]):
         row = self._rows[actor]
         self.skeletons.reset(row)
         self._clear(row)
+        self.warnings.forget(actor)
 
     def give(self, actor: str, offsets_m: F32) -> None:
         """Use a known skeleton (24, 3) for an actor."""
@@ -110,8 +138,8 @@ class Actors(Mapping[str, Actor]):
     def _clear(self, row: int) -> None:
         self.block.reset(row)
         self.block.offsets_m[row] = self.skeletons.offsets_m[row]
-        self.newest[row], self.frames[row] = None, 0
-        self.last_ns[row] = NEVER_NS  # so that no frame follows it unexamined
+        self.tracks[row] = Track()
+        self.sight.forget(row)
 
     # -- the hot path
 
@@ -120,64 +148,116 @@ class Actors(Mapping[str, Actor]):
 
         A first frame, and one after a gap longer than the ring, begins a track, with the skeleton as it is.
         """
-        if not rows:
+        unusual = [
+            i for i, (row, t_ns) in enumerate(zip(rows, seen.t_ns))
+            if not ((track := self.tracks[row]).calm and SHORT_NS <= t_ns - track.last_ns <= PAUSE_NS)
+        ]  # fmt: skip
+        if not unusual:
             return rows, seen
-        gap_ns = seen.t_ns - self.last_ns[row_index(rows)]
-        usual = (gap_ns > 0) & (gap_ns <= PAUSE_NS)
-        if np.count_nonzero(usual) == len(usual):
-            return rows, seen
-        for i in np.flatnonzero(~usual).tolist():
-            error = self._begin_if_due(rows[i], seen, i)
+        for i in unusual:
+            error = self._place(rows[i], seen, i)
             if error is not None:
                 errors[seen.places[i]] = error
         kept = [i for i, place in enumerate(seen.places) if place not in errors]
         return [rows[i] for i in kept], seen.at(kept)
 
-    def _begin_if_due(self, row: int, seen: Seen, i: int) -> FrameError | None:
-        """Begins a track with frame ``i`` if it is the row's first for long; an error if it cannot be taken."""
-        t_ns, last_ns = int(seen.t_ns[i]), int(self.last_ns[row])
-        if self.frames[row]:
-            if t_ns <= last_ns:
-                reason = "duplicate" if t_ns == last_ns else "late"
-                return FrameError(reason, f"t_ns {t_ns} is not after the actor's last frame {last_ns}")
-            if t_ns - last_ns <= max(self._ring_ns(row), PAUSE_NS):
-                return None
+    def _place(self, row: int, seen: Seen, i: int) -> FrameError | None:
+        """Puts frame ``i`` in time, on the row's track or on a new one; an error if it has no place."""
+        track, frame, t_ns = self.tracks[row], seen.frames[i], seen.t_ns[i]
+        if track.newest is None:
+            return self._begin(row, seen, i)
+        clock = self._clock(row, frame.actor)
+        fresh = not repeats(self._near(row, seen.joints[i]), self.block.frame[row, :4])
+        verdict = clock.judge(frame, track.newest, track.last_ns, list(track.intervals_ns), fresh)
+        if isinstance(verdict, FrameError):
+            track.calm = False
+            return verdict
+        if verdict == "begin" or (fresh and t_ns - track.last_ns > max(track.ring_ns(self._window), PAUSE_NS)):
+            return self._begin(row, seen, i)
+        clock.settle()
+        track.calm = clock.calm
+        if clock.evener is not None:
+            track.lag_ns = t_ns - clock.evener.even(t_ns, frame.seq)
+        return None
+
+    def _clock(self, row: int, actor: str) -> Clock:
+        track = self.tracks[row]
+        if track.clock is None:
+            track.clock = Clock(actor, self.warnings)
+        return track.clock
+
+    def _begin(self, row: int, seen: Seen, i: int) -> FrameError | None:
+        """Begins a track with frame ``i``, on the skeleton as it is; an error if it shows nobody."""
         xyz, present = seen.joints[i, :3], seen.joints[i, 3] > 0
         if not present.any():
             return FrameError("empty", "positions: the actor's first frame has no usable joint")
+        if self.tracks[row].frames:
+            self.warnings.counts["new_tracks"] += 1
         previous = self.block.previous[row].copy()  # quaternion signs go on over a gap
         self._clear(row)
         self.block.previous[row] = previous
         self.origin[row] = xyz[:, present].astype(np.float64).mean(1)
-        self.last_ns[row] = self._epoch_ns[row] = t_ns
+        track = self.tracks[row]
+        track.last_ns = track.even_ns = track.epoch_ns = seen.t_ns[i]
         return None
 
-    def _ring_ns(self, row: int) -> int:
-        """Time that the ring spans at the recent frame rate: a longer gap has nothing to do with what is in it."""
-        known = min(int(self.frames[row]) - 1, RECENT)
-        if not known:
-            return 2 * SECOND_NS
-        middle = int(np.sort(self._intervals_ns[row, :known])[known // 2])
-        return self._window * max(middle, SECOND_NS // 240)
+    def sift(self, rows: list[int], seen: Seen) -> list[int]:
+        """Which frames are no news of their actor: repeated, or of a body astray. A cut begins a track."""
+        held = []
+        for i, (row, frame) in enumerate(zip(rows, seen.frames)):
+            track = self.tracks[row]
+            if track.newest is not None and frame.seq <= track.newest.seq:
+                self._clock(row, frame.actor).went_back(frame.seq, track.frames)
+            if not self.sight.plainly_news(row, seen.torsos[i]) and track.frames and not self._is_news(row, seen, i):
+                held.append(i)
+        return held
 
-    def fill(self, at: RowIndex, seen: Seen) -> F64:
+    def _is_news(self, row: int, seen: Seen, i: int) -> bool:
+        track, frame, t_ns = self.tracks[row], seen.frames[i], seen.t_ns[i]
+        now = self._near(row, seen.joints[i])
+        news = self.sight.judge(row, now, self.block.frame[row, :4], t_ns, track.last_ns, track.frames)
+        if news == "news":
+            return True
+        if news == "cut":
+            self.warnings.count("cuts", frame.actor, "jumped farther than a body can: a new track, the same skeleton")
+            return self._begin(row, seen, i) is None
+        clock = self._clock(row, frame.actor)
+        clock.heard_ns, track.calm = t_ns, False
+        self.warnings.counts[news] += 1
+        if news == "astray" and self.sight.turns(row) == ALTERNATED:
+            clock.two_sources("two bodies take turns")
+        return False
+
+    def _near(self, row: int, joints: F32) -> F32:
+        """(4, 24) a frame as ``fill`` writes it: relative to the row's origin, 0 where absent; present."""
+        now = joints[:4].copy()
+        now[:3] -= self.origin[row, :, None]
+        now[:3] *= now[3]
+        return now
+
+    def fill(self, rows: list[int], seen: Seen) -> F64:
         """Write frames into the block; (B,) seconds since each one's frame before."""
-        block, t_ns, joints = self.block, seen.t_ns, seen.joints
-        present = joints[:, 3:4]
+        block, joints, at = self.block, seen.joints, row_index(rows)
         joints[:, :3] -= self.origin[at, :, None]
-        joints[:, :3] *= present
+        joints[:, :3] *= joints[:, 3:4]
         block.frame[at] = joints
-        dt_ns = t_ns - self.last_ns[at]
-        since_s = (t_ns - self._epoch_ns[at]) / SECOND_NS
-        dt_s: F64 = dt_ns / SECOND_NS
-        angle = since_s[:, None] * self._angular  # float64: good for years
-        block.time[at] = np.concatenate((dt_s[:, None], np.cos(angle), np.sin(angle)), 1)
-        frames = self.frames[at]
-        self._intervals_ns[self._all[at], (frames - 1) % RECENT] = dt_ns  # a first frame's, none, is written over
-        self.frames[at] = frames + 1
-        self.last_ns[at] = t_ns
-        self.seen_ns[at] = np.where(np.maximum.reduce(present, 2)[:, 0], t_ns, self.seen_ns[at])
-        self.newest[at] = seen.frames
+        dt, since = [], []
+        for row, frame, t_ns, torso, shown in zip(rows, seen.frames, seen.t_ns, seen.torsos, joints):
+            track = self.tracks[row]
+            even_ns = t_ns - track.lag_ns
+            interval_ns = even_ns - track.even_ns
+            dt.append(interval_ns / SECOND_NS)
+            since.append((even_ns - track.epoch_ns) / SECOND_NS)
+            if track.frames:
+                track.intervals_ns.append(interval_ns)
+            track.frames += 1
+            track.newest, track.last_ns, track.even_ns = frame, t_ns, even_ns
+            if torso[0][3] or torso[1][3] or shown[3].any():
+                track.seen_ns = t_ns
+        dt_s: F64 = np.array(dt)
+        angle = np.array(since)[:, None] * self._angular  # float64: good for years
+        time, turns = block.time, 1 + len(self._angular)
+        time[at, 0], time[at, 1:turns], time[at, turns:] = dt_s, np.cos(angle), np.sin(angle)
         return dt_s
 
     def learn(self, at: RowIndex, dt_s: F64) -> None:
@@ -189,3 +269,20 @@ class Actors(Mapping[str, Actor]):
             if len(changed):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]
                 self.block.pose(changed)
+
+    def sound(self, at: RowIndex) -> bool:
+        """Whether all that the block has just answered is finite: a product with itself says it in one pass."""
+        block = self.block
+        return all(isfinite(np.vdot(x[at], x[at])) for x in (block.positions, block.rotations, block.covariance))
+
+    def renew(self, row: int, seen: Seen, i: int) -> Seen:
+        """Nothing stays of an actor but frame ``i``, which ``fill`` had written: as its first it is given back."""
+        frame = seen.frames[i]
+        self.warnings.count("nonfinite_poses", frame.actor, "its pose was not finite: begun anew, with new bones")
+        joints = seen.joints[i : i + 1].copy()
+        joints[:, :3] += self.origin[row, :, None] * joints[:, 3:4]
+        first = Seen([seen.places[i]], [frame], [seen.t_ns[i]], joints, [seen.torsos[i]])
+        self.skeletons.reset(row)
+        self._clear(row)
+        self._begin(row, first, 0)
+        return first

@@ -77,6 +77,15 @@ class PoseFilter:
         """Who is there, and what is known of each."""
         return self._actors
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How often what happened that is no rejection: clock_resets, cuts, repeated, new_bodies, two_sources, ..."""
+        return self._actors.warnings.counts
+
+    def warnings(self, actor: str) -> list[str]:
+        """What is to be said about an actor's stream, each a sentence that names it; empty if all is well."""
+        return self._actors.warnings.of(actor)
+
     # -- the data path
 
     def push(self, frame: Frame) -> Pose:
@@ -111,20 +120,58 @@ class PoseFilter:
         seen = self._intake.read(frames, errors)  # checked, on canonical joints
         rows, seen = self._admit(seen, errors)  # of actors known and new
         rows, seen = self._actors.follow(rows, seen, errors)  # in time; tracks begin
-        poses: list[Pose] = []
+        poses: dict[int, Pose] = {}
+        held = self._actors.sift(rows, seen)  # repeated, or astray: no observation
+        if held:
+            poses = self._coast([rows[i] for i in held], seen.at(held))
+            fresh = [i for i in range(len(rows)) if i not in held]
+            rows, seen = [rows[i] for i in fresh], seen.at(fresh)
         if rows:
-            at = row_index(rows)
-            dt_s = self._actors.fill(at, seen)
-            self._block.tau_s[at] = self._shift_ns / SECOND_NS
-            self._block.step(at)
-            self._actors.learn(at, dt_s)
-            wanted_ns = (seen.t_ns + self._shift_ns).tolist()
-            poses = self._poses(at, seen.frames, wanted_ns, wanted_ns)
-        if not errors:
-            return list(poses)
-        self.rejected.update(error.reason for error in errors.values())
-        answers = errors | dict(zip(seen.places, poses))
+            poses |= self._observe(rows, seen, errors)
+        if errors:
+            self.rejected.update(error.reason for error in errors.values())
+        answers = errors | poses
         return [answers[i] for i in range(len(frames))]
+
+    def _observe(self, rows: list[int], seen: Seen, errors: dict[int, FrameError]) -> dict[int, Pose]:
+        """Place -> the pose on what frames show."""
+        at = self._take_in(rows, seen)
+        if not self._actors.sound(at):
+            kept = [i for i, row in enumerate(rows) if self._mended(row, seen, i, errors)]
+            if not kept:
+                return {}
+            rows, seen = [rows[i] for i in kept], seen.at(kept)
+        wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
+        return dict(zip(seen.places, self._poses(rows, seen.frames, wanted_ns, wanted_ns)))
+
+    def _take_in(self, rows: list[int], seen: Seen) -> RowIndex:
+        at = row_index(rows)
+        dt_s = self._actors.fill(rows, seen)
+        self._block.tau_s[at] = self._shift_ns / SECOND_NS
+        self._block.step(at)
+        self._actors.learn(at, dt_s)
+        return at
+
+    def _mended(self, row: int, seen: Seen, i: int, errors: dict[int, FrameError]) -> bool:
+        """Whether the answer for frame ``i`` is finite, if need be of an actor begun anew: nothing else gets out."""
+        if self._actors.sound(slice(row, row + 1)):
+            return True
+        first, name = self._actors.renew(row, seen, i), seen.frames[i].actor
+        self._apply_profile(name)
+        self._take_in([row], first)
+        if self._actors.sound(slice(row, row + 1)):
+            return True
+        self.reset(name)
+        errors[seen.places[i]] = FrameError("nonfinite", "positions: the pose they give is not finite")
+        return False
+
+    def _coast(self, rows: list[int], seen: Seen) -> dict[int, Pose]:
+        """Place -> the pose of actors that went on unseen: of what was seen before, for these frames' times."""
+        wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
+        poses = self._reached(rows, seen.frames, wanted_ns)
+        for row, pose, t_ns in zip(rows, poses, seen.t_ns):
+            pose.status = "lost" if t_ns - self._actors.tracks[row].seen_ns > LOST_NS else "coasting"
+        return dict(zip(seen.places, poses))
 
     def _admit(self, seen: Seen, errors: dict[int, FrameError]) -> tuple[list[int], Seen]:
         """The rows of the frames' actors; a new actor gets one if it shows a joint and there is room."""
@@ -148,29 +195,28 @@ class PoseFilter:
         self._apply_profile(name)
         return row
 
-    def _poses(self, at: RowIndex, frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int]) -> list[Pose]:
+    def _poses(self, rows: list[int], frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int]) -> list[Pose]:
         """What the block has just answered, as poses for ``t_ns``, where ``wanted_ns`` was asked for.
 
         ``frames``: the newest of each actor. A pose's arrays are its own: whoever keeps it keeps nothing of others.
         """
-        block, actors, skeletons = self._block, self._actors, self._skeletons
+        block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
         block.previous[at] = block.rotations[at]
         arrays = (
             positions, block.rotations[at], positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
             block.covariance[at], block.contact[at],
         )  # fmt: skip
-        known = (actors.last_ns[at], actors.seen_ns[at], skeletons.done[at], skeletons.version[at])
+        known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
         poses, inferred_ns = [], now_ns()
-        for frame, t, wanted, last_ns, seen_ns, done, version, *own in zip(
-            frames, t_ns, wanted_ns, *[x.tolist() for x in known], *arrays
-        ):
+        for row, frame, t, wanted, done, version, *own in zip(rows, frames, t_ns, wanted_ns, *known, *arrays):
             a = [array.astype(np.float32) for array in own]
-            status = self._status(wanted, last_ns, seen_ns, done)
+            track = actors.tracks[row]
+            status = self._status(wanted, track.last_ns, track.seen_ns, done)
             poses.append(
                 Pose(
                     frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
-                    last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
+                    track.last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
                 )
             )  # fmt: skip
         return poses
@@ -196,23 +242,35 @@ class PoseFilter:
 
     def poses_at(self, times_ns: Mapping[str, int]) -> dict[str, Pose]:
         """As ``pose_at``, for several actors together: name -> pose, of those that have been seen since their reset."""
-        actors, (low_s, high_s) = self._actors, self._reach_s
-        known = {name: row for name in times_ns if (row := actors.row(name)) is not None and actors.frames[row]}
+        actors = self._actors
+        known = {name: row for name in times_ns if (row := actors.row(name)) is not None and actors.tracks[row].frames}
         if not known:
             return {}
-        at = row_index(list(known.values()))
         wanted_ns = [min(max(int(times_ns[name]), -FARTHEST_NS), FARTHEST_NS) for name in known]
-        last_ns = actors.last_ns[at]
+        rows = list(known.values())
+        newest = [frame for row in rows if (frame := actors.tracks[row].newest) is not None]  # of all of them
+        poses = dict(zip(known, self._reached(rows, newest, wanted_ns)))
+        if not actors.sound(row_index(rows)):
+            for name in [name for name, row in known.items() if not actors.sound(slice(row, row + 1))]:
+                actors.warnings.count("nonfinite_poses", name, "its pose was not finite: begun anew, with new bones")
+                del poses[name]
+                self.reset(name)
+        return poses
+
+    def _reached(self, rows: list[int], frames: Sequence[Frame], wanted_ns: list[int]) -> list[Pose]:
+        """The rows' poses for times, or for the end of the reach that is nearest."""
+        at, (low_s, high_s) = row_index(rows), self._reach_s
+        last_ns = np.array([self._actors.tracks[row].last_ns for row in rows], np.int64)
         after_s = (np.array(wanted_ns, np.int64) - last_ns) / SECOND_NS
         tau_s = np.fmin(np.fmax(after_s, low_s), high_s)
         self._block.tau_s[at] = tau_s
         self._block.pose(at)
         t_ns = (last_ns + np.rint(tau_s * SECOND_NS).astype(np.int64)).tolist()
-        poses = self._poses(at, [actors.newest[row] for row in known.values()], t_ns, wanted_ns)
+        poses = self._poses(rows, frames, t_ns, wanted_ns)
         for pose, beyond_s in zip(poses, (after_s - high_s).tolist()):
             if beyond_s > 0:  # nobody knows where people go: doubt grows with the time beyond reach
                 pose.covariance += np.float32((0.5 * beyond_s) ** 2) * np.eye(3, dtype=np.float32)
-        return dict(zip(known, poses))
+        return poses
 
     # -- control
 

@@ -16,9 +16,9 @@ from model.skeleton import J
 from streamer.errors import FrameError
 from streamer.frames import Array, Frame
 from streamer.runtimes.block import F32
+from streamer.vetting import COLLAPSED, Torso, collapsed, plainly_a_body, torsos
 
 Bools = npt.NDArray[np.bool_]
-Times = npt.NDArray[np.int64]
 
 FARTHEST_M = 1e5  # beyond this a coordinate is not a place
 BODY_M = 4.0  # a joint farther than this from the body's median is not a joint
@@ -31,13 +31,15 @@ class Seen(NamedTuple):
 
     places: list[int]  # which of the frames that were read
     frames: list[Frame]
-    t_ns: Times  # (B,)
+    t_ns: list[int]
     joints: F32  # (B, 6, 24) canonical: x, y, z in the world [m], present, confidence, derived; last two 0 where absent
+    torsos: list[Torso]
 
     def at(self, index: list[int]) -> Seen:
         """Those at some indices, in that order."""
-        frames = [self.frames[i] for i in index]
-        return Seen([self.places[i] for i in index], frames, self.t_ns[index], self.joints[index])
+        places, frames = [self.places[i] for i in index], [self.frames[i] for i in index]
+        t_ns, torsos = [self.t_ns[i] for i in index], [self.torsos[i] for i in index]
+        return Seen(places, frames, t_ns, self.joints[index], torsos)
 
 
 class Group(NamedTuple):
@@ -76,9 +78,9 @@ class Intake:
             return parts[0]
         places = [place for part in parts for place in part.places]
         seen = Seen(
-            places, [frame for part in parts for frame in part.frames],
-            np.concatenate([np.empty(0, np.int64), *(part.t_ns for part in parts)]),
+            places, [frame for part in parts for frame in part.frames], [t_ns for part in parts for t_ns in part.t_ns],
             np.concatenate([np.empty((0, 6, J), np.float32), *(part.joints for part in parts)]),
+            [torso for part in parts for torso in part.torsos],
         )  # fmt: skip
         return seen.at(sorted(range(len(places)), key=places.__getitem__))
 
@@ -142,24 +144,32 @@ def _canonical(layout: Layout, group: Group, errors: dict[int, FrameError]) -> S
     confidence = np.array(group.confidence) if group.confidence else None
     xyz, measured, derived, trust = layout.to_canonical(positions, confidence)
     visible = measured | derived
-    joints = np.empty((len(xyz), 6, J), np.float32)
+    joints: F32 = np.empty((len(xyz), 6, J), np.float32)
     joints[:, :3], joints[:, 3], joints[:, 4], joints[:, 5] = xyz.swapaxes(1, 2), visible, trust, derived
-    times = np.array([int(frame.t_ns) for frame in group.frames], np.int64)
-    seen = Seen(group.places, group.frames, times, joints)
-    wide = _span(joints[:, :3], visible) > BODY_M
-    if np.count_nonzero(wide):
-        errors |= {group.places[i]: error for i in np.flatnonzero(wide.any(1)) if (error := _hide_strays(joints[i]))}
+    whole = np.count_nonzero(visible) == visible.size
+    seen = Seen(group.places, group.frames, [int(frame.t_ns) for frame in group.frames], joints, torsos(joints))
+    span = _span(joints[:, :3], None if whole else visible)
+    if np.count_nonzero(span > BODY_M):
+        errors |= {group.places[i]: error for i in np.flatnonzero((span > BODY_M).any(1))
+                   if (error := _hide_strays(joints[i]))}  # fmt: skip
+    for i, torso in enumerate(seen.torsos):
+        if plainly_a_body(torso):
+            continue
+        if collapsed(joints[i], torso) or not (joints[i, 3].any() or positions[i].any()):
+            errors.setdefault(group.places[i], FrameError("collapsed", COLLAPSED))
     if errors:
         seen = seen.at([i for i, place in enumerate(seen.places) if place not in errors])
     return seen
 
 
-def _span(xyz: F32, visible: Bools) -> F32:
-    """(B, 3) extent [m] along each axis of the joints (B, 3, 24) that are visible; -inf where there is none."""
+def _span(xyz: F32, visible: Bools | None) -> F32:
+    """(B, 3) extent [m] along each axis of the joints (B, 3, 24) that are ``visible``, (B, 24) or (24,), None for all
+    of them; -inf where there is none."""
+    if visible is None:
+        return np.asarray(np.maximum.reduce(xyz, 2) - np.minimum.reduce(xyz, 2))
     which = visible[..., None, :]
     high = np.maximum.reduce(xyz, 2, where=which, initial=-np.inf)
-    out: F32 = high - np.minimum.reduce(xyz, 2, where=which, initial=np.inf)
-    return out
+    return np.asarray(high - np.minimum.reduce(xyz, 2, where=which, initial=np.inf))
 
 
 def _hide_strays(joints: F32) -> FrameError | None:

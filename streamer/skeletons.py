@@ -61,6 +61,8 @@ class Skeletons:
             opinions: (B, 24, 4) bone in the rest pose [m], weight.
             dt_s: (B,) seconds since the frame before.
         """
+        if not np.isfinite(opinions).all():  # no such number gets into a skeleton
+            opinions = np.where(np.isfinite(opinions).all(-1, keepdims=True), opinions, np.float32(0))
         bones, weight = opinions[..., :3], opinions[..., 3:]
         self._sum[rows] += weight * bones
         self._weight[rows] += weight
@@ -70,7 +72,9 @@ class Skeletons:
         self._level[rows] = level
         if len(changed):
             self.done[rows] = level == len(self._events)
-            self._adopt(changed, self._sum[changed] / self._weight[changed])
+            known = self._weight[changed] > 0
+            mean = self._sum[changed] / np.where(known, self._weight[changed], 1.0)
+            self._adopt(changed, np.where(known, mean, self.offsets_m[changed]))
         return changed
 
     def _adopt(self, rows: Ints, offsets_m: F64 | F32) -> None:

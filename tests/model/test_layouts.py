@@ -206,3 +206,45 @@ def test_unknown_names_and_files() -> None:
         get_layout("nowhere/mine.toml")
     assert get_layout("vrm") is get_layout("vrm")
     assert set(JOINTS) == set(get_layout("smpl_24").joints)
+
+
+def test_down_axes_and_mirrors_are_turned_round(tmp_path: Path) -> None:
+    true = SyntheticActor(0).positions(1.0)[0]
+    x, y, z = true.T
+    sent = {
+        'up_axis = "-y"': (x, -y, -z), 'up_axis = "z"': (x, -z, y), 'up_axis = "-z"': (x, z, -y),
+        "mirror = true": (-x, y, z), 'mirror = true\nup_axis = "-y"': (-x, -y, -z),
+    }  # fmt: skip
+    for keys, axes in sent.items():
+        layout = read_layout(write(tmp_path / "mine.toml", f"joints = {list(JOINTS)}\n{keys}"))
+        np.testing.assert_allclose(layout.to_canonical(np.stack(axes, -1))[0], true, atol=1e-6, err_msg=keys)
+
+
+def test_exact_zeros_are_missing_unless_the_layout_says_otherwise(tmp_path: Path) -> None:
+    positions = SyntheticActor(0).positions(1.0)[0] + 0.3
+    positions[INDEX["left_wrist"]] = 0.0
+    real = read_layout(write(tmp_path / "mine.toml", f"joints = {list(JOINTS)}\nzeros_are_real = true"))
+    assert get_layout("smpl_24").to_canonical(positions)[1].sum() == J - 1
+    assert real.to_canonical(positions)[1].sum() == J
+    positions[INDEX["left_wrist"], 1] = 1e-30  # near zero is a place
+    assert get_layout("smpl_24").to_canonical(positions)[1].sum() == J
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('joints = ["a", "b"]\n[map]\npelvis = {a = nan, b = 1.0}', "the weight of 'a' must be a number within"),
+        ('joints = ["a", "b"]\n[map]\npelvis = {a = inf, b = -inf}', "the weight of 'a' must be a number within"),
+        ('joints = ["a", "b"]\n[map]\npelvis = {a = 1e30, b = -1e30}', "the weight of 'a' must be a number within"),
+        ("joints = [" + ", ".join(f'"j{i}"' for i in range(257)) + "]", "joints: 257 names, 256 are the most"),
+        ("joints = [" + ", ".join(f'"j{i}"' for i in range(1_000_000)) + "]", "at most 256 joints"),
+        ("joints = " + "[" * 5000, "not a TOML file"),
+        ("joints = " + "9" * 5000, "not a TOML file"),
+        ('joints = ["pelvis"]\nmirror = 1', "mirror: must be true or false, not 1"),
+        ('joints = ["pelvis"]\nzeros_are_real = "no"', "zeros_are_real: must be true or false"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_file_that_would_poison_or_stall_the_stream_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(LayoutError, match=says):
+        read_layout(write(tmp_path / "mine.toml", text))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.layouts import get_layout
-from model.skeleton import INDEX, J, rest_offsets
+from model.skeleton import INDEX, J
 from streamer.errors import FrameError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
@@ -20,7 +20,6 @@ from tests.helpers.networks import (
     TINY,
     DoubleRuntime,
     assert_finite,
-    assert_pose_holds,
     assert_poses_equal,
     clean_stream,
     noisy_stream,
@@ -202,14 +201,3 @@ def test_no_stream_breaks_it(tiny_runtime: DoubleRuntime, frames: list[Frame]) -
         assert_finite(pose)
         np.testing.assert_allclose(np.linalg.norm(pose.rotations, axis=-1), 1.0, atol=1e-5)
         assert_finite(filter_.pose_at(frame.t_ns - 50_000_000, frame.actor))
-
-
-@pytest.mark.parametrize("point", [[0.0, 0.0, 0.0], [3.0, 1.0, -200.0]])
-def test_a_body_in_one_point_gives_a_body(point: list[float], new: Callable[..., PoseFilter]) -> None:
-    """Sources that send zeros for "nobody": no bone direction is known, bones keep their length all the same."""
-    xyz = np.tile(np.array(point), (30, J, 1))
-    filter_ = new()
-    filter_.set_skeleton("a", rest_offsets().astype(np.float32))
-    for pose in poses_of(filter_, stream(xyz, np.arange(30) / 30)):
-        assert_finite(pose)
-        assert_pose_holds(pose)
