@@ -47,7 +47,6 @@ class PoseFilter:
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
         self._profiles: dict[str, F32] = {}
         self.rejected: Counter[str] = Counter()  # frames without a pose, by reason
-        self.counts: Counter[str] = Counter()  # events that are no rejections
 
     @classmethod
     def load(
@@ -289,10 +288,6 @@ class PoseFilter:
         self._actors.remove(actor)
         if actor in self._profiles:
             self._keep_profile(actor, self._profiles[actor])
-
-    def warnings(self, actor: str) -> list[str]:
-        """What looks wrong with an actor's source, one sentence each."""
-        return []
 
     def get_skeleton(self, actor: str) -> tuple[F32, int, float, bool] | None:
         """An actor's (24, 3) offsets [m], their version, seconds they were measured for, whether that is done."""
