@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,8 +35,9 @@ FORKS = Fault(
 ZEROS = Fault("Single missing joints are sent as exactly (0, 0, 0)", "As if they were NaN: filled in by the model",
               "while they are missing")  # fmt: skip
 
-TORSO = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck",
+TRUNK = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck",
                                   "left_collar", "right_collar")]  # fmt: skip
+SHOULDERS = [INDEX["left_shoulder"], INDEX["right_shoulder"]]
 EARLY_S = 2.0  # before the bones are measured
 LATE_S = WARM_S
 BAD_FRAMES = 3
@@ -59,14 +60,20 @@ def _on_one_line(body: Floats) -> Floats:
     return flat
 
 
-def _torso_at_one_point(body: Floats) -> Floats:
-    shrunk = body.copy()
-    shrunk[:, TORSO] = body[:, :1]  # the pelvis stands first in each of the layouts
-    return shrunk
+def _together(joints: Sequence[int]) -> Shape:
+    """These joints where the pelvis is, which stands first in each of the layouts."""
+
+    def shape(body: Floats) -> Floats:
+        shrunk = body.copy()
+        shrunk[:, joints] = body[:, :1]
+        return shrunk
+
+    return shape
 
 
 NO_BODY: dict[str, Shape] = {
-    "zeros": _all_zero, "point": _at_one_point, "line": _on_one_line, "torso": _torso_at_one_point,
+    "zeros": _all_zero, "point": _at_one_point, "line": _on_one_line, "trunk": _together(TRUNK),
+    "torso": _together([*TRUNK, *SHOULDERS]),
 }  # fmt: skip
 NEVER_BROKEN = (finite(), counted("collapsed", least=1), silence(0.2))
 
@@ -155,7 +162,7 @@ def _fork_cases() -> list[Case]:
 def _zero_joints(setting: Setting) -> Stream:
     """One joint at a time, in turn, is missing for a third of a second; all but those of the torso."""
     good = setting.stream(noise_mm=10.0)
-    limbs = [joint for joint in INDEX.values() if joint not in TORSO]
+    limbs = [joint for joint in INDEX.values() if joint not in TRUNK]
     lost = np.zeros((len(good), len(INDEX)), np.bool_)
     for n in range(len(good)):
         lost[n, limbs[n // 10 % len(limbs)]] = True

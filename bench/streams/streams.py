@@ -70,9 +70,9 @@ def run(
     started = time.monotonic()
     for case in [CASES[name] for name in names] or list(CASES.values()):
         if isinstance(case, ServerCase):
-            rows.append(_server_row(case, seconds))
+            rows.append(server_row(case, seconds))
         else:
-            rows += [_row(case, truth, motion, people, seconds, engine) for truth, motion in motions.items()
+            rows += [row_of(case, truth, motion, people, seconds, engine) for truth, motion in motions.items()
                      if truth == PROCEDURAL or not case.procedural]  # fmt: skip
         if screen is not None:
             screen.print(f"{case.name}: {held_word(all(row['held'] for row in rows if row['case'] == case.name))}")
@@ -84,7 +84,8 @@ def run(
     }  # fmt: skip
 
 
-def _row(case: Case, truth: str, motion: People, people: int, seconds: float, engine: Runtime) -> Row:
+def row_of(case: Case, truth: str, motion: People, people: int, seconds: float, engine: Runtime) -> Row:
+    """What came of a case on some people of one motion."""
     runs = []
     for seed in range(1, 1 + people):
         with TemporaryDirectory(prefix="hpstm-") as folder:
@@ -102,7 +103,8 @@ def _row(case: Case, truth: str, motion: People, people: int, seconds: float, en
     }  # fmt: skip
 
 
-def _server_row(case: ServerCase, seconds: float) -> Row:
+def server_row(case: ServerCase, seconds: float) -> Row:
+    """What came of a case that a real server is needed for."""
     told, words = {}, []
     try:
         told = case.measure(seconds)
