@@ -34,9 +34,10 @@ class OurNumbers(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
+        settled = self._metrics.settled  # one reading for all: the loop goes on meanwhile
         for name, (text, label) in COUNTERS.items():
             family = CounterMetricFamily(f"hpstm_{name}", text, labels=[label] if label else [])
-            counts = self._metrics.by_label(name)
+            counts = {value: n for (key, value), n in settled.items() if key == name}
             for value, n in sorted((counts or ({} if label else {"": 0})).items()):
                 family.add_metric([value] if label else [], n)
             yield family

@@ -79,7 +79,7 @@ class Metrics:
         self.alive_ns = self.started_ns  # end of the last turn in which nothing went wrong
         self.ready = False
         self._counts: dict[tuple[str, str], int] = {}
-        self._settled: dict[tuple[str, str], int] = {}
+        self.settled: dict[tuple[str, str], int] = {}  # (name, label) -> count, replaced whole
         self._past: deque[tuple[int, dict[str, int]]] = deque([(self.started_ns, dict.fromkeys(WATCHED, 0))])
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.histograms = {"inference": Histogram(), "latency": Histogram()}
@@ -92,7 +92,7 @@ class Metrics:
 
     def settle(self) -> None:
         """Every message read so far has its place in the books: let others see them."""
-        self._settled = self._counts.copy()
+        self.settled = self._counts.copy()
 
     def tick(self, now: int) -> None:
         """About once a second: remember how it stands, for health's window."""
@@ -110,16 +110,15 @@ class Metrics:
 
     def value(self, name: str) -> int:
         """The counter ``name``, summed over its labels."""
-        return sum(n for (key, _), n in self._settled.items() if key == name)
+        return sum(n for (key, _), n in self.settled.items() if key == name)
 
     def by_label(self, name: str) -> dict[str, int]:
-        return {label: n for (key, label), n in self._settled.items() if key == name}
+        return {label: n for (key, label), n in self.settled.items() if key == name}
 
     def books(self) -> dict[str, int]:
         """What became of the messages: ``messages_in`` is the sum of the others, exactly, at any time."""
-        settled = self._settled  # one reading: another thread may settle meanwhile
         total = dict.fromkeys(COUNTERS, 0)
-        for (name, _), n in settled.items():
+        for (name, _), n in self.settled.items():
             total[name] += n
         return {
             "messages_in": total["messages_in"],

@@ -173,11 +173,8 @@ class Server:
         newest = newest_per_actor(poses) if len(poses) > 1 else poses
         self.metrics.count("superseded", n=len(poses) - len(newest))
         for pose in newest:
-            try:
-                self._publisher.pose(pose, self._crowd[pose.actor])
-            except Exception as error:  # noqa: BLE001
-                self._errors.note("publishing a pose", error)
-                self._reject("error", f"actor {pose.actor}: {error}")
+            if not self._publish(pose):
+                self._reject("error", f"actor {pose.actor}: its pose could not be sent")
 
     def _publish_at(self, now: int) -> None:
         """Output clock: one pose per actor for this instant, until the actor is lost."""
@@ -188,10 +185,18 @@ class Server:
             if record.clock.known  # else reset a moment ago: nothing to say until its next frame
         }
         for actor, pose in self._filter.poses_at(times_ns).items():
-            record = self._crowd[actor]
-            if pose.status != "lost" or record.pose is None or record.pose.status != "lost":
-                self._publisher.pose(pose, record)
+            before = self._crowd[actor].pose
+            said = before is not None and before.status == "lost"
+            if (pose.status != "lost" or not said) and self._publish(pose):
                 self.metrics.count("poses_by_clock")
+
+    def _publish(self, pose: Pose) -> bool:
+        try:
+            self._publisher.pose(pose, self._crowd[pose.actor])
+            return True
+        except Exception as error:  # noqa: BLE001
+            self._errors.note("publishing a pose", error)
+            return False
 
     def _reject(self, reason: str, said: str) -> None:
         self.metrics.count("rejected", reason)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.service.child import ServerProcess
 from bench.service.turn_by_turn import TurnByTurn, balanced
@@ -24,6 +25,8 @@ from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.server import server as server_module
+from streamer.server.crowd import ActorRecord
+from streamer.server.exposition import serving_http
 from streamer.server.metrics import Metrics
 from streamer.sinks.recording import Gaps
 from streamer.wire.protocol import Books, Encoder
@@ -131,6 +134,28 @@ def test_an_actor_who_breaks_the_filter_costs_no_other_a_pose(
     assert running.books == {"messages_in": 15, "poses": 10, "superseded": 0, "skipped": 0, "rejected": 5}
 
 
+@pytest.mark.parametrize("rate_hz", [0.0, 1000.0])
+def test_a_pose_that_cannot_be_sent_costs_no_other_its_pose(
+    new: Callable[..., PoseFilter], monkeypatch: pytest.MonkeyPatch, rate_hz: float
+) -> None:
+    running = TurnByTurn(new(), rate_hz=rate_hz)
+    publish = running.server._publisher.pose
+
+    def publish_or_fail(pose: Pose, record: ActorRecord) -> None:
+        if pose.actor == "poison":
+            raise KeyError("a bug")
+        publish(pose, record)
+
+    monkeypatch.setattr(running.server._publisher, "pose", publish_or_fail)
+    for n in range(5):
+        time.sleep(0.002)  # the clock ticks
+        running.turn([frame("poison", n), frame("a", n)])
+        assert balanced(running.books)
+    assert {pose.actor for pose in running.poses()} == {"a"}
+    assert running.books["rejected"] == (0 if rate_hz else 5)
+    assert running.value("loop_errors") >= 5
+
+
 def test_a_turn_that_fails_altogether_is_written_off(
     new: Callable[..., PoseFilter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,10 +200,6 @@ def test_health_is_of_the_last_ten_seconds() -> None:
 
 
 def test_healthz_is_503_while_errors_repeat_and_metrics_read_as_prometheus(free_port: Callable[[], int]) -> None:
-    from prometheus_client.parser import text_string_to_metric_families
-
-    from streamer.server.exposition import serving_http
-
     metrics, port = Metrics(), free_port()
     metrics.ready = True
     metrics.count("rejected", 'a "quoted"\\ reason\n', 2)
@@ -207,8 +228,22 @@ def test_healthz_is_503_while_errors_repeat_and_metrics_read_as_prometheus(free_
 # -- over real sockets, under loss ------------------------------------------------------------------------------------
 
 
-def test_the_sender_counts_what_it_drops_and_the_server_the_rest() -> None:
-    with ServerProcess(["--budget-ms", "1"]) as server, FrameSender(server.in_endpoint) as sender:
+def scraped_books(port: int) -> dict[str, float]:
+    """The books as /metrics has them, which is another thread than the loop's."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
+        families = {f.name: f for f in text_string_to_metric_families(reply.read().decode())}
+
+    def total(name: str) -> float:
+        return sum(sample.value for sample in families[f"hpstm_{name}"].samples)
+
+    names = ("messages_in", "superseded", "frames_skipped", "rejected")
+    return {name: total(name) for name in names} | {"poses": total("poses_out") - total("poses_by_clock")}
+
+
+def test_the_sender_counts_what_it_drops_and_the_server_the_rest(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    words = ["--budget-ms", "1", "--metrics-port", str(port)]
+    with ServerProcess(words) as server, FrameSender(server.in_endpoint) as sender:
         for round_ in range(3):
             os.kill(server.pid, signal.SIGSTOP)
             try:
@@ -218,6 +253,7 @@ def test_the_sender_counts_what_it_drops_and_the_server_the_rest() -> None:
                 os.kill(server.pid, signal.SIGCONT)
             for _ in range(20):  # at any time
                 assert balanced(status(server)["books"])
+                assert balanced(scraped_books(port))
         wait_until(lambda: status(server)["books"]["messages_in"] == sender.sent)
         books = status(server)["books"]
     assert sender.sent + sender.dropped == 3 * 6000

@@ -209,6 +209,22 @@ def test_the_limit_of_descriptors_is_raised_to_what_the_system_allows() -> None:
     assert done.stdout.strip() == "900 (900, 900) True", done.stderr
 
 
+def test_a_hundred_connections_do_not_shut_out_the_next_where_the_shell_allows_few() -> None:
+    server = ServerProcess()
+    server.command = ["bash", "-c", 'ulimit -Sn 80; exec "$@"', "--", *server.command]
+    with server, contextlib.ExitStack() as stack:
+        context = stack.enter_context(zmq.Context())
+        for _ in range(100):
+            waiting = stack.enter_context(context.socket(zmq.SUB))
+            waiting.setsockopt(zmq.LINGER, 0)
+            waiting.subscribe(b"pose.")
+            waiting.connect(server.out_endpoint)
+        wait_until(lambda: counter(server, "subscriptions") == 100)
+        wait_until(lambda: status(server)["descriptors"] > 100)
+        with streaming(server), PoseSubscriber(server.out_endpoint, "steady") as last:
+            assert last.receive(timeout_s=5.0) is not None
+
+
 def test_full_descriptors_are_said_once(
     new: Callable[..., PoseFilter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
