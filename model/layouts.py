@@ -162,9 +162,13 @@ class Layout:
         measured, derived, trust = self.measured, self.derived, self._ones
         kept = positions.astype(np.float32, copy=missing)
         if missing:
-            good = good.all(-1) if confidence is None else good.all(-1) & given
+            good = np.logical_and.reduce(good, -1)
+            if confidence is not None:
+                good &= given
             kept[~good] = 0.0
-            whole = self._each(self._used, good.astype(np.float32)) > self._enough
+            whole = good
+            if not self._canonical:
+                whole = self._each(self._used, good.astype(np.float32)) > self._enough
             measured, derived, trust = measured & whole, derived & whole, trust * whole
             if confidence is not None:
                 confidence[~good] = 0.0

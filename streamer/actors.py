@@ -24,8 +24,11 @@ from streamer.sight import Sight, repeats
 from streamer.skeletons import F64, Skeletons
 from streamer.tracks import ALTERNATED, PAUSE_NS, SHORT_NS, Clock
 from streamer.warnings import Warnings
+from streamer.watch import EVERY_NS, Opinion, percent
 
 NEVER_NS = -FARTHEST_NS  # stands for the last frame where there is none; ``frames`` says whether there is
+MOST_NAMES = 4096  # of the absent, whose skeleton's version is known
+LOST_NS = SECOND_NS  # with no joint seen for this long, the actor is lost
 RECENT = 16  # frame intervals that the rate is taken from
 
 
@@ -41,8 +44,10 @@ class Track:
     lag_ns: int = 0  # the next one's stamp after that clock: 0 but for stamps that are evened out
     epoch_ns: int = 0  # the first one's
     intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
-    calm: bool = True  # nothing is going on with the clock
+    calm: bool = True  # nothing is going on with the clock,
+    over: bool = False  # and it is over: the next frame begins another
     clock: Clock | None = None  # made when something is
+    watch_ns: int = NEVER_NS  # when to look at how the stream looks
 
     def ring_ns(self, window: int) -> int:
         """Time that the ring spans at the recent frame rate: a longer gap has nothing to do with what is in it."""
@@ -73,10 +78,11 @@ class Actors(Mapping[str, Actor]):
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self.warnings = Warnings()
         self._rows: dict[str, int] = {}
+        self._versions: dict[str, int] = {}  # of the skeletons of those who are gone, in order of going
         self._all = np.arange(n)
         self._free = list(range(n))  # a heap: the lowest rows are used, and only their memory
         self._window, self._angular = contract.window, np.asarray(contract.angular_hz, np.float64)
-        self.tracks = [Track() for _ in range(n)]
+        self.tracks, self._opinions = [Track() for _ in range(n)], [Opinion() for _ in range(n)]
         self.origin: F64 = np.zeros((n, 3))
 
     def __getitem__(self, actor: str) -> Actor:
@@ -106,15 +112,18 @@ class Actors(Mapping[str, Actor]):
         if not self._free:
             raise FrameError("too_many_actors", f"actor {actor!r}: {self.capacity} actors are there already")
         row = self._rows[actor] = heapq.heappop(self._free)
-        self.skeletons.open(row)
-        self._clear(row)
+        self.skeletons.open(row, self._versions.pop(actor, 0))
+        self._forget(row)
         return row
 
     def remove(self, actor: str) -> None:
-        """Nothing stays of an actor."""
+        """Nothing stays of an actor but which versions its skeleton has had."""
         row = self._rows.pop(actor, None)
         if row is not None:
-            self._clear(row)
+            self._versions[actor] = int(self.skeletons.version[row])
+            if len(self._versions) > MOST_NAMES:
+                del self._versions[next(iter(self._versions))]
+            self._forget(row)
             self.warnings.forget(actor)
             heapq.heappush(self._free, row)
 
@@ -122,23 +131,30 @@ class Actors(Mapping[str, Actor]):
         """As if it had just appeared."""
         row = self._rows[actor]
         self.skeletons.reset(row)
-        self._clear(row)
+        self._forget(row)
         self.warnings.forget(actor)
 
-    def give(self, actor: str, offsets_m: F32) -> None:
+    def give(self, actor: str, offsets_m: F32, version: int | None) -> None:
         """Use a known skeleton (24, 3) for an actor."""
         row = self._rows[actor]
-        self.skeletons.give(row, offsets_m)
+        self.skeletons.give(row, offsets_m, version)
         self.block.offsets_m[row] = offsets_m
 
     def calibrate(self, actor: str) -> None:
         """Measure an actor's bones anew."""
         self.skeletons.restart(self._rows[actor])
 
+    def _forget(self, row: int) -> None:
+        """All that is thought of an actor, too."""
+        self._clear(row)
+        self._opinions[row] = Opinion()
+
     def _clear(self, row: int) -> None:
+        """The track."""
         self.block.reset(row)
         self.block.offsets_m[row] = self.skeletons.offsets_m[row]
         self.tracks[row] = Track()
+        self._opinions[row].forget_samples()
         self.sight.forget(row)
 
     # -- the hot path
@@ -172,7 +188,8 @@ class Actors(Mapping[str, Actor]):
         if isinstance(verdict, FrameError):
             track.calm = False
             return verdict
-        if verdict == "begin" or (fresh and t_ns - track.last_ns > max(track.ring_ns(self._window), PAUSE_NS)):
+        long = fresh and t_ns - track.last_ns > max(track.ring_ns(self._window), PAUSE_NS)
+        if long or track.over or verdict == "begin":
             return self._begin(row, seen, i)
         clock.settle()
         track.calm = clock.calm
@@ -193,12 +210,13 @@ class Actors(Mapping[str, Actor]):
             return FrameError("empty", "positions: the actor's first frame has no usable joint")
         if self.tracks[row].frames:
             self.warnings.counts["new_tracks"] += 1
+            self._opinions[row].back |= seen.t_ns[i] - self.tracks[row].seen_ns > LOST_NS
         previous = self.block.previous[row].copy()  # quaternion signs go on over a gap
         self._clear(row)
         self.block.previous[row] = previous
         self.origin[row] = xyz[:, present].astype(np.float64).mean(1)
         track = self.tracks[row]
-        track.last_ns = track.even_ns = track.epoch_ns = seen.t_ns[i]
+        track.last_ns = track.even_ns = track.epoch_ns = track.seen_ns = seen.t_ns[i]
         return None
 
     def sift(self, rows: list[int], seen: Seen) -> list[int]:
@@ -253,12 +271,34 @@ class Actors(Mapping[str, Actor]):
             track.frames += 1
             track.newest, track.last_ns, track.even_ns = frame, t_ns, even_ns
             if torso[0][3] or torso[1][3] or shown[3].any():
+                if t_ns - track.seen_ns > LOST_NS:
+                    self._opinions[row].back = True
                 track.seen_ns = t_ns
+            if t_ns >= track.watch_ns:
+                track.watch_ns = t_ns + EVERY_NS
+                if self._opinions[row].take(shown):
+                    self._look(row, frame.actor)
         dt_s: F64 = np.array(dt)
         angle = np.array(since)[:, None] * self._angular  # float64: good for years
         time, turns = block.time, 1 + len(self._angular)
         time[at, 0], time[at, 1:turns], time[at, turns:] = dt_s, np.cos(angle), np.sin(angle)
         return dt_s
+
+    def _look(self, row: int, actor: str) -> None:
+        """Once a second: what looks wrong with the stream is said; the bones of another body are measured anew."""
+        opinion, skeletons = self._opinions[row], self.skeletons
+        seen = opinion.look(skeletons.lengths_m[row])
+        opinion.report(seen, actor, self.warnings)
+        if not skeletons.done[row] or not opinion.is_another(seen.grown):
+            return
+        differ = f"its limbs are {percent(seen.grown)} than those of the skeleton"
+        if skeletons.given[row]:
+            self.warnings.state("misfits", actor, f"{differ} that it was given: calibrate it, or give its own")
+        else:
+            self.warnings.count("new_bodies", actor, f"{differ} in use: another body, it seems; measured anew")
+            skeletons.restart(row)
+            track = self.tracks[row]
+            track.calm, track.over = False, True  # the network has the other body in mind
 
     def learn(self, at: RowIndex, dt_s: F64) -> None:
         """Calibrate on the frames just stepped; who adopts a skeleton is answered again, on it."""
@@ -283,6 +323,6 @@ class Actors(Mapping[str, Actor]):
         joints[:, :3] += self.origin[row, :, None] * joints[:, 3:4]
         first = Seen([seen.places[i]], [frame], [seen.t_ns[i]], joints, [seen.torsos[i]])
         self.skeletons.reset(row)
-        self._clear(row)
+        self._forget(row)
         self._begin(row, first, 0)
         return first

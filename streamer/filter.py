@@ -10,20 +10,37 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamer.actors import Actor, Actors
+from streamer.actors import LOST_NS, Actor, Actors
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
+from streamer.vetting import POINT_M
 
-LOST_NS = SECOND_NS  # with no joint seen for this long, the actor is lost
+LONGEST_BONE_M = 1000.0
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
+
+
+class SkeletonInUse(NamedTuple):
+    """An actor's bones now; ``set_skeleton(actor, offsets_m, version)`` brings them back."""
+
+    offsets_m: F32  # (24, 3) rest-pose vector from the parent to each joint [m]
+    version: int
+    measured_s: float  # seconds of motion that they rest on: 4 when done, 0 where they were given
+    done: bool  # calibrated or given: they change no more, but for another body
+
+
+class Profile(NamedTuple):
+    """A skeleton that was set for an actor."""
+
+    offsets_m: F32
+    version: int | None  # None: by somebody's word, not measured
 
 
 class PoseFilter:
@@ -45,8 +62,8 @@ class PoseFilter:
         self._intake = Intake()
         self._actors = Actors(runtime, max_actors)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
-        self._profiles: dict[str, F32] = {}
-        self.rejected: Counter[str] = Counter()  # frames without a pose, by reason
+        self._profiles: dict[str, Profile] = {}
+        self.rejected: Counter[str] = Counter()
 
     @classmethod
     def load(
@@ -128,7 +145,9 @@ class PoseFilter:
         if rows:
             poses |= self._observe(rows, seen, errors)
         if errors:
-            self.rejected.update(error.reason for error in errors.values())
+            for place, error in errors.items():
+                self.rejected[error.reason] += 1
+                self._actors.warnings.rejected(error.reason, frames[place].actor, str(error))
         answers = errors | poses
         return [answers[i] for i in range(len(frames))]
 
@@ -289,34 +308,42 @@ class PoseFilter:
         if actor in self._profiles:
             self._keep_profile(actor, self._profiles[actor])
 
-    def get_skeleton(self, actor: str) -> tuple[F32, int, float, bool] | None:
-        """An actor's (24, 3) offsets [m], their version, seconds they were measured for, whether that is done."""
-        row = self._actors.row(actor)
+    def get_skeleton(self, actor: str) -> SkeletonInUse | None:
+        """The actor's bones, to be kept and set again; None if it is not there, or was never seen."""
+        row, bones = self._actors.row(actor), self._skeletons
         if row is None:
             return None
-        known = self._skeletons
-        measured_s = float(known.measured_s[row])
-        return known.offsets_m[row].copy(), int(known.version[row]), measured_s, bool(known.done[row])
+        offsets, version = bones.offsets_m[row].copy(), int(bones.version[row])
+        return SkeletonInUse(offsets, version, bones.measured_s(row), bool(bones.done[row]))
 
     def set_skeleton(self, actor: str, offsets_m: F32, version: int | None = None) -> None:
         """Use a known skeleton for an actor: (24, 3) rest-pose vector from the parent to each joint [m].
 
         Of actors that are not there, the skeletons of ``max_actors`` are kept: of those set or gone last.
+
+        Args:
+            version: what ``get_skeleton`` said of one that was measured. It is measured anew where another body comes,
+                and the version goes on from there, never the same for other bones. Without, nothing but ``calibrate``
+                changes the skeleton.
         """
         offsets = np.array(offsets_m, np.float32)
-        if offsets.shape != (24, 3) or not np.isfinite(offsets).all():
-            raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape}")
-        self._keep_profile(actor, offsets)
+        if offsets.shape != (24, 3) or not np.isfinite(offsets).all() or np.abs(offsets).max() > LONGEST_BONE_M:
+            raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape} of other numbers")
+        if np.abs(offsets).sum() < POINT_M:
+            raise ConfigError("offsets_m are all zero: a skeleton has bones")
+        if version is not None and not 0 < version < 2**62:
+            raise ConfigError(f"version must be that of a skeleton that was saved, not {version}")
+        self._keep_profile(actor, Profile(offsets, version))
         if actor in self._actors:
             self._apply_profile(actor)
 
     def _apply_profile(self, actor: str) -> None:
         if actor in self._profiles:
-            self._actors.give(actor, self._profiles[actor])
+            self._actors.give(actor, *self._profiles[actor])
 
-    def _keep_profile(self, actor: str, offsets: F32) -> None:
+    def _keep_profile(self, actor: str, profile: Profile) -> None:
         self._profiles.pop(actor, None)
-        self._profiles[actor] = offsets  # in order of age
+        self._profiles[actor] = profile  # in order of age
         absent = [name for name in self._profiles if name not in self._actors]
         for name in absent[: -self._actors.capacity]:
             del self._profiles[name]

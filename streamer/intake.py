@@ -22,6 +22,8 @@ Bools = npt.NDArray[np.bool_]
 
 FARTHEST_M = 1e5  # beyond this a coordinate is not a place
 BODY_M = 4.0  # a joint farther than this from the body's median is not a joint
+ADULT_M = 1.7
+_UNITS = {"feet": 0.3048, "decimetres": 0.1, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
 FARTHEST_NS = 4 * 10**18  # 126 years from the clock's zero: the difference of any two times fits in 64 bits
 FLOAT32 = np.dtype(np.float32)
 
@@ -177,7 +179,10 @@ def _hide_strays(joints: F32) -> FrameError | None:
     visible = joints[3] > 0
     away = np.linalg.norm(joints[:3] - np.median(joints[:3, visible], 1, keepdims=True), axis=0)
     far = visible & (away > BODY_M)
-    joints[3:, far] = 0.0
     if 2 * far.sum() <= visible.sum():
+        joints[3:, far] = 0.0
         return None
-    return FrameError("absurd", "positions: most joints lie metres apart; positions are in metres, not mm or cm")
+    span_m = float(np.ptp(joints[:3, visible], axis=1).max())
+    unit, factor = min(_UNITS.items(), key=lambda unit: abs(np.log(span_m * unit[1] / ADULT_M)))
+    said = f"the body spans {span_m:.3g} m (scale), they are in metres; in {unit} it would be {span_m * factor:.2g} m"
+    return FrameError("absurd", f"positions: {said}")

@@ -23,20 +23,16 @@ class Skeletons:
         self.offsets_m: F32 = np.zeros((capacity, joints, 3), np.float32)
         self.lengths_m: F32 = np.zeros((capacity, joints), np.float32)
         self.version = np.zeros(capacity, np.int64)  # of the skeleton in use; only grows while an actor is there
-        self.done = np.zeros(capacity, np.bool_)  # calibrated, for good
+        self.done = np.zeros(capacity, np.bool_)  # calibrated: only another body changes it now
+        self.given = np.zeros(capacity, np.bool_)  # by somebody's word: no body changes it
         self._sum: F64 = np.zeros((capacity, joints, 3))
         self._weight: F64 = np.zeros((capacity, joints, 1))
         self._elapsed_s: F64 = np.zeros(capacity)
         self._level = np.zeros(capacity, np.int64)  # events so far
 
-    @property
-    def measured_s(self) -> F64:
-        """(N,) seconds that each skeleton was measured for."""
-        return self._elapsed_s
-
-    def open(self, row: int) -> None:
-        """Somebody new."""
-        self.version[row] = 0
+    def open(self, row: int, version: int) -> None:
+        """Somebody new, or who had a skeleton of this version before."""
+        self.version[row] = version
         self.reset(row)
 
     def reset(self, row: int) -> None:
@@ -47,12 +43,21 @@ class Skeletons:
     def restart(self, row: int) -> None:
         """Measure anew, on the skeleton in use until there is another."""
         self._sum[row], self._weight[row], self._elapsed_s[row], self._level[row] = 0.0, 0.0, 0.0, 0
-        self.done[row] = False
+        self.done[row] = self.given[row] = False
 
-    def give(self, row: int, offsets_m: F32) -> None:
-        """Use a known skeleton (24, 3) and calibrate no more."""
-        self.done[row] = True
+    def give(self, row: int, offsets_m: F32, version: int | None) -> None:
+        """Use a known skeleton (24, 3) and calibrate no more: a measured one of that ``version``, or a given one."""
+        before, same = int(self.version[row]), np.array_equal(self.offsets_m[row], offsets_m)
+        self.done[row], self.given[row] = True, version is None
         self._adopt(np.array([row]), offsets_m)
+        if version is not None and version > before:
+            self.version[row] = version
+        elif same:
+            self.version[row] = before
+
+    def measured_s(self, row: int) -> float:
+        """Seconds of motion that the skeleton rests on; 0 for one that was given."""
+        return float(self._elapsed_s[row])
 
     def update(self, rows: Ints, opinions: F32, dt_s: F64) -> Ints:
         """Take in what a frame of each of ``rows``, none of them done, shows; the rows that adopted a skeleton.

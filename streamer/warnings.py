@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+MOST_NAMES = 4096  # who was refused from the first frame on is told, too, but not without end
+OF_THE_SOURCE = {"absurd": "scale"}  # reason -> kind
+
 
 class Warnings:
     """The sentences of each actor, one of a kind, and the counts of all events; nothing is printed."""
@@ -20,8 +23,15 @@ class Warnings:
         self.counts[kind] += 1
         self.say(kind, actor, sentence)
 
+    def rejected(self, reason: str, actor: str, sentence: str) -> None:
+        """A frame was refused for what its source always does."""
+        if reason in OF_THE_SOURCE:
+            self.state(OF_THE_SOURCE[reason], actor, sentence)
+
     def say(self, kind: str, actor: str, sentence: str) -> None:
         """``sentence``, which goes on after the actor's name, in place of what was said of this kind before."""
+        if actor not in self._said and len(self._said) >= MOST_NAMES:
+            del self._said[next(iter(self._said))]
         self._said.setdefault(actor, {})[kind] = f"actor {actor!r}: {sentence}"
 
     def state(self, kind: str, actor: str, sentence: str | None) -> None:
