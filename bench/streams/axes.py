@@ -93,7 +93,8 @@ EXACT: list[Bar] = [finite(), silence(0.1), error(2.0, WARM_S), as_twin(0.1), tu
 
 CASES = (
     Case("mirrored", MIRRORED, _times(MIRROR), [finite(), counted("mirrored"), says("left and right look swapped")]),
-    Case("upside-down", DOWN, _times(UPSIDE_DOWN), [finite(), counted("upside_down"), says("looks upside down")]),
+    # On procedural motion alone: who swims, as one of the clips does, looks no different then.
+    Case("upside-down", DOWN, _times(UPSIDE_DOWN), [finite(), counted("upside_down"), says("looks upside down")], True),
     Case("feet", SCALE, _times(1 / FOOT_M), [finite(), says("scale")]),
     Case("decimetres", SCALE, _times(10.0), [finite(), says("scale")]),
     Case("hundredths", SCALE, _times(0.01), [finite(), says("scale")]),
