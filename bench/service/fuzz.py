@@ -33,10 +33,10 @@ from streamer.frames import Frame, Pose
 from streamer.runtimes import load_runtime
 from streamer.wire.protocol import Encoder, decode
 
-FRAMES = 24  # harmed ones a turn
+FRAMES = 56  # harmed ones a turn
 OTHERS = 8  # harmed answers, requests and subscriptions a turn
 MOST_ACTORS = 12
-WARM_TURNS = 2000  # after which memory is to stay
+WARM_TURNS = 5000  # after which memory is to stay
 SAY_EVERY_S = 30.0
 MIB = 1024 * 1024
 
@@ -69,9 +69,8 @@ class Fuzz:
         """One more; what it shows is in ``findings``."""
         rng = Random(f"{self.seed}/{self.turns}")
         steady = self._steady()
-        messages = [
-            mutations.harmed(rng, mutations.frame(rng, self.turns, rng.choice(mutations.NAMES))) for _ in range(FRAMES)
-        ]
+        names, now = rng.choices(mutations.NAMES, k=FRAMES), 4 * self.turns
+        messages = [mutations.harmed(rng, mutations.frame(rng, now + i % 4, name)) for i, name in enumerate(names)]
         self._running.turn([steady, *messages])
         self._sent += 1 + len(messages)
         self._check_turn()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import zmq
 
-from streamer.errors import ProtocolError
+from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Array
 from streamer.server.kept import check_offsets
 from streamer.server.log import Errors
@@ -71,7 +71,10 @@ class Control:
             return command, self._skeleton_of(_actor(request))
         if command == "set_skeleton":
             actor = _actor(request)
-            self._server.set_skeleton(actor, _offsets(request))
+            try:
+                self._server.set_skeleton(actor, _offsets(request))
+            except ConfigError as error:
+                raise ProtocolError("value:offsets", "offsets", str(error)) from error
             return command, {"actors": [actor]}
         do: Callable[[str], None] = self._server.reset if command == "reset" else self._server.calibrate
         actors = self._actors(request)

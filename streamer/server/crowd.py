@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from streamer.clock import SECOND_NS, ClockMap, now_ns
+from streamer.errors import ConfigError
 from streamer.frames import Array, Frame, Pose
 from streamer.server.kept import KeptSkeleton, KeptSkeletons
 
 if TYPE_CHECKING:
     from streamer.filter import PoseFilter
 
+log = logging.getLogger("hpstm")
 OWED = -1  # in place of the version of the skeleton published last: one is to be sent
 
 
@@ -53,13 +56,22 @@ class Crowd(dict[str, ActorRecord]):
 
     def expect(self, frames: Iterable[Frame]) -> None:
         """Before frames go to the filter: who comes for the first time gets the skeleton that is kept of them."""
-        if self._kept is not None:
+        if self._kept is not None and len(self) < self._most:
             for actor in {frame.actor for frame in frames if frame.actor not in self}:
-                kept = self._kept.load(actor) if len(self) < self._most else None
+                kept = self._kept.load(actor)
                 if kept is not None:
-                    self._filter.set_skeleton(actor, kept.offsets_m)
-                    self[actor] = ActorRecord(kept.version)
-                    self._newest_version = max(self._newest_version, kept.version)
+                    self._take_up(kept)
+
+    def _take_up(self, kept: KeptSkeleton) -> None:
+        # With a version it is one that was measured, and is measured anew where another body comes; a gift stays.
+        version = kept.version if kept.measured_s else None
+        try:
+            self._filter.set_skeleton(kept.actor, kept.offsets_m, version)
+        except ConfigError as error:
+            log.warning("the skeleton that is kept of %r is not used: %s", kept.actor, error)
+            return
+        self[kept.actor] = ActorRecord(kept.version)
+        self._newest_version = max(self._newest_version, kept.version)
 
     def accepted(self, frame: Frame) -> ActorRecord:
         """The actor's record, new if need be; its last frame is this one."""
@@ -136,7 +148,11 @@ class Crowd(dict[str, ActorRecord]):
         self._forget_kept(actor)
 
     def give(self, actor: str, offsets_m: Array) -> None:
-        """Use a known skeleton (24, 3) for an actor who is there or who will come."""
+        """Use a known skeleton (24, 3) for an actor who is there or who will come.
+
+        Raises:
+            ConfigError: the filter does not take it.
+        """
         self._filter.set_skeleton(actor, offsets_m)
         if self._kept is not None and actor not in self:
             unused = ActorRecord()

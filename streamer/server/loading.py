@@ -1,8 +1,9 @@
-"""The filter of a server: loaded as its settings ask, and warm before the first socket opens."""
+"""What a server has before its first socket opens: the filter that its settings ask for, warm, and kept skeletons."""
 
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from model.skeleton import ancestor_matrix, rest_offsets
 from streamer.clock import SECOND_NS
 from streamer.frames import Frame
 from streamer.server.config import ServerConfig
+from streamer.server.kept import KeptSkeletons
+from streamer.server.metrics import Metrics
 
 if TYPE_CHECKING:
     from streamer.filter import PoseFilter
@@ -24,6 +27,13 @@ def load_filter(config: ServerConfig) -> PoseFilter:
         config.weights, runtime=config.runtime, threads=config.threads, delay_s=config.delay_s,
         predict_s=config.predict_s, max_actors=config.max_actors,
     )  # fmt: skip
+
+
+def open_kept(config: ServerConfig, metrics: Metrics) -> KeptSkeletons | None:
+    """The folder of skeletons that the settings name. Raises ConfigError when nothing can be written there."""
+    if config.skeletons is None:
+        return None
+    return KeptSkeletons(config.skeletons, partial(metrics.count, "skeletons_unsaved"))
 
 
 def warm_up(pose_filter: PoseFilter, frames: int = 8) -> None:

@@ -28,8 +28,7 @@ from streamer.server.config import ServerConfig
 from streamer.server.control import Control
 from streamer.server.crowd import Crowd
 from streamer.server.housekeeping import Housekeeping
-from streamer.server.kept import KeptSkeletons
-from streamer.server.loading import load_filter, warm_up
+from streamer.server.loading import load_filter, open_kept, warm_up
 from streamer.server.log import Errors
 from streamer.server.metrics import Metrics
 from streamer.server.operations import Operations
@@ -53,13 +52,14 @@ class Server:
         config.check()
         self.config = config
         self.metrics = Metrics()
-        self._kept = _kept_skeletons(config, self.metrics)
+        self._kept = open_kept(config, self.metrics)
         self._filter = pose_filter if pose_filter is not None else load_filter(config)
         self._crowd = Crowd(self._filter, config.max_actors, self._kept)
         self._errors = Errors(partial(self.metrics.count, "loop_errors"))
         self._layouts = config.layout_paths()
         self._filter_rejected: Counter[str] = Counter()
         self._frame_ns = FIRST_GUESS_NS
+        self._shift_ns = round((config.predict_s - config.delay_s) * SECOND_NS)  # of the poses, against the frames
         self._ticker: Ticker | None = None
         self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
         self._every_second: Callable[[], None] | None = None
@@ -162,6 +162,9 @@ class Server:
 
     def _push_alone(self, frame: Frame) -> Pose | None:
         try:
+            known = self._filter.actors.get(frame.actor)
+            if known is not None and known.newest is frame:  # it went in before the failure: what is its pose?
+                return self._filter.pose_at(frame.t_ns + self._shift_ns, frame.actor)
             return self._filter.push_many([frame])[0]
         except Exception as error:  # noqa: BLE001
             self._errors.note("inferring a pose", error)
@@ -178,9 +181,8 @@ class Server:
 
     def _publish_at(self, now: int) -> None:
         """Output clock: one pose per actor for this instant, until the actor is lost."""
-        shift_ns = int((self.config.predict_s - self.config.delay_s) * SECOND_NS)
         times_ns = {
-            actor: now - record.clock.offset_ns + shift_ns
+            actor: now - record.clock.offset_ns + self._shift_ns
             for actor, record in self._crowd.items()
             if record.clock.known  # else reset a moment ago: nothing to say until its next frame
         }
@@ -269,6 +271,7 @@ class Server:
         warm_up(self._filter)
         refused = partial(self.metrics.count, "connections_refused", "key")
         with contextlib.ExitStack() as stack:
+            stack.callback(self.keep_skeletons)
             sockets = stack.enter_context(open_sockets(self.config, refused))
             if self.config.metrics_port:
                 from streamer.server.exposition import serving_http
@@ -281,7 +284,6 @@ class Server:
             while not (self._stop or stopped()):
                 self._guarded_turn()
             self._guarded_turn()  # what came in before the signal still goes out
-        self.keep_skeletons()
 
     def open_on(self, sockets: Sockets) -> None:
         """Put together what works on open sockets."""
@@ -309,9 +311,3 @@ class Server:
             self._errors.note("turning round, and the frames of this turn are lost", error)
             self.metrics.count("rejected", "error", self.metrics.unaccounted())
             self.metrics.settle()
-
-
-def _kept_skeletons(config: ServerConfig, metrics: Metrics) -> KeptSkeletons | None:
-    if config.skeletons is None:
-        return None
-    return KeptSkeletons(config.skeletons, partial(metrics.count, "skeletons_unsaved"))

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +134,29 @@ def test_an_actor_who_breaks_the_filter_costs_no_other_a_pose(
     for n in range(5):
         running.turn([frame("a", n), frame("poison", n), frame("b", n)])
     assert running.books == {"messages_in": 15, "poses": 10, "superseded": 0, "skipped": 0, "rejected": 5}
+
+
+def test_what_was_inferred_before_the_filter_broke_is_not_lost(
+    new: Callable[..., PoseFilter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, pose_filter = new(), new()
+    infer = pose_filter._infer
+
+    def infer_or_fail(frames: Sequence[Frame]) -> Any:
+        if any((frame.actor, frame.seq % 2) == ("poison", 1) for frame in frames):
+            raise IndexError("a bug")
+        return infer(frames)
+
+    monkeypatch.setattr(pose_filter, "_infer", infer_or_fail)
+    running = TurnByTurn(pose_filter)
+    for n in range(0, 8, 2):  # of poison's two frames the second comes when the others' are through
+        running.turn([frame("a", n), frame("poison", n), frame("poison", n + 1), frame("b", n)])
+        poses = {pose.actor: pose for pose in running.poses()}
+        assert list(poses) == ["a", "poison", "b"]
+        expected = alone.push(body_frame("a", n, t_ns=n * SECOND_NS // 50))
+        np.testing.assert_allclose(poses["a"].positions, expected.positions, atol=1e-6)
+        assert balanced(running.books)
+    assert running.books == {"messages_in": 16, "poses": 12, "superseded": 0, "skipped": 0, "rejected": 4}
 
 
 @pytest.mark.parametrize("rate_hz", [0.0, 1000.0])

@@ -169,6 +169,25 @@ def test_a_skeleton_is_set_and_read_by_request(start: Callable[..., TurnByTurn],
     assert json.loads(saved(tmp_path).read_text())["skeleton_version"] == other.skeleton_version
 
 
+def test_bones_that_the_filter_does_not_take_are_refused_or_measured_anew(
+    start: Callable[..., TurnByTurn], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start()
+    assert running.ask("set_skeleton", actor="a", offsets=bones().tobytes())["ok"]
+
+    def refuse(actor: str, offsets_m: Any, version: int | None = None) -> None:
+        raise ConfigError("not these")
+
+    monkeypatch.setattr(running.server._filter, "set_skeleton", refuse)
+    reply = running.ask("set_skeleton", actor="a", offsets=bones().tobytes())
+    assert (reply["ok"], reply["error"]["reason"]) == (False, "value:offsets")
+    monkeypatch.setattr(running.server._filter, "_profiles", {})
+    assert play(running, seconds=0.1)[0].status == "calibrating"
+    assert "not these" in caplog.text
+    assert running.value("loop_errors") == 0
+    running.end()
+
+
 BAD = {
     "no actor": ({"offsets": bones().tobytes()}, "actor_name"),
     "no offsets": ({"actor": "a"}, "type:offsets"),
@@ -191,12 +210,12 @@ def test_over_real_sockets_and_a_real_restart(tmp_path: Path) -> None:
     with ServerProcess(words) as server:
         assert request(server.control_endpoint, "set_skeleton", 5.0, actor="anna/..", offsets=bones().tobytes())
         with streaming(server, "anna/.."):
-            wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking")
+            wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking", 30.0)
         before = request(server.control_endpoint, "get_skeleton", 5.0, actor="anna/..")
         assert status(server)["actor_states"]["anna/.."]["warnings"] == []
     assert before is not None
     with ServerProcess(words) as server, streaming(server, "anna/.."):
-        wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking")
+        wait_until(lambda: status(server)["actor_states"].get("anna/..", {}).get("status") == "tracking", 30.0)
         after = request(server.control_endpoint, "get_skeleton", 5.0, actor="anna/..")
     assert after is not None
     for key in ("skeleton_version", "offsets", "final"):
