@@ -78,26 +78,94 @@ def frames_of(primary: Any, secondary: Any) -> Any:
 
 # Fork frame: first axis right child -> left child, second from their middle to the third child (pelvis: hips and
 # spine1; spine3: collars and neck). The weights turn the three bone vectors into the two axes: (fork, axis, J).
+_FORK_CHILDREN = [("left_hip", "right_hip", "spine1"), ("left_collar", "right_collar", "neck")]
+# Where a skeleton's children do not span them (collars that start where the neck starts, hips at the pelvis), others
+# stand in: the third child, the middle of the two, across the shoulders, up the spine; at last two axes of the world.
+_SPINES = (("spine2", "spine3", "neck"), ("spine3", "head"))
+WORLD_AXES = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+AXES = 8  # candidates of a fork, in that order
+SMALL_M = 0.02  # shorter vectors of a skeleton are none: they turn with every millimetre of noise
+
+
 def fork_axis_weights() -> np.ndarray:
     """(2, 2, J) weights that turn bone vectors into the two axes of each fork's frame."""
-    weights = np.zeros((len(FORKS), 2, J))
-    for f, (left, right, middle) in enumerate(
-        [("left_hip", "right_hip", "spine1"), ("left_collar", "right_collar", "neck")]
-    ):
-        weights[f, 0, INDEX[left]], weights[f, 0, INDEX[right]] = 1.0, -1.0
-        weights[f, 1, INDEX[middle]] = 1.0
-        weights[f, 1, INDEX[left]] = weights[f, 1, INDEX[right]] = -0.5
+    return fork_candidates()[:, :2]
+
+
+def fork_candidates() -> np.ndarray:
+    """(2, AXES, J) weights that turn bone vectors into what may be an axis of each fork's frame; of those of the world
+    zero."""
+    weights = np.zeros((len(FORKS), AXES, J))
+    for own, (left, right, middle), spine in zip(weights, _FORK_CHILDREN, _SPINES):
+        own[0, INDEX[left]], own[0, INDEX[right]] = 1.0, -1.0
+        own[1, INDEX[middle]] = 1.0
+        own[1, INDEX[left]] = own[1, INDEX[right]] = -0.5
+        own[2, INDEX[middle]] = 1.0
+        own[3, INDEX[left]] = own[3, INDEX[right]] = 0.5
+        for joint in ("collar", "shoulder"):
+            own[4, INDEX[f"left_{joint}"]], own[4, INDEX[f"right_{joint}"]] = 1.0, -1.0
+        own[5, [INDEX[joint] for joint in spine]] = 1.0
     return weights
 
 
-def fork_frames(bones: Any) -> Any:
+def fork_frames(bones: Any, like: Any = None) -> Any:
     """(..., 2, 3, 3) frames of pelvis and spine3 from bone vectors (..., J, 3).
 
     For bones that come from one rigid rotation R of rest bones, fork_frames(bones) = R @ fork_frames(rest): so
     R = fork_frames(bones) @ fork_frames(rest)^T, exact on rigid input and smooth on noisy.
+
+    Args:
+        like: bones (..., J, 3) of the skeleton, which say what the axes are taken from: for R, the same for both. None:
+            as on any whole skeleton.
     """
-    axes = _like(fork_axis_weights(), bones)
-    return frame_from_axes(axes[:, 0] @ bones, axes[:, 1] @ bones)
+    if like is None:
+        axes = _like(fork_axis_weights(), bones)
+        return frame_from_axes(axes[:, 0] @ bones, axes[:, 1] @ bones)
+    first, second = fork_choice(like)
+    mine = _axes(bones)
+    return frame_from_axes((first[..., None] * mine).sum(-2), (second[..., None] * mine).sum(-2))
+
+
+def fork_choice(like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., 2, AXES) each, 1 at the candidate that is the first axis, the second: the first two that are long enough
+    in bones (..., J, 3), and span a plane. Oracle of ``chosen_axes``."""
+    candidates = _axes(like)
+    first = _first(np.linalg.norm(candidates, axis=-1) > SMALL_M)
+    x = _unit((first[..., None] * candidates).sum(-2))[..., None, :]
+    across = candidates - (candidates * x).sum(-1, keepdims=True) * x
+    return first, _first(np.linalg.norm(across, axis=-1) > SMALL_M)
+
+
+def _axes(bones: Any) -> Any:
+    """(..., 2, AXES, 3) the candidates."""
+    fixed = np.zeros((len(FORKS), AXES, 3))
+    fixed[:, -len(WORLD_AXES) :] = WORLD_AXES
+    return _like(fork_candidates(), bones) @ bones[..., None, :, :] + _like(fixed, bones)
+
+
+def _first(ok: np.ndarray) -> np.ndarray:
+    out: np.ndarray = ok & (np.cumsum(ok, -1) == 1)
+    return out.astype(np.float64)
+
+
+def chosen_axes(like: Any, several: list[Any], sums: Any, before: Any) -> list[tuple[Any, Any]]:
+    """First and second axes (B, 1, 3, 2) of the forks, of each of ``several`` candidates (B, 1, 3, 2 AXES), chosen by
+    ``like``, candidates of the skeleton: as ``fork_choice``, of torch tensors in the form of the graphs.
+
+    Args:
+        sums: (2 AXES, 2) adds up each fork's candidates. before: (2 AXES, 2 AXES) counts, of each, those before it.
+    """
+    import torch
+
+    square = (like * like).sum(2, keepdim=True)  # (B, 1, 1, 2 AXES)
+    ok = (square > SMALL_M**2).to(square)
+    first = ok * (ok @ before < 0.5).to(square)
+    main = (first * like) @ sums
+    share = (main / torch.sqrt((main * main).sum(2, keepdim=True) + 1e-30)) @ sums.transpose(0, 1)
+    across = like - (like * share).sum(2, keepdim=True) * share
+    ok = ((across * across).sum(2, keepdim=True) > SMALL_M**2).to(square)
+    second = ok * (ok @ before < 0.5).to(square)
+    return [((first * x) @ sums, (second * x) @ sums) for x in several]
 
 
 assert all(len(CHILDREN[f]) == 3 for f in FORKS)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.kinematics import frames_of
+from model.kinematics import chosen_axes, frames_of
 from model.network.matrices import K, N, constant
 from model.skeleton import (
     FORK_CHILDREN,
@@ -317,8 +317,12 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     length = torch.where(torch.maximum(state.watched_s[:, :1], valid) > 0, length, constant("rest_length", length))
     known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
     bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
-    frames = frames_of(bones @ constant("fork_main", bones), bones @ constant("fork_second", bones))  # (B, 2, 3, 3)
-    turn = constant("fork_rest_frames", bones) @ frames.transpose(-1, -2)  # rest_from_world
+    like = fork_axes(state.point_m[:, -1:] @ constant("point_bones", bones))  # of the slowest filter: noise chooses not
+    (main, across), rest_axes = chosen_axes(
+        like, [fork_axes(bones), fork_axes(constant("rest", bones))], constant("fork_sums", bones),
+        constant("fork_before", bones),
+    )  # fmt: skip
+    turn = frames_of(*rest_axes) @ frames_of(main, across).transpose(-1, -2)  # rest_from_world, (B, 2, 3, 3)
     fork = turn @ bones.index_select(3, children).reshape(-1, 3, 2, 3).transpose(1, 2)  # (B, 2, 3, 3): xyz, child
     rest = constant("fork_rest", bones).reshape(3, 2, 3).transpose(0, 1)
     fork = torch.where(known > 0, fork, rest).transpose(1, 2).reshape(-1, 1, 3, 6)
@@ -326,6 +330,11 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     whole = with_forks(valid, known.expand(-1, -1, -1, 3).reshape(-1, 1, 1, 6))
     weight = frame.dt_s.clamp(min=1e-3, max=0.1) * (0.02 + whole) / (1 + state.noise_m2 / DOUBT_M**2)
     return skeleton, weight
+
+
+def fork_axes(bones: Tensor) -> Tensor:
+    """(..., 3, 2 AXES) what may be an axis of each fork's frame, of bones (..., 3, J): see kinematics.fork_frames."""
+    return bones @ constant("fork_axes", bones) + constant("fork_world", bones)
 
 
 def with_forks(joints: Tensor, fork: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.kinematics import fork_axis_weights, frame_from_axes, frames_of
-from model.network.front import MEMBERS, Evidence, norm, positions_of, refined_share
-from model.network.matrices import K
+from model.kinematics import chosen_axes, frame_from_axes, frames_of
+from model.network.front import MEMBERS, Evidence, fork_axes, norm, positions_of, refined_share
+from model.network.matrices import K, constant
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)
@@ -55,7 +55,6 @@ def _second_axes() -> np.ndarray:
 
 def _constants() -> dict[str, Tensor]:
     """The fixed matrices of the head, by buffer name."""
-    forks = fork_axis_weights()  # (2, 2, J)
     only_child = np.eye(J)[_ONLY_CHILD]
     order = [*FORKS, *_SINGLE, *LEAVES]
     triangle = np.zeros((6, 9))  # three diagonal entries, then the three below it -> a flat 3 x 3
@@ -70,9 +69,7 @@ def _constants() -> dict[str, Tensor]:
         spans[:, i] = ancestor_matrix()[b] - ancestor_matrix()[a]
     return {
         "spans": torch.tensor(spans),
-        "main_axes": torch.tensor(np.concatenate([forks[:, 0], only_child]).T.copy()),
-        "fork_main": torch.tensor(forks[:, 0].T.copy()),
-        "fork_second": torch.tensor(forks[:, 1].T.copy()),
+        "only_child": torch.tensor(only_child.T.copy()),
         "rest_frames": torch.cat([rest_frames, leaf.expand(len(LEAVES), 3, 3)]),
         "joint_order": torch.tensor([order.index(j) for j in range(J)]),
         "second_order": torch.tensor([*_SINGLE, *LEAVES]),
@@ -100,9 +97,7 @@ def _first_pulls() -> Tensor:
 class PoseHead(nn.Module):
     """FiLM-modulated network from latent and tau to gates, own pose, rotations about bones and covariance."""
 
-    main_axes: Tensor
-    fork_main: Tensor
-    fork_second: Tensor
+    only_child: Tensor
     rest_frames: Tensor
     joint_order: Tensor
     second_order: Tensor
@@ -210,13 +205,14 @@ class PoseHead(nn.Module):
 
         All frames in one Gram-Schmidt: of the forks and single bones now, of the leaves, of the forks at rest.
         """
-        main = torch.cat([vectors @ self.main_axes, leaf, offsets_m @ self.fork_main], 3)
-        across = torch.cat(
-            [vectors @ self.fork_second, second.index_select(3, self.second_order), offsets_m @ self.fork_second], 3
-        )
+        skeleton = fork_axes(offsets_m)
+        sums, before = constant("fork_sums", offsets_m), constant("fork_before", offsets_m)
+        fork, rest = chosen_axes(skeleton, [fork_axes(vectors), skeleton], sums, before)
+        main = torch.cat([fork[0], vectors @ self.only_child, leaf, rest[0]], 3)
+        across = torch.cat([fork[1], second.index_select(3, self.second_order), rest[1]], 3)
         frames = frames_of(main, across)  # (B, 2 + 14 + 5 + 2, 3, 3)
-        fork, rest, fork_rest = frames.split([len(FORKS), len(_SINGLE) + len(LEAVES), len(FORKS)], 1)
-        turned = torch.cat([fork @ fork_rest.transpose(-1, -2), rest @ self.rest_frames], 1)
+        forks, others, fork_rest = frames.split([len(FORKS), len(_SINGLE) + len(LEAVES), len(FORKS)], 1)
+        turned = torch.cat([forks @ fork_rest.transpose(-1, -2), others @ self.rest_frames], 1)
         return turned.index_select(1, self.joint_order)
 
     def _cholesky(self, spread: Tensor, scale: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.kinematics import fork_axis_weights, fork_frames
+from model.kinematics import AXES, WORLD_AXES, fork_candidates
 from model.skeleton import (
     FORK_CHILDREN,
     INDEX,
@@ -56,7 +56,11 @@ def _constants() -> dict[str, Tensor]:
     points = torch.cat([bones, root], 0)  # filtered points -> the same: the root's place is its own plus the anchor's
     chain = torch.tensor(ancestor_matrix()).T.contiguous()
     chain[0] = 1.0  # (root, bones) -> positions
-    forks = torch.tensor(fork_axis_weights())  # (2, 2, J)
+    forks = torch.tensor(fork_candidates()).flatten(0, 1).T.contiguous()  # (J, 2 AXES)
+    world = torch.zeros(3, 2, AXES, dtype=f64)  # candidates that no bones give
+    world[:, :, -len(WORLD_AXES) :] = torch.tensor(WORLD_AXES, dtype=f64).T[:, None]
+    sums = torch.eye(2, dtype=f64).repeat_interleave(AXES, 0)
+    before = torch.kron(torch.eye(2, dtype=f64), torch.ones(AXES, AXES, dtype=f64).triu(1))
     scale, shift = _feature_scaling()
     others = torch.ones(5, 5, dtype=torch.bool) ^ torch.eye(5, dtype=torch.bool)
     others[2] = False  # (other node, node) the factors of a Lagrange weight; the middle is the target
@@ -70,8 +74,7 @@ def _constants() -> dict[str, Tensor]:
         "direction": torch.tensor(rest_directions()).T.contiguous(),
         "fork_rest": torch.tensor(rest_offsets())[list(FORK_CHILDREN)].T.contiguous(),
         "rest_length": torch.tensor(rest_lengths_m()).clamp(min=0.02), "others": others.double(),
-        "fork_main": forks[:, 0].T.contiguous(), "fork_second": forks[:, 1].T.contiguous(),
-        "fork_rest_frames": fork_frames(torch.tensor(rest_offsets())),
+        "fork_axes": forks, "fork_world": world.flatten(1), "fork_sums": sums, "fork_before": before,
         "filter_tau": torch.tensor(FILTER_TAU_S, dtype=f64)[:, None, None],
         "target": torch.tensor([0.0, 0, 1, 0, 0], dtype=f64),
         "centre": torch.tensor([-1.0] * J + [1.0], dtype=f64),
