@@ -118,11 +118,11 @@ def _collapsed_cases() -> list[Case]:
 
 
 def _without_collars(offsets_m: Floats) -> Floats:
-    """Collars that start where the neck starts; shoulders stay where they were."""
+    """Collars that start where the neck starts; shoulders as far from the middle as they were, and straight out."""
     out = offsets_m.copy()
     for side in ("left", "right"):
         collar, shoulder = INDEX[f"{side}_collar"], INDEX[f"{side}_shoulder"]
-        out[shoulder] += out[collar] - out[INDEX["neck"]]
+        out[shoulder] = (out[collar] + out[shoulder]) * (1.0, 0.0, 0.0)
         out[collar] = out[INDEX["neck"]]
     return out
 
