@@ -26,7 +26,7 @@ TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("to
 ROOMS = {
     "model": "files motion network noise peers training",
     "streamer": "commands runtimes runtimes/native server sinks sources wire",
-    "bench": "accuracy demo latency service",
+    "bench": "accuracy demo latency service streams",
     "tests": "bench helpers model streamer",
 }
 AT_THE_TOP = {

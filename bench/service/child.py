@@ -57,7 +57,12 @@ class ChildProcess:
 
     Args:
         name: what to call it when it fails.
+
+    Attributes:
+        stderr: a descriptor for what it logs, set before it starts; None: a file that is read when it fails.
     """
+
+    stderr: int | None = None
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -66,7 +71,9 @@ class ChildProcess:
     def __enter__(self) -> Self:
         # A file, not a pipe: nobody has to read it for the child to go on.
         self._said = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")
-        self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said)
+        out = self._said if self.stderr is None else subprocess.DEVNULL
+        err = self._said if self.stderr is None else self.stderr
+        self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         return self
 
     def __exit__(self, *_: object) -> None:

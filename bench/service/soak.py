@@ -23,6 +23,7 @@ from rich.table import Table
 from bench.noise import observed
 from bench.options import Json, Plots, RuntimeName, Threads, Weights
 from bench.report import console, interruptible, machine, machine_line, write_json
+from bench.service.child import ServerFailed
 from model.motion.synthetic import SyntheticActor
 from streamer.cli import main
 from streamer.clock import SECOND_NS
@@ -257,6 +258,7 @@ def show(result: dict[str, Any], screen: Console) -> None:
 
 def command(
     *,
+    server: float = 0.0,
     hours: float = 24.0,
     rate: float = 120.0,
     seed: int = 1,
@@ -269,6 +271,7 @@ def command(
     """A day of one actor's frames, as fast as they go, in this process, on a simulated clock.
 
     Args:
+        server: Instead: a crowd through the real server for so long, with faults [minutes]; 0: no.
         hours: Of simulated time [h].
         rate: Frames a second [Hz].
         seed: Of the motion and the noise.
@@ -276,6 +279,8 @@ def command(
     if hours <= 0 or rate <= 0 or threads < 1:
         raise ConfigError("--hours and --rate must be positive, --threads at least 1")
     screen = console()
+    if server > 0:
+        return _server(server, threads, runtime, weights, json, screen)
     with interruptible() as stopped:
         result = run(hours, rate, seed, threads, runtime, weights, screen, stopped)
     show(result, screen)
@@ -286,6 +291,23 @@ def command(
 
         screen.print(f"drawn: {soak_picture(result, plots)}")
     return 0
+
+
+def _server(minutes: float, threads: int, runtime: str, weights: str | None, json: Path | None, screen: Console) -> int:
+    """A crowd through the real server; 1 when a bar is not held."""
+    from bench.service import soak_server
+
+    arguments = ["--threads", str(threads), "--runtime", runtime, *(["--weights", weights] if weights else [])]
+    try:
+        with interruptible() as stopped:
+            result = soak_server.run(minutes, arguments=arguments, screen=screen, stopped=stopped)
+    except ServerFailed as error:
+        screen.print(f"[bold red]hpstm bench soak:[/] {error}")
+        return 1
+    soak_server.show(result, screen)
+    if json:
+        screen.print(f"written: {write_json(json, result)}")
+    return 0 if all(bar["held"] for bar in result["bars"]) else 1
 
 
 if __name__ == "__main__":
