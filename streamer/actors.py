@@ -226,7 +226,7 @@ class Actors(Mapping[str, Actor]):
             track = self.tracks[row]
             if track.newest is not None and frame.seq <= track.newest.seq:
                 self._clock(row, frame.actor).went_back(frame.seq, track.frames)
-            if not self.sight.plainly_news(row, seen.torsos[i]) and track.frames and not self._is_news(row, seen, i):
+            if not self.sight.plainly_news(row, seen.shown[i]) and track.frames and not self._is_news(row, seen, i):
                 held.append(i)
         return held
 
@@ -260,7 +260,7 @@ class Actors(Mapping[str, Actor]):
         joints[:, :3] *= joints[:, 3:4]
         block.frame[at] = joints
         dt, since = [], []
-        for row, frame, t_ns, torso, shown in zip(rows, seen.frames, seen.t_ns, seen.torsos, joints):
+        for i, (row, t_ns) in enumerate(zip(rows, seen.t_ns)):
             track = self.tracks[row]
             even_ns = t_ns - track.lag_ns
             interval_ns = even_ns - track.even_ns
@@ -269,15 +269,15 @@ class Actors(Mapping[str, Actor]):
             if track.frames:
                 track.intervals_ns.append(interval_ns)
             track.frames += 1
-            track.newest, track.last_ns, track.even_ns = frame, t_ns, even_ns
-            if torso[0][3] or torso[1][3] or shown[3].any():
+            track.newest, track.last_ns, track.even_ns = seen.frames[i], t_ns, even_ns
+            if any(seen.shown[i][3]):
                 if t_ns - track.seen_ns > LOST_NS:
                     self._opinions[row].back = True
                 track.seen_ns = t_ns
             if t_ns >= track.watch_ns:
                 track.watch_ns = t_ns + EVERY_NS
-                if self._opinions[row].take(shown):
-                    self._look(row, frame.actor)
+                if self._opinions[row].take(joints[i]):
+                    self._look(row, seen.frames[i].actor)
         dt_s: F64 = np.array(dt)
         angle = np.array(since)[:, None] * self._angular  # float64: good for years
         time, turns = block.time, 1 + len(self._angular)
@@ -312,8 +312,9 @@ class Actors(Mapping[str, Actor]):
 
     def sound(self, at: RowIndex) -> bool:
         """Whether all that the block has just answered is finite: a product with itself says it in one pass."""
-        block = self.block
-        return all(isfinite(np.vdot(x[at], x[at])) for x in (block.positions, block.rotations, block.covariance))
+        positions, rotations = self.block.positions[at], self.block.rotations[at]
+        covariance = self.block.covariance[at]
+        return isfinite(np.vdot(positions, positions) + np.vdot(rotations, rotations) + np.vdot(covariance, covariance))
 
     def renew(self, row: int, seen: Seen, i: int) -> Seen:
         """Nothing stays of an actor but frame ``i``, which ``fill`` had written: as its first it is given back."""
@@ -321,7 +322,7 @@ class Actors(Mapping[str, Actor]):
         self.warnings.count("nonfinite_poses", frame.actor, "its pose was not finite: begun anew, with new bones")
         joints = seen.joints[i : i + 1].copy()
         joints[:, :3] += self.origin[row, :, None] * joints[:, 3:4]
-        first = Seen([seen.places[i]], [frame], [seen.t_ns[i]], joints, [seen.torsos[i]])
+        first = Seen([seen.places[i]], [frame], [seen.t_ns[i]], joints, [seen.shown[i]])
         self.skeletons.reset(row)
         self._forget(row)
         self._begin(row, first, 0)

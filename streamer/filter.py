@@ -187,7 +187,8 @@ class PoseFilter:
         """Place -> the pose of actors that went on unseen: of what was seen before, for these frames' times."""
         wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
         poses = self._reached(rows, seen.frames, wanted_ns)
-        for row, pose, t_ns in zip(rows, poses, seen.t_ns):
+        for row, pose, t_ns, wanted in zip(rows, poses, seen.t_ns, wanted_ns):
+            pose.t_ns = wanted  # beyond the reach, too, where nothing is known of the time since
             pose.status = "lost" if t_ns - self._actors.tracks[row].seen_ns > LOST_NS else "coasting"
         return dict(zip(seen.places, poses))
 

@@ -23,7 +23,8 @@ class Frame:
         actor: name of the actor, one filter state each.
         seq: the source's frame counter.
         t_ns: capture time on the source's clock, integer nanoseconds (any epoch; 0 is a time).
-        positions: (J, 3) joint positions in ``layout``'s order [m], right-handed, Y up; NaN = missing.
+        positions: (J, 3) joint positions in ``layout``'s order [m], right-handed, Y up; NaN = missing, and so is
+            exactly (0, 0, 0), but for layouts that say ``zeros_are_real``.
         confidence: (J,) in 0..1, or None for all ones; 0 = missing.
         layout: name of the input layout, see model.layouts.
         received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.
@@ -45,7 +46,8 @@ class Pose:
     Args:
         actor, seq: copied from the newest frame it rests on.
         t_ns: the time the pose is for, on the source's clock (frame time - delay, or + predict).
-        status: "calibrating" | "tracking" | "coasting" (no fresh data) | "lost".
+        status: "calibrating" | "tracking" | "coasting" (nothing new is seen: nobody, the same again bit for bit, or a
+            body where this one cannot be) | "lost" (for a second and more).
         positions: (24, 3) float32 joint positions [m], world, Y up.
         rotations: (24, 4) float32 quaternions xyzw, parent_from_joint relative to the rest pose; the root's: world.
         root: (3,) float32 pelvis in the world [m].
@@ -53,10 +55,11 @@ class Pose:
         offsets_m: (24, 3) float32 rest-pose vector from the parent to each joint [m].
         covariance: (24, 3, 3) float32 covariance of each joint's position [m^2], world axes.
         contact: (2,) float32 probability that the left, right foot stands.
-        captured_ns: the newest frame's ``t_ns`` (source clock); the other stamps are on this process's clock.
+        captured_ns: ``t_ns`` of the newest frame that was news, as it was sent (source clock); the other stamps are on
+            this process's clock.
         received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
         skipped: frames of this actor skipped under overload since it appeared.
-        skeleton_version: grows when lengths or offsets change.
+        skeleton_version: grows when lengths or offsets change; the same one never comes with others.
     """
 
     actor: str

@@ -16,7 +16,7 @@ from model.skeleton import J
 from streamer.errors import FrameError
 from streamer.frames import Array, Frame
 from streamer.runtimes.block import F32
-from streamer.vetting import COLLAPSED, Torso, collapsed, plainly_a_body, torsos
+from streamer.vetting import COLLAPSED, Shown, collapsed, plainly_a_body
 
 Bools = npt.NDArray[np.bool_]
 
@@ -35,13 +35,13 @@ class Seen(NamedTuple):
     frames: list[Frame]
     t_ns: list[int]
     joints: F32  # (B, 6, 24) canonical: x, y, z in the world [m], present, confidence, derived; last two 0 where absent
-    torsos: list[Torso]
+    shown: list[Shown]  # the first four of ``joints`` as plain numbers
 
     def at(self, index: list[int]) -> Seen:
         """Those at some indices, in that order."""
         places, frames = [self.places[i] for i in index], [self.frames[i] for i in index]
-        t_ns, torsos = [self.t_ns[i] for i in index], [self.torsos[i] for i in index]
-        return Seen(places, frames, t_ns, self.joints[index], torsos)
+        t_ns, shown = [self.t_ns[i] for i in index], [self.shown[i] for i in index]
+        return Seen(places, frames, t_ns, self.joints[index], shown)
 
 
 class Group(NamedTuple):
@@ -82,7 +82,7 @@ class Intake:
         seen = Seen(
             places, [frame for part in parts for frame in part.frames], [t_ns for part in parts for t_ns in part.t_ns],
             np.concatenate([np.empty((0, 6, J), np.float32), *(part.joints for part in parts)]),
-            [torso for part in parts for torso in part.torsos],
+            [shown for part in parts for shown in part.shown],
         )  # fmt: skip
         return seen.at(sorted(range(len(places)), key=places.__getitem__))
 
@@ -149,29 +149,37 @@ def _canonical(layout: Layout, group: Group, errors: dict[int, FrameError]) -> S
     joints: F32 = np.empty((len(xyz), 6, J), np.float32)
     joints[:, :3], joints[:, 3], joints[:, 4], joints[:, 5] = xyz.swapaxes(1, 2), visible, trust, derived
     whole = np.count_nonzero(visible) == visible.size
-    seen = Seen(group.places, group.frames, [int(frame.t_ns) for frame in group.frames], joints, torsos(joints))
-    span = _span(joints[:, :3], None if whole else visible)
-    if np.count_nonzero(span > BODY_M):
-        errors |= {group.places[i]: error for i in np.flatnonzero((span > BODY_M).any(1))
-                   if (error := _hide_strays(joints[i]))}  # fmt: skip
-    for i, torso in enumerate(seen.torsos):
-        if plainly_a_body(torso):
+    shown: list[Shown] = joints[:, :4].tolist()
+    seen = Seen(group.places, group.frames, [int(frame.t_ns) for frame in group.frames], joints, shown)
+    for i in _wide(shown, joints, None if whole else visible):
+        error = _hide_strays(joints[i])
+        if error is not None:
+            errors[group.places[i]] = error
+        shown[i] = joints[i, :4].tolist()
+    for i, own in enumerate(shown):
+        if plainly_a_body(own):
             continue
-        if collapsed(joints[i], torso) or not (joints[i, 3].any() or positions[i].any()):
+        if collapsed(joints[i], own) or not (joints[i, 3].any() or positions[i].any()):
             errors.setdefault(group.places[i], FrameError("collapsed", COLLAPSED))
     if errors:
         seen = seen.at([i for i, place in enumerate(seen.places) if place not in errors])
     return seen
 
 
-def _span(xyz: F32, visible: Bools | None) -> F32:
-    """(B, 3) extent [m] along each axis of the joints (B, 3, 24) that are ``visible``, (B, 24) or (24,), None for all
-    of them; -inf where there is none."""
+def _wide(shown: list[Shown], joints: F32, visible: Bools | None) -> list[int]:
+    """Which of the frames (B, 6, 24) spread farther along an axis than a body, over joints that are ``visible``,
+    (B, 24) or (24,), None for all of them."""
+    if visible is None and len(shown) == 1:
+        return [0] if any(max(row) - min(row) > BODY_M for row in shown[0]) else []
+    xyz = joints[:, :3]
     if visible is None:
-        return np.asarray(np.maximum.reduce(xyz, 2) - np.minimum.reduce(xyz, 2))
-    which = visible[..., None, :]
-    high = np.maximum.reduce(xyz, 2, where=which, initial=-np.inf)
-    return np.asarray(high - np.minimum.reduce(xyz, 2, where=which, initial=np.inf))
+        span = np.maximum.reduce(xyz, 2) - np.minimum.reduce(xyz, 2)
+    else:
+        which = visible[..., None, :]
+        span = np.maximum.reduce(xyz, 2, where=which, initial=-np.inf)
+        span -= np.minimum.reduce(xyz, 2, where=which, initial=np.inf)  # -inf where there is none
+    wide = span > BODY_M
+    return np.flatnonzero(wide.any(1)).tolist() if np.count_nonzero(wide) else []
 
 
 def _hide_strays(joints: F32) -> FrameError | None:

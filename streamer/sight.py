@@ -8,7 +8,7 @@ import numpy as np
 
 from streamer.clock import SECOND_NS
 from streamer.runtimes.block import F32
-from streamer.vetting import Torso
+from streamer.vetting import CORNERS, Shown
 
 JUMP_M = 0.25  # half of the joints do not move farther than this and FASTEST_M_S allow
 FASTEST_M_S = 10.0
@@ -31,21 +31,23 @@ class Sight:
     """By rows. Frames here are (4, 24): x, y, z relative to the actor's origin [m] and 0 where absent; present."""
 
     def __init__(self, capacity: int) -> None:
-        self._torsos: list[Torso | None] = [None] * capacity  # of the newest observation
+        self._shown: list[Shown | None] = [None] * capacity  # the newest observation in the world
         self._others: dict[int, Other] = {}
 
     def forget(self, row: int) -> None:
-        self._torsos[row] = None
+        self._shown[row] = None
         self._others.pop(row, None)
 
-    def plainly_news(self, row: int, torso: Torso) -> bool:
-        """Whether the torso moved, and less than in any jump; it is kept. ``judge`` says what other frames are."""
-        before, self._torsos[row] = self._torsos[row], torso
-        if before is None or torso == before:
+    def plainly_news(self, row: int, shown: Shown) -> bool:
+        """Whether the frame moved, and less than in any jump; it is kept. ``judge`` says what other frames are."""
+        before, self._shown[row] = self._shown[row], shown
+        if before is None or shown == before:
             return False
-        for a, b in zip(torso, before):
-            if a[3] and b[3]:
-                x, y, z = a[0] - b[0], a[1] - b[1], a[2] - b[2]
+        xs, ys, zs, there = shown
+        xo, yo, zo, was = before
+        for joint in CORNERS:
+            if there[joint] and was[joint]:
+                x, y, z = xs[joint] - xo[joint], ys[joint] - yo[joint], zs[joint] - zo[joint]
                 return x * x + y * y + z * z < JUMP_M**2
         return False
 
@@ -65,7 +67,7 @@ class Sight:
                 return "cut"
             turns = other.turns + 1 if frames - other.frames <= BETWEEN else 0
         self._others[row] = Other(t_ns, frames, now, turns)
-        self._torsos[row] = None  # what comes next is compared with ``shown``
+        self._shown[row] = None  # what comes next is compared with ``shown``
         return "astray"
 
     def turns(self, row: int) -> int:

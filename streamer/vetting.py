@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,37 +16,36 @@ FLAT = 0.002  # the torso's area over the square of the body's size: some .05 of
 LINE = 0.02  # the farthest joint from a line, in parts of its length
 BODILY = 8  # so many joints, hips among them, are a body and not one stretched limb
 
-_HIPS, _SHOULDERS = (slice(INDEX[f"left_{name}"], INDEX[f"right_{name}"] + 1) for name in ("hip", "shoulder"))
+CORNERS = [INDEX[f"{side}_{name}"] for name in ("hip", "shoulder") for side in ("left", "right")]
+_LEFT, _RIGHT, _TOP, _ = CORNERS
 _TRUNK = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip")]
 
-# x, y, z and presence of the four corners of a torso. What every frame is looked at by, as plain numbers: on the hot
-# path a call of numpy costs as much as twenty products.
-Corner = tuple[float, float, float, float]
-Torso = tuple[Corner, Corner, Corner, Corner]
+# x, y, z and presence of a frame's joints as plain numbers: what every frame is looked at by, for on the hot path a
+# call of numpy costs as much as twenty products.
+Shown = list[list[float]]
+Corner = tuple[float, ...]
 
 
-def torsos(joints: F32) -> list[Torso]:
-    """The left and right hip and shoulder of each of some frames (B, 6, 24)."""
-    pairs = zip(joints[:, :4, _HIPS].tolist(), joints[:, :4, _SHOULDERS].tolist())
-    out: Any = [(*zip(*hips), *zip(*shoulders)) for hips, shoulders in pairs]
-    return out  # type: ignore[no-any-return]
+def corners(shown: Shown) -> list[Corner]:
+    """x, y, z and presence of the left and right hip, left and right shoulder."""
+    return [tuple(row[joint] for row in shown) for joint in CORNERS]
 
 
-def plainly_a_body(torso: Torso) -> bool:
+def plainly_a_body(shown: Shown) -> bool:
     """Whether three corners alone say that a frame is not ``collapsed``: they do of nearly all."""
-    a, b, c, d = torso
-    if not a[3]:
-        a = d
-    elif not b[3]:
-        b = d
-    elif not c[3]:
-        c = d
-    if not (a[3] and b[3] and c[3]):
+    xs, ys, zs, there = shown
+    if there[_LEFT] and there[_RIGHT] and there[_TOP]:
+        x, y, z = xs[_LEFT], ys[_LEFT], zs[_LEFT]
+        across = xs[_RIGHT] - x, ys[_RIGHT] - y, zs[_RIGHT] - z
+        return _area_m4(across, (xs[_TOP] - x, ys[_TOP] - y, zs[_TOP] - z)) > PLAIN_M4
+    seen = [corner for corner in corners(shown) if corner[3]]
+    if len(seen) < 3:
         return False
-    return _area_m4((b[0] - a[0], b[1] - a[1], b[2] - a[2]), (c[0] - a[0], c[1] - a[1], c[2] - a[2])) > PLAIN_M4
+    a, b, c = seen
+    return _area_m4([b[i] - a[i] for i in range(3)], [c[i] - a[i] for i in range(3)]) > PLAIN_M4
 
 
-def collapsed(joints: F32, torso: Torso) -> bool:
+def collapsed(joints: F32, shown: Shown) -> bool:
     """Whether the visible joints of a frame (6, 24) coincide, lie on one line, or have no torso between them."""
     visible = joints[3] > 0
     count = np.count_nonzero(visible)
@@ -57,12 +55,9 @@ def collapsed(joints: F32, torso: Torso) -> bool:
     size = float((xyz.max(1) - xyz.min(1)).max())
     if size < POINT_M:
         return True
-    if all(corner[3] for corner in torso):
-        (a, b, c, d), axes = torso, range(3)
-        across, up = (
-            [0.5 * (a[i] - b[i] + c[i] - d[i]) for i in axes],
-            [0.5 * (c[i] + d[i] - a[i] - b[i]) for i in axes],
-        )
+    *axes, there = zip(*corners(shown))
+    if all(there):
+        across, up = [0.5 * (a - b + c - d) for a, b, c, d in axes], [0.5 * (c + d - a - b) for a, b, c, d in axes]
         return _area_m4(across, up) < (FLAT * size * size) ** 2
     if count < BODILY or not visible[_TRUNK].any():
         return False

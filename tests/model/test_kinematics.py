@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from model.kinematics import bone_vectors, fork_axis_weights, fork_frames, forward_kinematics, frame_from_axes
+from model.kinematics import (
+    bone_vectors,
+    chosen_axes,
+    fork_axis_weights,
+    fork_frames,
+    forward_kinematics,
+    frame_from_axes,
+    frames_of,
+)
+from model.network.front import fork_axes
+from model.network.matrices import constant
 from model.skeleton import (
     CHILDREN,
     FORK_CHILDREN,
@@ -26,6 +36,7 @@ from model.skeleton import (
     rest_offsets,
 )
 from tests.helpers import reference
+from tests.helpers.forks import KINDS, odd_offsets
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -94,6 +105,36 @@ def test_frame_from_axes_is_a_rotation_that_starts_with_the_primary(seed: int) -
 
 def test_fork_frames_survive_a_collapsed_torso() -> None:
     assert np.isfinite(fork_frames(np.zeros((J, 3)))).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fork_frames_are_well_defined_by_whatever_points_there_are(kind: str) -> None:
+    """Collars at the neck, hips at the pelvis: a turn of such a body puts its joints where they are."""
+    rng = np.random.default_rng(0)
+    offsets = odd_offsets(kind)
+    rotations = random_rotations(rng, 20, J)
+    rotations[:, 1:] = rotations[:, :1]  # the body turns as one: what stands in for an axis is beyond the fork
+    positions = forward_kinematics(rotations, offsets, np.zeros((20, 3)))
+    turns = fork_frames(bone_vectors(positions), offsets) @ fork_frames(offsets, offsets).swapaxes(-1, -2)
+    np.testing.assert_allclose(turns @ turns.swapaxes(-1, -2), np.broadcast_to(np.eye(3), turns.shape), atol=1e-9)
+    for fork, turn in zip(FORKS, np.moveaxis(turns, 1, 0)):
+        children = list(CHILDREN[fork])
+        placed = (turn @ offsets[children].T).swapaxes(-1, -2)
+        np.testing.assert_allclose(placed, bone_vectors(positions)[:, children], atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_graphs_choose_the_same_axes(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    like, bones = odd_offsets(kind), rng.standard_normal((J, 3))
+    a, b = (fork_axes(torch.tensor(x).T[None, None]) for x in (like, bones))
+    ((main, across),) = chosen_axes(a, [b], constant("fork_sums", a), constant("fork_before", a))
+    np.testing.assert_allclose(frames_of(main, across)[0].numpy(), fork_frames(bones, like), atol=1e-9)
+
+
+def test_a_whole_skeleton_has_the_frames_it_always_had() -> None:
+    bones = np.random.default_rng(0).standard_normal((9, J, 3))
+    np.testing.assert_allclose(fork_frames(bones, rest_offsets()), fork_frames(bones), rtol=0, atol=1e-12)
 
 
 def test_fk_keeps_the_dtype() -> None:

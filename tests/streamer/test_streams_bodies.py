@@ -14,6 +14,7 @@ from model.skeleton import INDEX, J
 from streamer.errors import FrameError, RuntimeUnavailable
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
+from tests.helpers.forks import KINDS, odd_motion, odd_offsets
 from tests.helpers.networks import (
     BUNDLED,
     NOT_BUNDLED,
@@ -267,3 +268,34 @@ def test_one_source_that_loses_repeats_and_reorders_is_one(new: Callable[..., Po
     assert filter_.rejected["duplicate"] > 15
     assert filter_.warnings("a") == []
     assert not filter_.counts
+
+
+# ---- forks that span no frame
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", [False, True])
+def test_a_body_whose_fork_is_one_point_is_exact(kind: str, given: bool, live: PoseFilter) -> None:
+    """From the first frame on, measured or given; with a micrometre of noise, too."""
+    truth = odd_motion(kind, 6.0, 30.0)
+    for noise_m in (0.0, 1e-6):
+        if given:
+            live.set_skeleton("a", odd_offsets(kind).astype(np.float32))
+        noise = noise_m * np.random.default_rng(0).standard_normal(truth.shape)
+        poses = poses_of(live, stream(truth + noise, np.arange(180) / 30))
+        for pose in poses:
+            assert_finite(pose)
+        got = np.stack([pose.positions for pose in poses])
+        assert mean_mm(got, truth) < 5  # of six seconds; bones are known after a few frames
+        assert mean_mm(got[130:], truth[130:]) < 0.5
+        live.remove("a")
+    assert not live.rejected
+    assert set(live.counts) <= {"new_tracks"}
+
+
+@pytest.mark.parametrize("kind", ["collars at the neck", "hips at the pelvis", "both"])
+def test_such_a_body_stands_noise(kind: str, live: PoseFilter) -> None:
+    truth = odd_motion(kind, 8.0, 30.0)
+    noise = 0.01 * np.random.default_rng(0).standard_normal(truth.shape)
+    poses = poses_of(live, stream(truth + noise, np.arange(240) / 30))
+    assert mean_mm(np.stack([pose.positions for pose in poses[120:]]), truth[120:]) < 20
