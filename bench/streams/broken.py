@@ -45,6 +45,8 @@ ZEROS = Fault("Single missing joints are sent as exactly (0, 0, 0)", "As if they
 
 TRUNK = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck",
                                   "left_collar", "right_collar")]  # fmt: skip
+ZEROS_REAL = Fault("A joint is at exactly (0, 0, 0), and the layout says that zeros are real", "It is there", "-")
+
 SHOULDERS = [INDEX["left_shoulder"], INDEX["right_shoulder"]]
 EARLY_S = 2.0  # before the bones are measured
 LATE_S = WARM_S
@@ -185,8 +187,21 @@ def _zero_joints(setting: Setting) -> Stream:
     return replace(told[0], twin=told[1])
 
 
+def _zeros_real(setting: Setting) -> Stream:
+    """A source whose origin is the left wrist, and whose layout says that zeros are real; errors are of that wrist."""
+    path = setting.folder / "wrist.toml"
+    path.write_text("zeros_are_real = true\njoints = [" + ", ".join(f'"{name}"' for name in INDEX) + "]\n")
+    good = setting.stream()
+    wrist = INDEX["left_wrist"]
+    about = good.showing(slice(None), lambda body: body - body[:, [wrist]], shown=True).told(layout=str(path))
+    shown = np.zeros_like(good.shown)
+    shown[:, wrist] = True
+    return replace(about, truth=good.truth - good.truth[:, [wrist]], shown=shown)
+
+
 CASES = (
     *_collapsed_cases(),
     *_fork_cases(),
     Case("zero-joints", ZEROS, _zero_joints, [finite(), silence(0.1), as_twin(0.1)]),
+    Case("zeros-real", ZEROS_REAL, _zeros_real, [finite(), silence(0.1), error(5.0, WARM_S)]),
 )
