@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
@@ -28,13 +28,20 @@ GIVE_UP_S = 10.0
 MIB = 1024 * 1024
 
 
+class Over(NamedTuple):
+    """When a fault was over [ns], and the first frame of the crowd that is good again."""
+
+    at_ns: int
+    seq: int = 0
+
+
 class Monitor:
     """Hears every pose: of each actor, when its newest fresh and finite one was made."""
 
     def __init__(self, endpoint: str, actors: int) -> None:
         self._endpoint, self._names = endpoint, [name_of(a) for a in range(actors)]
         self._stop, self._lock = Event(), Lock()
-        self._good_ns: dict[str, int] = {}
+        self._good: dict[str, tuple[int, int]] = {}  # received [ns], seq
         self.poses = self.broken = 0
         self._thread = Thread(target=self._listen, daemon=True)
 
@@ -57,15 +64,15 @@ class Monitor:
                     self.broken += 1
                 elif now_ns() - pose.published_ns < FRESH_NS and pose.status != "lost":
                     with self._lock:
-                        self._good_ns[pose.actor] = pose.received_ns
+                        self._good[pose.actor] = (pose.received_ns, pose.seq)
 
-    def back_after(self, since_ns: int) -> float:
+    def back_after(self, over: Over) -> float:
         """Seconds from then until every actor had a good pose of a frame that came later. NaN: not in GIVE_UP_S."""
-        while now_ns() - since_ns < GIVE_UP_S * SECOND_NS:
+        while now_ns() - over.at_ns < GIVE_UP_S * SECOND_NS:
             with self._lock:
-                newest = [self._good_ns.get(name, 0) for name in self._names]
-            if min(newest) > since_ns:
-                return (now_ns() - since_ns) / SECOND_NS
+                newest = [self._good.get(name, (0, 0)) for name in self._names]
+            if all(received_ns > over.at_ns and seq >= over.seq for received_ns, seq in newest):
+                return (now_ns() - over.at_ns) / SECOND_NS
             time.sleep(0.005)
         return float("nan")
 
@@ -125,7 +132,7 @@ class Notes:
 
 
 class Soak:
-    """The processes, and one method for each fault: it ends when the fault does, and returns when that was [ns]."""
+    """The processes, and one method for each fault: it ends when the fault does, and returns when."""
 
     def __init__(self, server: ServerProcess, monitor: Monitor, actors: int, rate_hz: float) -> None:
         self.server, self.monitor, self.actors, self.rate_hz = server, monitor, actors, rate_hz
@@ -156,31 +163,36 @@ class Soak:
 
     # -- faults
 
-    def source_restarts(self) -> int:
+    def source_restarts(self) -> Over:
         """It ends in order; another starts, its clock and its seq at 0."""
         self.notes.sent += self.source.stop()["sent"]
         self.source = self._new_source()
-        return self.source.started_ns
+        return Over(self.source.started_ns)
 
-    def source_killed(self) -> int:
+    def source_killed(self) -> Over:
         self.source.close()
         self.notes.killed += 1
         self.source = self._new_source()
-        return self.source.started_ns
+        return Over(self.source.started_ns)
 
-    def clock_steps_back(self) -> int:
+    def clock_steps_back(self) -> Over:
         self.source.tell("back")
-        return int(self.source.hear()["at_ns"])
+        return self._said()
 
-    def spoilt(self, kind: str, seconds: float) -> int:
+    def spoilt(self, kind: str, seconds: float) -> Over:
         """All frames are of a kind of soak_roles.SPOILT for a while."""
         self.source.tell(kind)
         self.source.hear()
         time.sleep(seconds)
         self.source.tell("good")
-        return int(self.source.hear()["at_ns"])
+        return self._said()
 
-    def reader_frozen(self) -> int:
+    def _said(self) -> Over:
+        """What the source says of when it did as it was told."""
+        said = self.source.hear()
+        return Over(said["at_ns"], said["seq"])
+
+    def reader_frozen(self) -> Over:
         """A subscriber stops reading for two seconds; nobody else may notice, and it must find a fresh pose."""
         process = psutil.Process(self.reader.child.pid)
         self.reader.heard()  # of earlier pauses, which others made
@@ -189,30 +201,30 @@ class Soak:
         process.send_signal(signal.SIGCONT)
         since_ns = now_ns()
         self.notes.reader_back_s.append((self.reader.hear()["arrived_ns"] - since_ns) / SECOND_NS)
-        return since_ns
+        return Over(since_ns)
 
-    def server_stopped(self) -> int:
+    def server_stopped(self) -> Over:
         """The server itself is away for half a second: what came meanwhile waits, and is too much at once."""
         self._memory.send_signal(signal.SIGSTOP)
         time.sleep(0.5)
         self._memory.send_signal(signal.SIGCONT)
-        return now_ns()
+        return Over(now_ns())
 
-    def flood(self) -> int:
+    def flood(self) -> Over:
         """One actor more, 3000 frames at once."""
         start_ns = now_ns()
         for n in range(3000):
             self._spare.send(_of(self._motion[n % len(self._motion)], "flood", n, start_ns + n * 1_000_000))
-        return now_ns()
+        return Over(now_ns())
 
-    def no_messages(self) -> int:
+    def no_messages(self) -> Over:
         """Half a thousand that are none: nested too deep, cut short, not msgpack, empty."""
         bad = [b"frame.a\0" + b"\x91" * 1000 + b"\x00", b"\xff" * 40, b"", b"frame.a\0\x81\xa1", b"pose.a\0\x80"]
         for n in range(500):
             self._spare.send_bytes(bad[n % len(bad)])
-        return now_ns()
+        return Over(now_ns())
 
-    def strange_requests(self) -> int:
+    def strange_requests(self) -> Over:
         """Nobody who asks nonsense may keep the others from an answer."""
         for nonsense in (b"\x91" * 1000 + b"\x00", b"", msgpack.packb({"v": 1, "cmd": ["status"]})):
             with zmq.Context() as context, context.socket(zmq.REQ) as socket:
@@ -220,17 +232,17 @@ class Soak:
                 socket.connect(self.server.control_endpoint)
                 socket.send(nonsense)
                 if not socket.poll(int(GIVE_UP_S * 1000)):
-                    return 0  # never over
-        return now_ns()
+                    return Over(0)  # never over
+        return Over(now_ns())
 
-    def strangers(self) -> int:
+    def strangers(self) -> Over:
         """Five hundred names in half a second: more than there is room for."""
         for n in range(500):
             self._spare.send(_of(self._motion[n % len(self._motion)], f"stranger-{self._seed}-{n}", 0, now_ns()))
             time.sleep(0.001)
-        return now_ns()
+        return Over(now_ns())
 
-    def faults(self) -> dict[str, Callable[[], int]]:
+    def faults(self) -> dict[str, Callable[[], Over]]:
         return {
             "source restarts, clock from 0": self.source_restarts,
             "all joints zero, 0.5 s": lambda: self.spoilt("zeros", 0.5),
@@ -277,8 +289,7 @@ class Soak:
                 self.calm(calm_s, stopped)
                 if time.monotonic() > end or stopped():
                     return
-                since_ns = fault()
-                back_s = self.monitor.back_after(since_ns) if since_ns else float("nan")
+                back_s = self.monitor.back_after(fault())
                 self.notes.recovered_s.setdefault(name, []).append(back_s)
                 if screen is not None:
                     screen.print(f"{time.monotonic() - self._started:7.1f} s  {name}: back after {back_s:.2f} s, "

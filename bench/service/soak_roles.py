@@ -87,7 +87,7 @@ def crowd(line: str, endpoint: str, actors: int, rate_hz: float, seed: int) -> N
             elif word:
                 spoil, held = ("" if word == "good" else word), n
             if word:
-                boss.tell(did=word, at_ns=now_ns())
+                boss.tell(at_ns=now_ns(), seq=n)
             due_ns = start_ns + round(n * SECOND_NS / rate_hz)
             clock.wait_until(due_ns)
             lot = rng.random(actors)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.report import machine, machine_line
 from bench.service.child import ServerFailed, ServerProcess
-from bench.service.soak_faults import GIVE_UP_S, Monitor, Soak
+from bench.service.soak_faults import GIVE_UP_S, Monitor, Over, Soak
 from streamer.clock import now_ns
 
 ACTORS, RATE_HZ = 20, 60.0
@@ -64,7 +64,7 @@ def run(
     """Plays it for that long, or until ``stopped()``. ``arguments``: further ones of serve. Raises ServerFailed."""
     started = time.monotonic()
     with _soaking(actors, rate_hz, arguments) as soak:
-        if not np.isfinite(soak.monitor.back_after(now_ns())):
+        if not np.isfinite(soak.monitor.back_after(Over(now_ns()))):
             raise ServerFailed(f"no poses of all {actors} actors within {GIVE_UP_S:g} s")
         soak.play(minutes * 60.0, calm_s, screen, stopped)
         soak.close()

@@ -15,17 +15,25 @@ from bench.streams.bars import (
     same_skeleton,
     silence,
     status,
+    within,
     worst_error,
 )
 from bench.streams.case import Case, Fault, Setting
-from bench.streams.stream import ACTOR, WARM_S, Stream, seen
+from bench.streams.stream import ACTOR, RATE_HZ, WARM_S, Stream, seen
 from bench.track import Floats
 from model.skeleton import INDEX
+
+AFTER_S = 1.5  # after which nothing is seen any more of some bad frames
 
 COLLAPSED = Fault(
     "A frame shows no body: all joints zero, at one point or on one line, or the torso collapsed",
     "No pose for that frame; the actor coasts, nothing moves",
     "that frame",
+)
+TRUNK_GONE = Fault(
+    "Hips, spine, neck and collars are at one point, shoulders and limbs where they should be",
+    "Taken as it is: poses some centimetres off, the bones stay as they are",
+    f"at most {AFTER_S:g} s after the last such frame",
 )
 FORKS = Fault(
     "A skeleton whose collars start where the neck starts, or whose hips lie at the pelvis",
@@ -37,6 +45,8 @@ ZEROS = Fault("Single missing joints are sent as exactly (0, 0, 0)", "As if they
 
 TRUNK = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck",
                                   "left_collar", "right_collar")]  # fmt: skip
+ZEROS_REAL = Fault("A joint is at exactly (0, 0, 0), and the layout says that zeros are real", "It is there", "-")
+
 SHOULDERS = [INDEX["left_shoulder"], INDEX["right_shoulder"]]
 EARLY_S = 2.0  # before the bones are measured
 LATE_S = WARM_S
@@ -72,8 +82,7 @@ def _together(joints: Sequence[int]) -> Shape:
 
 
 NO_BODY: dict[str, Shape] = {
-    "zeros": _all_zero, "point": _at_one_point, "line": _on_one_line, "trunk": _together(TRUNK),
-    "torso": _together([*TRUNK, *SHOULDERS]),
+    "zeros": _all_zero, "point": _at_one_point, "line": _on_one_line, "torso": _together([*TRUNK, *SHOULDERS]),
 }  # fmt: skip
 NEVER_BROKEN = (finite(), counted("collapsed", least=1), silence(0.2))
 
@@ -113,6 +122,11 @@ def _collapsed_cases() -> list[Case]:
     for name, shape in NO_BODY.items():
         cases.append(Case(f"{name}-early", COLLAPSED, _broken_at(shape, EARLY_S), early))
         cases.append(Case(f"{name}-late", COLLAPSED, _broken_at(shape, LATE_S), late))
+    trunk = [finite(), silence(0.1), same_skeleton(LATE_S), within(BAD_FRAMES / RATE_HZ + AFTER_S, LATE_S, 20.0)]
+    cases += [
+        Case("trunk-early", TRUNK_GONE, _broken_at(_together(TRUNK), EARLY_S), [finite(), error(20.0, WARM_S)]),
+        Case("trunk-late", TRUNK_GONE, _broken_at(_together(TRUNK), LATE_S), trunk),
+    ]
     layouts = ("smpl_22", "vrm", "toml")
     return cases + [Case(f"zeros-{name}", COLLAPSED, _broken_at(_all_zero, EARLY_S, name), early) for name in layouts]
 
@@ -173,8 +187,21 @@ def _zero_joints(setting: Setting) -> Stream:
     return replace(told[0], twin=told[1])
 
 
+def _zeros_real(setting: Setting) -> Stream:
+    """A source whose origin is the left wrist, and whose layout says that zeros are real; errors are of that wrist."""
+    path = setting.folder / "wrist.toml"
+    path.write_text("zeros_are_real = true\njoints = [" + ", ".join(f'"{name}"' for name in INDEX) + "]\n")
+    good = setting.stream()
+    wrist = INDEX["left_wrist"]
+    about = good.showing(slice(None), lambda body: body - body[:, [wrist]], shown=True).told(layout=str(path))
+    shown = np.zeros_like(good.shown)
+    shown[:, wrist] = True
+    return replace(about, truth=good.truth - good.truth[:, [wrist]], shown=shown)
+
+
 CASES = (
     *_collapsed_cases(),
     *_fork_cases(),
     Case("zero-joints", ZEROS, _zero_joints, [finite(), silence(0.1), as_twin(0.1)]),
+    Case("zeros-real", ZEROS_REAL, _zeros_real, [finite(), silence(0.1), error(5.0, WARM_S)]),
 )

@@ -143,7 +143,7 @@ def _other_body_cases() -> list[Case]:
 
 
 FRESH = [finite(), as_twin(1.0, 1.0, more=True), counted("repeated", 150), status("coasting", 0.99, 1.0, shown=False)]
-AT_ONCE = 1.5 / 30  # one frame after the jump, and no second
+AT_ONCE = 0.5 / 30  # the first frame after the jump, and no second
 CUT = [finite(), same_skeleton(WARM_S), counted("new_tracks", 1, 1), silence(0.1)]
 
 CASES = (

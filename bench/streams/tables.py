@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +17,7 @@ from bench.streams.stream import WARM_S
 USUAL = ("tracking", "calibrating")  # the others are said
 HELD, NOT_HELD = "held", "NOT HELD"
 COLUMNS = ("case", "truth", "input", "One-Euro", "ours", "finite", "status", "counted", "bars")
+NUMBERS = ("input", "One-Euro", "ours", "finite")
 NOTE = (
     f"mm: mean error in the world of the joints that are shown, from the fault ({WARM_S:g} s) on; "
     "status: of the poses; of several people the worst stands for each bar"
@@ -30,26 +32,23 @@ def held_word(held: bool) -> str:
 
 
 def cells(row: Row) -> list[str]:
-    """A row of the table, without the word at its end."""
-    held = sum(bar["held"] for bar in row["bars"])
+    """A row of the table."""
     return [
         row["case"], row["truth"], *(_mm(row[name]) for name in ("input_mm", "one_euro_mm", "ours_mm")),
         "-" if row["finite"] is None else f"{row['finite']:.3f}",
         _listed({name: f"{share:.0%}" for name, share in row["status"].items() if name not in USUAL}),
-        _listed(row["counted"]), f"{held} of {len(row['bars'])}",
+        _listed(row["counted"]), held_word(row["held"]),
     ]  # fmt: skip
 
 
 def show(result: dict[str, Any], screen: Console) -> None:
     """Prints the table, then every bar that is not held with what was measured."""
     table = Table(title="Streams as sources send them", caption=f"{NOTE}; {machine_line(result['machine'])}",
-                  title_justify="left", caption_justify="left", title_style="bold")  # fmt: skip
+                  title_justify="left", caption_justify="left", title_style="bold", box=SIMPLE_HEAD)  # fmt: skip
     for column in COLUMNS:
-        numbers = column in ("input", "One-Euro", "ours", "finite", "bars")
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=column != "counted")
-    table.add_column("")
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=column != "counted")
     for row in result["rows"]:
-        table.add_row(*cells(row), held_word(row["held"]))
+        table.add_row(*cells(row))
     screen.print(table)
     for row in result["rows"]:
         for bar in row["bars"]:
