@@ -139,7 +139,7 @@ class PoseFilter:
         poses: dict[int, Pose] = {}
         held = self._actors.sift(rows, seen)  # repeated, or astray: no observation
         if held:
-            poses = self._coast([rows[i] for i in held], seen.at(held))
+            poses = self._coast([rows[i] for i in held], seen.at(held), errors)
             fresh = [i for i in range(len(rows)) if i not in held]
             rows, seen = [rows[i] for i in fresh], seen.at(fresh)
         if rows:
@@ -183,14 +183,17 @@ class PoseFilter:
         errors[seen.places[i]] = FrameError("nonfinite", "positions: the pose they give is not finite")
         return False
 
-    def _coast(self, rows: list[int], seen: Seen) -> dict[int, Pose]:
+    def _coast(self, rows: list[int], seen: Seen, errors: dict[int, FrameError]) -> dict[int, Pose]:
         """Place -> the pose of actors that went on unseen: of what was seen before, for these frames' times."""
         wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
         poses = self._reached(rows, seen.frames, wanted_ns)
         for row, pose, t_ns, wanted in zip(rows, poses, seen.t_ns, wanted_ns):
             pose.t_ns = wanted  # beyond the reach, too, where nothing is known of the time since
             pose.status = "lost" if t_ns - self._actors.tracks[row].seen_ns > LOST_NS else "coasting"
-        return dict(zip(seen.places, poses))
+        for name in self._unsound(rows, [frame.actor for frame in seen.frames]):
+            i = next(i for i, frame in enumerate(seen.frames) if frame.actor == name)
+            errors[seen.places[i]] = FrameError("nonfinite", "positions: the pose they give is not finite")
+        return {place: pose for place, pose in zip(seen.places, poses) if place not in errors}
 
     def _admit(self, seen: Seen, errors: dict[int, FrameError]) -> tuple[list[int], Seen]:
         """The rows of the frames' actors; a new actor gets one if it shows a joint and there is room."""
@@ -269,12 +272,19 @@ class PoseFilter:
         rows = list(known.values())
         newest = [frame for row in rows if (frame := actors.tracks[row].newest) is not None]  # of all of them
         poses = dict(zip(known, self._reached(rows, newest, wanted_ns)))
-        if not actors.sound(row_index(rows)):
-            for name in [name for name, row in known.items() if not actors.sound(slice(row, row + 1))]:
-                actors.warnings.count("nonfinite_poses", name, "its pose was not finite: begun anew, with new bones")
-                del poses[name]
-                self.reset(name)
+        for name in self._unsound(rows, list(known)):
+            del poses[name]
         return poses
+
+    def _unsound(self, rows: list[int], names: list[str]) -> list[str]:
+        """Whose last answer is not finite: they begin anew."""
+        if self._actors.sound(row_index(rows)):
+            return []
+        found = [name for name, row in zip(names, rows) if not self._actors.sound(slice(row, row + 1))]
+        for name in found:
+            self._actors.warnings.count("nonfinite_poses", name, "its pose was not finite: begun anew, with new bones")
+            self.reset(name)
+        return found
 
     def _reached(self, rows: list[int], frames: Sequence[Frame], wanted_ns: list[int]) -> list[Pose]:
         """The rows' poses for times, or for the end of the reach that is nearest."""

@@ -159,7 +159,7 @@ def _canonical(layout: Layout, group: Group, errors: dict[int, FrameError]) -> S
     for i, own in enumerate(shown):
         if plainly_a_body(own):
             continue
-        if collapsed(joints[i], own) or not (joints[i, 3].any() or positions[i].any()):
+        if collapsed(joints[i], own) or not (joints[i, 3].any() or np.count_nonzero(positions[i])):
             errors.setdefault(group.places[i], FrameError("collapsed", COLLAPSED))
     if errors:
         seen = seen.at([i for i, place in enumerate(seen.places) if place not in errors])

@@ -26,8 +26,6 @@ from streamer.wire.protocol import decode, decode_map
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED
 
 pytestmark = [pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED), pytest.mark.timeout(300)]
-# Until the live path's last guard is here, hostile numbers do come through the filter.
-GUARDED = isinstance(vars(PoseFilter).get("counts"), property)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,6 @@ def test_ten_thousand_harmed_messages_raise_nothing_and_are_all_in_the_books(res
     assert len(result["rejected"]) > 20  # kinds of harm that were told apart
 
 
-@pytest.mark.skipif(not GUARDED, reason="the filter does not guard its poses yet")
 def test_no_pose_of_them_has_a_number_that_is_none(result: dict[str, Any]) -> None:
     assert not result["wrong"], result["first"]
 
