@@ -25,7 +25,7 @@ class Calibrator:
         )  # fmt: skip
         self.rows = Skeletons(contract, 3)  # type: ignore[arg-type]
         for row in range(3):
-            self.rows.open(row)
+            self.rows.open(row, version=0)
 
     def update(self, opinion: np.ndarray, dt_s: float) -> None:
         if not self.done:  # as the filter asks
