@@ -95,6 +95,7 @@ def _play_bombs(server: ServerProcess, seconds: float) -> dict[str, float]:
 
 
 def wire_bombs(seconds: float) -> dict[str, float]:
+    """Messages that are none, twenty a second."""
     with ServerProcess() as server:
         return _play_bombs(server, seconds)
 
