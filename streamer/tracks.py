@@ -22,6 +22,7 @@ RISE_NS = SECOND_NS  # frames on another clock follow each other within this
 AGREE_NS = SECOND_NS // 4  # frames on another clock that rise among themselves for so long are a new track
 LONG_NS = 60 * SECOND_NS  # nobody pauses for longer: the clock is another
 SHORT_NS = SECOND_NS // 1000  # no camera is so fast: shorter intervals are no capture times
+UNIT_NS = SECOND_NS // 10_000  # nor does anything else produce frames so fast:
 FEW = 10  # frames that are all so close have a wrong unit
 BETWEEN = 4  # frames of one source between two of the other, at most
 ALTERNATED = 6  # times two clocks have taken turns when they are called two sources
@@ -58,7 +59,7 @@ class Clock:
         """
         t_ns = int(frame.t_ns)
         if self._unit_ns is not None:
-            if 0 <= t_ns - self._unit_ns < SHORT_NS:
+            if 0 <= t_ns - self._unit_ns < UNIT_NS:
                 return self._wrong_unit(t_ns, t_ns - self._unit_ns)
             self._unit_ns = None
         gap_ns = t_ns - max(last_ns, last_ns if self.heard_ns is None else self.heard_ns)
@@ -70,7 +71,7 @@ class Clock:
         if gap_ns < SHORT_NS:
             short = sum(x < SHORT_NS for x in recent_ns)
             if short == len(recent_ns):
-                if short >= FEW - 1:
+                if short >= FEW - 1 and max(gap_ns, *recent_ns) < UNIT_NS:
                     return self._wrong_unit(t_ns, sorted(recent_ns)[short // 2])
             elif self.evener is None and short >= BUNCHED - 1:
                 self.evener = Evener(last_ns, recent_ns, frame.seq)
@@ -104,9 +105,9 @@ class Clock:
             first_ns, count = t_ns, 0
         self._other, self._since = (first_ns, t_ns, count + 1), 0
         span_ns = t_ns - first_ns
-        if count + 1 >= FEW and span_ns < count * SHORT_NS:
+        if count + 1 >= FEW and span_ns < count * UNIT_NS:
             return self._wrong_unit(t_ns, span_ns // count)
-        if (count and span_ns >= SHORT_NS) if gap_ns > AHEAD_NS else span_ns >= AGREE_NS:
+        if (count and span_ns >= UNIT_NS) if gap_ns > AHEAD_NS else span_ns >= AGREE_NS:
             if gap_ns < 0 or gap_ns > LONG_NS:
                 self.warnings.count(
                     "clock_resets", self.actor,
@@ -151,7 +152,7 @@ class Clock:
 
 def probably(interval_ns: int) -> str:
     """What a source meant whose frames are so many units apart, and what to do."""
-    units = {"microseconds": 1_000, "milliseconds": 1_000_000, "ticks of 100 ns": 100}
+    units = {"microseconds": 1_000, "milliseconds": 1_000_000}
     for name, factor in units.items():
         if 3_000_000 <= interval_ns * factor <= 120_000_000:  # 8 to 330 Hz
             return f"probably {name}; multiply by {factor:,}"
