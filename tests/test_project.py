@@ -35,7 +35,8 @@ ROOMS = {
 }
 AT_THE_TOP = {
     "model": "calibration contract evaluate export kinematics layouts prepare rotations skeleton",
-    "streamer": "__main__ actors cli client clock errors filter frames intake skeletons",
+    "streamer": "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings "
+    "watch",
     "bench": "drive noise pictures report scores track",
     "tests": "conftest test_project",
 }
