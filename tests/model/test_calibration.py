@@ -51,7 +51,7 @@ class Calibrator:
         self.rows.reset(1)
 
     def give(self, offsets_m: np.ndarray) -> None:
-        self.rows.give(1, offsets_m)
+        self.rows.give(1, offsets_m, version=None)
 
 
 def opinions(seed: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
