@@ -2,6 +2,7 @@
 
 Three questions. Does the filter still say what a fresh one says that saw only the last minute (a filter forgets: its
 ring, its front and its calibration reach back some seconds)? Does memory grow? Does a push become slower?
+``--server MINUTES`` asks other questions, of the real server: soak_server.py.
 """
 
 from __future__ import annotations
