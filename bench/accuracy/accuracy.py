@@ -24,10 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from bench.accuracy import learned, recordings, tuned
-from bench.accuracy.methods import DEFAULT_METHODS, METHODS, Case, answered, corrupted
+from bench.accuracy import learned, pair_bench, pair_tables, recordings, tuned
+from bench.accuracy.methods import DEFAULT_METHODS, FILTER, METHODS, Case, answered, corrupted
+from bench.accuracy.pairs import read_pairs
 from bench.accuracy.scoring import SIGMAS, Scores, Truth, averaged, scores_of
-from bench.accuracy.tables import markdown, show
+from bench.accuracy.tables import markdown, sheets, show
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
 from bench.report import console, machine, write_json
 from model.noise.corruption import LOSSES, NOISES
@@ -152,15 +153,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="hpstm evaluate", description="Score the live filter on motion with known truth, beside baselines."
     )
-    parser.add_argument("data", help="a file that `hpstm prepare` packed, the folder of clips.csv, or: synthetic")
+    parser.add_argument(
+        "data", nargs="?", help="a file that `hpstm prepare` packed, the folder of clips.csv, or: synthetic"
+    )
+    parser.add_argument("--pairs", nargs="+", type=Path, metavar="FILE",
+                        help="instead: takes of real estimators with truth, see bench/accuracy/pairs.py")  # fmt: skip
     parser.add_argument("--split", default="test", help="which clips of a folder (default test)")
     parser.add_argument("--clips", type=int, default=30, metavar="N", help="clips to score; 0: all (default 30)")
     parser.add_argument("--seconds", type=float, default=15.0, metavar="S",
                         help="the middle S seconds of each; 0: all (default 15)")  # fmt: skip
     parser.add_argument("--noise", nargs="+", default=list(DEFAULT_NOISES), choices=list(NOISES), metavar="NAME",
                         help=f"of: {' '.join(NOISES)} (default: the first {len(DEFAULT_NOISES)})")  # fmt: skip
-    parser.add_argument("--methods", nargs="+", default=list(DEFAULT_METHODS), choices=METHODS, metavar="NAME",
-                        help=f"of: {', '.join(METHODS)} (default: {', '.join(DEFAULT_METHODS)})")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="NAME",
+                        help=f"of: {', '.join(METHODS)} (default: input, tuned filters, {FILTER})")  # fmt: skip
     parser.add_argument("--delay", nargs="*", type=float, metavar="S", help="default 0 0.1")
     parser.add_argument("--predict", nargs="*", type=float, default=[], metavar="S", help="default none")
     parser.add_argument("--delay-frames", type=frame_range, metavar="A..B",
@@ -184,6 +189,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--rate must be positive")
     if min([*options.delay, *options.predict], default=0.0) < 0:
         parser.error("--delay and --predict must not be negative")
+    if (options.data is None) == (options.pairs is None):
+        parser.error("give motion to add noise to, or --pairs with takes of real estimators")
     if not (options.delay or options.predict or options.delay_frames):
         parser.error("give at least one --delay, --predict or --delay-frames")
     return options
@@ -197,7 +204,8 @@ def asked(options: argparse.Namespace, rate_hz: float) -> list[float]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All that the options ask for, as it is written to JSON."""
-    learned.check(options.methods)
+    methods = options.methods or list(DEFAULT_METHODS)
+    learned.check(methods)
     try:
         runtime = load_runtime(options.runtime, options.weights, options.threads)
         for rate in options.rate:  # out of reach: say so before the work, not after
@@ -221,7 +229,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 console=Console(stderr=True),
                 transient=True,
             )
-            rows += run(takes, runtime, options.noise, asked(options, rate), options.methods, rate, pool, watch)
+            rows += run(takes, runtime, options.noise, asked(options, rate), methods, rate, pool, watch)
     rate, takes = next(iter(loaded.items()))
     return {
         "benchmark": "accuracy",
@@ -230,30 +238,39 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
             "runtime": options.runtime, "data": Path(options.data).name, "split": options.split, "clips": len(takes),
             "seconds": options.seconds, "minutes": sum(len(take.t_ns) for take in takes) / rate / 60,
-            "rate_hz": options.rate, "methods": options.methods, "sigmas": SIGMAS,
+            "rate_hz": options.rate, "methods": methods, "sigmas": SIGMAS,
             "calibration_s": runtime.contract.calibration_events_s[-1],
             "tuned": tuned.summary(),
         },
         "rows": rows,
-        "recordings": recordings.run(options.recordings, runtime, options.methods) if options.recordings else [],
+        "recordings": recordings.run(options.recordings, runtime, methods) if options.recordings else [],
     }  # fmt: skip
+
+
+def measure_pairs(options: argparse.Namespace) -> dict[str, Any]:
+    """The same for ``--pairs``."""
+    methods = options.methods or pair_bench.DEFAULT_METHODS
+    learned.check(methods)
+    runtime = load_runtime(options.runtime, options.weights, options.threads)
+    return pair_bench.measure(read_pairs(options.pairs), runtime, asked(options, RATE_HZ), methods)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when measured, whatever the numbers are."""
     options = _arguments(argv)
-    result = measure(options)
-    show(result, console())
+    result = measure_pairs(options) if options.pairs else measure(options)
+    pages = pair_tables.sheets if options.pairs else sheets
+    show(result, console(), pages)
     if options.json:
         print(f"written: {write_json(options.json, result)}")
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(markdown(result), encoding="utf-8")
+        options.markdown.write_text(markdown(result, pages), encoding="utf-8")
         print(f"written: {options.markdown}")
     if options.plots:
-        from bench.accuracy.plots import draw  # matplotlib: only who asks for it needs it
+        from bench.accuracy import pair_plots, plots  # matplotlib: only who asks for it needs it
 
-        for path in draw(result, options.plots):
+        for path in (pair_plots if options.pairs else plots).draw(result, options.plots):
             print(f"written: {path}")
     return 0
 
