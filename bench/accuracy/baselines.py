@@ -136,11 +136,8 @@ class RunningMedian(Baseline):
         window = [self._recent[k][1] for k in range(max(0, newest - self.frames), newest)]
         ordered = np.sort(np.stack(window), axis=0)  # NaN last: joints not seen yet do not count
         count = np.isfinite(ordered).sum(0)[None]
-        low, high = (
-            np.take_along_axis(ordered, np.maximum(k, 0), 0)[0]
-            for k in ((count - 1) // 2, np.minimum(count // 2, len(window) - 1))
-        )
-        return np.asarray(0.5 * (low + np.where(count[0] > 0, high, np.nan)))
+        low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(window) - 1)
+        return np.asarray(0.5 * (np.take_along_axis(ordered, low, 0) + np.take_along_axis(ordered, high, 0))[0])
 
 
 class OneEuro(Baseline):

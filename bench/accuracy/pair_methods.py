@@ -29,13 +29,13 @@ TUNED: dict[str, tuple[str, Callable[..., Baseline]]] = {
 }
 
 
-def filters(method: str, rate_hz: float, at_s: float) -> Iterator[tuple[str, Baseline]]:
-    """One of SMOOTHERS with each of its settings, by the noise that they were tuned to; "" where it has but one."""
+def filters(method: str, rate_hz: float, at_s: float, noises: Sequence[str] = ()) -> Iterator[tuple[str, Baseline]]:
+    """One of SMOOTHERS with its settings for these noises (none: for all), by the noise; "" where it has but one."""
     if method not in TUNED:
         yield "", SMOOTHERS[method](Case("realistic", rate_hz, at_s))
         return
     name, kind = TUNED[method]
-    for noise in dict.fromkeys(row["noise"] for row in tuned.read()["rows"] if row["method"] == name):
+    for noise in noises or dict.fromkeys(row["noise"] for row in tuned.read()["rows"] if row["method"] == name):
         yield noise, kind(at_s, **tuned.settings(name, noise, rate_hz, at_s))
 
 

@@ -16,9 +16,13 @@ from bench.accuracy.bone_axes import bone_axes
 from bench.accuracy.pairs import HIPS, Pair
 from bench.accuracy.scoring import SPEEDS_M_S, Scores
 from bench.track import Floats, Times, at_time
-from model.evaluate import MM, lag_s
+from model.evaluate import MM, lag_s, rotation_error_deg
+from model.skeleton import INDEX
 
 Bools = npt.NDArray[np.bool_]
+# What turns the head, the hands and the feet: landmarks beyond these joints show it.
+SHOWN = {"head": [INDEX["head"]], "hands": [INDEX["left_wrist"], INDEX["right_wrist"]],
+         "feet": [INDEX["left_ankle"], INDEX["right_ankle"]]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,24 @@ class PairTruth:
         return cls(pair, counts, positions, bone_axes(positions, turned), speed, turned)
 
     def scores(self, answers: Answers) -> Scores:
-        """Every score of one method; only "frames" when too few count."""
+        """Every score of one method; only "frames" and "broken" (poses with NaN or infinity) when too few count."""
         given, said = self.pair.given, np.asarray(answers.positions[self.counts], np.float64)
-        if len(said) < 4:
-            return {"frames": 0}
+        finite = np.isfinite(said[:, given]).all((1, 2))
+        broken = int((~finite).sum())
+        if len(said) - broken < 4:
+            return {"frames": 0, "broken": broken}
+        said[~finite] = np.nan  # such a pose is no pose: it counts as broken, not as no error
         axes, rate_hz = self.axes[:, given], self.pair.rate_hz
         true = relative(self.positions, given)[:, given]
         error = relative(said, given)[:, given] - true
+        placed = said[:, given] - self.positions[:, given]
         moves, stays = parted(error, axes)
         distance = MM * np.linalg.norm(error, axis=-1)
         out: Scores = {
-            "frames": len(said),
+            "frames": len(said) - broken,
+            "broken": broken,
             "mpjpe_root_mm": float(np.nanmean(distance)),
+            "mpjpe_world_mm": MM * float(np.nanmean(np.linalg.norm(placed, axis=-1))),
             "moves_mm": MM * float(np.nanmean(np.linalg.norm(moves, axis=-1))),
             "stays_mm": MM * float(np.linalg.norm(stays, axis=-1).mean()),
             "accel_mm": MM * float(np.nanmean(np.linalg.norm(np.diff(error, 2, axis=0), axis=-1))),
@@ -73,10 +83,12 @@ class PairTruth:
         if whole.sum() > 30:
             out["lag_ms"] = 1e3 * lag_s((error + true)[whole], true[whole], rate_hz)
         if answers.covariance is not None:
-            placed = said[:, given] - self.positions[:, given]
             spread = np.sqrt(np.diagonal(answers.covariance[self.counts][:, given], axis1=-2, axis2=-1))
             out["in_1_sigma"] = _inside(placed, spread)
             out["in_1_sigma_moving"] = _inside(parted(placed, axes)[0], spread)
+        if answers.rotations is not None and self.rotations is not None:
+            turn = rotation_error_deg(answers.rotations[self.counts], self.rotations)
+            out |= {f"{name}_deg": float(np.median(turn[:, joints])) for name, joints in SHOWN.items()}
         return out
 
 
