@@ -26,7 +26,6 @@ from model.files.rigs import recipe_of
 from model.skeleton import INDEX, MIRROR
 
 __all__ = [
-    "RENDERED_HELD_OUT",
     "Clip",
     "ClipError",
     "ListedClip",
@@ -40,8 +39,6 @@ __all__ = [
 ]
 
 _LISTING = "clips.csv"
-# Subjects of rendered/ whose takes (14 of 53) only score: no weights are trained on them.
-RENDERED_HELD_OUT = ("002", "003", "016", "017")
 
 
 @dataclass(frozen=True)

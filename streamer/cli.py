@@ -27,7 +27,7 @@ MODULES = {
 }
 BENCHES = {"latency": "latency", "alternatives": "latency", "gpu": "latency", "wire": "service",
            "throughput": "service", "soak": "service", "accuracy": "accuracy", "ablation": "accuracy",
-           "tune": "accuracy"}  # fmt: skip
+           "tune": "accuracy", "targets": "accuracy"}  # fmt: skip
 EXTRA_OF = {"torch": "train", "roma": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
             "scipy": "train", "matplotlib": "bench", "psutil": "bench"}  # fmt: skip
 

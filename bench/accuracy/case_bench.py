@@ -5,8 +5,10 @@ Where joints are hidden, its poses for the same stream with nothing hidden are s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.accuracy.answers import Answers
 from bench.accuracy.bodies import Body, body_of
@@ -15,7 +17,8 @@ from bench.accuracy.methods import FILTER
 from bench.accuracy.pair_bench import Row, Task, row_of, rows_of
 from bench.accuracy.pair_methods import INPUT, TUNED, live_answers
 from bench.accuracy.pairs import Pair
-from bench.accuracy.takes import load_takes
+from bench.accuracy.takes import load_takes, take_of
+from model.prepare import read_clip
 from streamer.errors import ConfigError
 from streamer.runtimes.block import Runtime
 
@@ -46,18 +49,40 @@ def load_bodies(data: str, count: int, seconds: float, split: str = "test") -> l
     return [body_of(take) for take in long_enough[:count]]
 
 
+def still_bodies(data: Path, count: int, seconds: float) -> list[Body]:
+    """Parts of the clips of split "still", which more_clips.csv lists: as many as there are, none where it is missing.
+
+    Raises:
+        ClipError: a file cannot be read.
+    """
+    listing = data / "more_clips.csv"
+    if not listing.is_file():
+        return []
+    with listing.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "still"]
+    bodies = []
+    for row in rows[:count]:
+        clip = read_clip(data / row["file"], fps=float(row["fps"]))
+        take = take_of(clip.name, clip.positions, clip.fps, seconds, RATE_HZ, clip.world_rotations)
+        bodies.append(body_of(take))
+    return bodies
+
+
 @dataclass
 class CaseBench:
     """Runs cases on the same bodies; what the filter says of a stream is asked once."""
 
     runtime: Runtime
-    bodies: Sequence[Body]
+    bodies: Mapping[str, Sequence[Body]]  # by split
     at_s: Sequence[float] = (0.0, -0.1)
     _said: dict[tuple[str, str], dict[str, list[Answers]]] = field(default_factory=dict)
 
     def rows(self, case: Case) -> list[Row]:
-        """As pair_bench's, "source" is the case's name; where it stands against another case, a row of that."""
-        pairs = [case.pair(body) for body in self.bodies]
+        """As pair_bench's, "source" is the case's name; where it stands against another case, a row of that. None where
+        its split has nobody."""
+        pairs = [case.pair(body) for body in self.bodies.get(case.split, ())]
+        if not pairs:
+            return []
         methods = METHODS[case.group] if case.noise != "clean" else (INPUT, FILTER)
         task = Task(case.name, pairs, "mpjpe_world_mm", case.tuned, case.after_s)
         rows = rows_of(task, self.at_s, methods, self._live)
@@ -73,7 +98,7 @@ class CaseBench:
 
     def _against(self, whole: Case, task: Task, rows: Sequence[Row]) -> list[Row]:
         """The poses for the whole stream, scored by the truth of the one that stands against it."""
-        said = {body.name: self._live(whole.pair(body), self.at_s)[FILTER] for body in self.bodies}
+        said = {body.name: self._live(whole.pair(body), self.at_s)[FILTER] for body in self.bodies[whole.split]}
         out = []
         for a, at in enumerate(self.at_s):
             truths = task.truths(at)

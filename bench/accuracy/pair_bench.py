@@ -29,7 +29,7 @@ from streamer.runtimes.block import Runtime
 
 BEST = "best tuned filter"
 ALL = "all"  # the source of the rows over all takes
-DEFAULT_METHODS = (INPUT, "median of 5", "One-Euro", "Kalman", "Savitzky-Golay", FILTER)
+DEFAULT_METHODS = (INPUT, "median of 5", "One-Euro", "Kalman", "Holt", "Savitzky-Golay", FILTER)
 Row = dict[str, Any]
 Takes = dict[str, Scores]  # by the take's name
 Live = Callable[[Pair, Sequence[float]], dict[str, list[Answers]]]  # what the filter says of a take, by method

@@ -28,7 +28,8 @@ SHOWN = {"head": [INDEX["head"]], "hands": [INDEX["left_wrist"], INDEX["right_wr
 @dataclass(frozen=True)
 class PairTruth:
     """What is true of a pair at some times, on the frames (T,) that count: after each joint was seen once, while there
-    is truth. positions (N, 24, 3) [m], axes (N, 24, 3, 3) of the bones, speed (N, 24) [m/s], rotations or None."""
+    is truth. positions (N, 24, 3) [m], axes (N, 24, 3, 3) of the bones, speed (N, 24) [m/s], rotations or None; missing
+    (N, 24): the source does not give the joint then."""
 
     pair: Pair
     counts: Bools
@@ -36,6 +37,7 @@ class PairTruth:
     axes: Floats
     speed: Floats
     rotations: Floats | None
+    missing: Bools
 
     @classmethod
     def of(cls, pair: Pair, at_s: float, after_s: float = 0.0) -> PairTruth:
@@ -48,7 +50,8 @@ class PairTruth:
         near = _nearest(pair.t_ns, t_ns[counts])
         turned = None if pair.rotations is None else pair.rotations[near].astype(np.float64)
         speed = np.linalg.norm(_gradient(relative(positions, pair.given), t_ns[counts]), axis=-1)
-        return cls(pair, counts, positions, bone_axes(positions, turned), speed, turned)
+        missing = np.isnan(pair.seen[0][near, :, 0])
+        return cls(pair, counts, positions, bone_axes(positions, turned), speed, turned, missing)
 
     def scores(self, answers: Answers) -> Scores:
         """Every score of one method; only "frames" and "broken" (poses with NaN or infinity) when too few count."""
@@ -86,6 +89,9 @@ class PairTruth:
             spread = np.sqrt(np.diagonal(answers.covariance[self.counts][:, given], axis1=-2, axis2=-1))
             out["in_1_sigma"] = _inside(placed, spread)
             out["in_1_sigma_moving"] = _inside(parted(placed, axes)[0], spread)
+            gaps = self.missing[:, given] & np.isfinite(placed).all(-1)
+            if gaps.any():
+                out["in_1_sigma_gaps"] = _inside(placed[gaps], spread[gaps])
         if answers.rotations is not None and self.rotations is not None:
             turn = rotation_error_deg(answers.rotations[self.counts], self.rotations)
             out |= {f"{name}_deg": float(np.median(turn[:, joints])) for name, joints in SHOWN.items()}

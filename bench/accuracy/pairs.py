@@ -28,8 +28,8 @@ import numpy.typing as npt
 
 from bench.track import Floats, Times
 from model.layouts import Layout, LayoutError, get_layout
-from model.prepare import RENDERED_HELD_OUT
 from model.skeleton import INDEX, J
+from model.training.held_out import RENDERED_HELD_OUT
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Frame

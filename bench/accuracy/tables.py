@@ -24,6 +24,7 @@ class Sheet:
     header: list[str]
     rows: list[list[str]]
     detail: bool = False  # for the file only
+    wraps: bool = False  # cells may be long
 
 
 ACCURACY: dict[str, Column] = {
@@ -142,9 +143,13 @@ def show(result: Row, screen: Console, pages: Pages = sheets) -> None:
             continue
         table = Table(title=sheet.title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
         for n, name in enumerate(sheet.header):
-            table.add_column(name, no_wrap=True, justify="left" if n < 3 else "right")
+            table.add_column(name, no_wrap=not sheet.wraps, justify="left" if n < 3 or sheet.wraps else "right")
         for row, after in zip(sheet.rows, [*sheet.rows[1:], [""]], strict=True):
-            table.add_row(*row, style="bold" if row[2].startswith(FILTER) else "", end_section=row[:2] != after[:2])
+            table.add_row(
+                *row,
+                style="bold" if str(row[2]).startswith(FILTER) else "",
+                end_section=sheet.wraps or row[:2] != after[:2],
+            )
         screen.print(table)
         screen.print(note, soft_wrap=True)
     screen.print(machine_line(result["machine"]))

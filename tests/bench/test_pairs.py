@@ -17,8 +17,8 @@ from bench.accuracy.methods import FILTER, Case, smoothed_positions
 from bench.accuracy.pair_scores import PairTruth, parted, relative
 from bench.accuracy.pairs import HIPS, Pair, read_pairs
 from model.motion.synthetic import SyntheticActor
-from model.prepare import RENDERED_HELD_OUT
 from model.skeleton import INDEX, PARENTS
+from model.training.held_out import RENDERED_HELD_OUT
 from streamer import cli
 from streamer.errors import ConfigError
 from streamer.runtimes import load_runtime

@@ -1,0 +1,197 @@
+"""``hpstm bench targets``: everything that model 2 is to hold, measured and judged by one command.
+
+Takes of real estimators (pair_bench.py), cases on parts of clips (case_bench.py), our own skeletons with the test
+noises (accuracy.py) and the time of a push. The table of targets is in target_table.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from bench.accuracy import accuracy, case_bench, pair_bench
+from bench.accuracy.cases import CASES, GROUPS
+from bench.accuracy.methods import FILTER
+from bench.accuracy.pairs import read_pairs
+from bench.accuracy.tables import Row, Sheet, markdown, show
+from bench.accuracy.takes import load_takes
+from bench.accuracy.target_table import TARGETS, Measured
+from bench.drive import Pushing, noisy_frames
+from bench.report import Percentiles, console, frozen_gc, machine, write_json
+from model.prepare import ClipError
+from streamer.errors import ConfigError
+from streamer.runtimes import load_runtime
+from streamer.runtimes.block import Runtime
+
+BEFORE = Path(__file__).parents[1] / "results" / "targets_before.json"
+OWN_NOISES = ("realistic", "lifted", "ar30", "hpstm")
+PARTS = ("pairs", "own", "push", *GROUPS)
+WARMUP, PUSHES = 300, 3000
+NOTE = """Each target's worst value and where it is: that one decides. Against: % more error than the other's, in the
+world (pairs: from the middle of the hips). The best tuned filter is the best of One-Euro, Kalman, Holt
+and Savitzky-Golay by hindsight. Before: {before}."""
+
+
+def measure(data: str, runtime: Runtime, parts: Sequence[str], bodies: int, clips: int, seconds: float) -> Row:
+    """The rows of every part asked for: {"pairs", "cases", "own", "push_us"}.
+
+    Raises:
+        ConfigError: no such data. ClipError: a file cannot be read.
+    """
+    watch = partial(track, console=Console(stderr=True), transient=True)
+    found: Row = {"pairs": [], "cases": [], "own": [], "push_us": None}
+    cases = [case for case in CASES.values() if case.group in parts]
+    if cases:
+        people = {"test": case_bench.load_bodies(data, bodies, seconds)}
+        if "stillness" in parts:
+            try:
+                people["still"] = case_bench.still_bodies(Path(data), bodies, seconds)
+            except ClipError as error:  # a reader that this tree lacks: the rest is still worth measuring
+                print(f"people who stand are left out: {error}", file=sys.stderr)
+        bench = case_bench.CaseBench(runtime, people)
+        found["cases"] = case_bench.run(bench, cases, partial(watch, description="cases"))
+    if "own" in parts:
+        takes = load_takes(data, "test", clips, 15.0)
+        for noises, at_s in ((OWN_NOISES, (0.0, -0.1)), (OWN_NOISES[:1], (0.1,))):
+            found["own"] += accuracy.run(watch(takes, description="own skeletons"), runtime, noises, at_s, [FILTER])
+    files = _pair_files(Path(data)) if "pairs" in parts else []
+    if files:
+        pairs = [pair for pair in read_pairs(files) if pair.source in ("rendered", "aistpp")]
+        found["pairs"] = pair_bench.run(pairs, runtime)
+    if "push" in parts:
+        found["push_us"] = push_us(runtime)
+    return found
+
+
+def _pair_files(data: Path) -> list[Path]:
+    return [file for folder in ("rendered", "aistpp") for file in sorted((data / folder).glob("*.npz"))]
+
+
+def push_us(runtime: Runtime) -> float:
+    """p50 of a push of one actor's noisy frames [us]."""
+    pushing = Pushing(runtime, noisy_frames(WARMUP + PUSHES))
+    pushing.advance(WARMUP)
+    pushing.forget()
+    with frozen_gc():
+        pushing.advance(PUSHES)
+    return 1e3 * Percentiles.of_ns(pushing.push_ns).p50
+
+
+def judged(found: Row, before: Row | None) -> list[Row]:
+    """Every target, by the rows of ``measure`` and those of the model to compare with."""
+    measured = Measured(**{key: found[key] for key in ("pairs", "cases", "own", "push_us")})
+    if before is not None:
+        old = Measured(before["pairs"], before["cases"], before["own"], before["push_us"])
+        measured = Measured(measured.pairs, measured.cases, measured.own, measured.push_us, old)
+    return [target.judged(measured) for target in TARGETS]
+
+
+def sheets(result: Row) -> Iterator[tuple[Sheet, str]]:
+    """The table of targets; every value that they stand on for the file."""
+    rows = result["targets"]
+    held, known = (sum(row["held"] in wanted for row in rows) for wanted in ((True,), (True, False)))
+    title = f"{result['settings']['model']}: {held} of {known} targets held"
+    body = [[row["target"], *(_bounds(row, key) for key in ("must", "goal")), _value(row, row["worst"]),
+             row["where"] or "-", _word(row)] for row in rows]  # fmt: skip
+    header = ["target", "must", "goal", "worst", "where", ""]
+    yield Sheet(title, header, body, wraps=True), NOTE.format(before=result["settings"]["before"] or "not known")
+    every = [[row["target"], name, "", _value(row, v)] for row in rows for name, v in row["values"].items()]
+    yield Sheet("Every value", ["target", "where", "", "value"], every, detail=True), ""
+
+
+def _word(row: Row) -> str:
+    if row["held"] is None:
+        return "not measured"
+    return "not held" if not row["held"] else "held, goal reached" if row["reached"] else "held"
+
+
+def _value(row: Row, value: float | None) -> str:
+    return "-" if value is None else f"{value:.{row['digits']}f} {row['unit']}".strip()
+
+
+def _bounds(row: Row, key: str) -> str:
+    least, most = row[key]
+    if most is None:
+        return "-"
+    return f"{f'{least:g}-' if least is not None else ''}{most:g} {row['unit']}".strip()
+
+
+def compact(row: Row) -> Row:
+    """A row without the scores of single takes."""
+    return {key: value for key, value in row.items() if key != "takes"}
+
+
+def read_before(path: Path | None) -> Row | None:
+    """An earlier result to compare with.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if path is None:
+        return None
+    try:
+        found: Row = json.loads(path.read_text(encoding="utf-8"))
+        return {key: found[key] for key in ("pairs", "cases", "own", "push_us", "machine", "settings")}
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"--before {path}: not what `hpstm bench targets --json` writes ({error})") from error
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hpstm bench targets", description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="the folder of clips.csv, rendered/ and aistpp/, or: synthetic")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
+                        help=f"of: {', '.join(PARTS)} (default: all)")  # fmt: skip
+    parser.add_argument("--bodies", type=int, default=6, metavar="N", help="parts of clips for the cases (default 6)")
+    parser.add_argument("--seconds", type=float, default=12.0, metavar="S", help="of each (default 12)")
+    parser.add_argument("--clips", type=int, default=30, metavar="N", help="clips of our own skeletons (default 30)")
+    parser.add_argument("--before", type=Path, default=BEFORE if BEFORE.is_file() else None, metavar="FILE",
+                        help="an earlier --json to compare with (default: the one in bench/results)")  # fmt: skip
+    parser.add_argument("--runtime", default="auto", help="as of serve (default auto)")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="another model than the bundled one")
+    parser.add_argument("--json", metavar="FILE", help="write every score there, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; 0 when measured, whatever the numbers are."""
+    options = _arguments(argv)
+    before = read_before(options.before)
+    runtime = load_runtime(options.runtime, options.weights)
+    try:
+        found = measure(options.data, runtime, options.only, options.bodies, options.clips, options.seconds)
+    except ClipError as error:
+        raise ConfigError(str(error)) from error
+    result: dict[str, Any] = {
+        "benchmark": "targets",
+        "machine": machine(),
+        "settings": {
+            "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
+            "data": Path(options.data).name, "parts": options.only, "bodies": options.bodies,
+            "seconds": options.seconds, "clips": options.clips,
+            "before": before["settings"]["weights_sha256"][:12] if before else None,
+        },
+        "targets": judged(found, before),
+        **{key: [compact(row) for row in found[key]] for key in ("pairs", "cases", "own")},
+        "push_us": found["push_us"],
+    }  # fmt: skip
+    show(result, console(), sheets)
+    if options.json:
+        print(f"written: {write_json(options.json, result)}")
+    if options.markdown:
+        options.markdown.parent.mkdir(parents=True, exist_ok=True)
+        options.markdown.write_text(markdown(result, sheets), encoding="utf-8")
+        print(f"written: {options.markdown}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
