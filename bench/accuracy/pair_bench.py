@@ -128,8 +128,11 @@ def row_of(task: Task, at_s: float, method: str, found: dict[str, tuple[str, Tak
     worse = [scores[task.key] > before[name][task.key] for name, scores in scored.items()]
     row: Row = {
         "source": task.source, "at_s": at_s, "method": method, "settings": setting,
-        "worse": float(np.mean(worse)), "broken": broken, "scores": averaged(list(takes.values())), "takes": takes,
+        "worse": float(np.mean(worse)) if worse else 1.0, "broken": broken,
+        "scores": averaged(list(takes.values())), "takes": takes,
     }  # fmt: skip
+    if not scored:  # every pose of every take is broken
+        return row
     if BEST in found:
         row["against_best"] = ratio(takes, found[BEST][1], task.key)
     row["against_input"] = {key: ratio(takes, before, key) for key in (task.key, "moves_mm")}

@@ -61,11 +61,17 @@ def _percent(part: float) -> str:
 
 def _first(row: Row) -> list[str]:
     best = _percent(row["against_best"][0]) if "against_best" in row else "-"
-    moves = _percent(row["against_input"]["moves_mm"][0])
-    return [f"{row['scores']['mpjpe_root_mm']:.1f}", best, f"{100 * row['worse']:.0f}", moves, *cells_of(row, PARTS)]
+    moves = _percent(row["against_input"]["moves_mm"][0]) if "against_input" in row else "-"
+    return [
+        *cells_of(row, {"MPJPE": ("scores", "mpjpe_root_mm", 1)}),
+        best,
+        f"{100 * row['worse']:.0f}",
+        moves,
+        *cells_of(row, PARTS),
+    ]
 
 
 def _second(row: Row) -> list[str]:
-    low, high = row["scores"]["mpjpe_root_mm_95"]
+    low, high = row["scores"].get("mpjpe_root_mm_95", (float("nan"), float("nan")))
     best = " to ".join(map(_percent, row["against_best"][1:])) if "against_best" in row else "-"
     return [f"{low:.1f}-{high:.1f}", best, *cells_of(row, SPEEDS)]

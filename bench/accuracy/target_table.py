@@ -18,6 +18,7 @@ from bench.accuracy.tables import when
 Row = dict[str, Any]
 Values = dict[str, float]
 Range = tuple[float | None, float | None]  # least and most; None: no bound
+BROKEN = 1e6  # the value of a row that has poses with NaN
 
 
 @dataclass(frozen=True)
@@ -81,20 +82,31 @@ def _name(row: Row) -> str:
     return f"{row['source']}, {when(row['at_s'])}"
 
 
+def _values(rows: Iterable[Row], value: Callable[[Row], float | None]) -> Values:
+    """A value of each row that has one; poses that hold NaN are beyond every bound."""
+    out: Values = {}
+    for row in rows:
+        if row["broken"]:
+            out[f"{_name(row)}: {row['broken']} poses hold NaN"] = BROKEN
+        elif (found := value(row)) is not None:
+            out[_name(row)] = found
+    return out
+
+
 def _best(rows: Iterable[Row]) -> Values:
-    return {_name(row): 100 * row["against_best"][0] - 100 for row in rows if "against_best" in row}
+    return _values(rows, lambda row: 100 * row["against_best"][0] - 100 if "against_best" in row else None)
 
 
 def _worse(rows: Iterable[Row]) -> Values:
-    return {_name(row): 100 * row["worse"] for row in rows}
+    return _values(rows, lambda row: 100 * row["worse"])
 
 
 def _moves(rows: Iterable[Row]) -> Values:
-    return {_name(row): 100 * row["against_input"]["moves_mm"][0] - 100 for row in rows}
+    return _values(rows, lambda row: 100 * row["against_input"]["moves_mm"][0] - 100)
 
 
 def _scores(rows: Iterable[Row], key: str) -> Values:
-    return {_name(row): row["scores"][key] for row in rows if key in row["scores"]}
+    return _values(rows, lambda row: row["scores"].get(key))
 
 
 def _case(measured: Measured, *names: str) -> list[Row]:
@@ -110,11 +122,11 @@ def _against(measured: Measured, group: str, other: str, key: str = "mpjpe_world
     """Our score over another method's, % more; cases without noise have no ratio."""
     rows = [row for row in measured.group(group) if ", clean" not in row["source"]]
     base = {_name(row): row["scores"][key] for row in rows if row["method"] == other}
-    return {
-        name: 100 * value / base[name] - 100
-        for name, value in _scores(measured.ours(rows), key).items()
-        if name in base
-    }
+
+    def more(row: Row) -> float | None:
+        return 100 * row["scores"][key] / base[_name(row)] - 100 if _name(row) in base else None
+
+    return _values(measured.ours(rows), more)
 
 
 def _stillness(measured: Measured) -> Values:

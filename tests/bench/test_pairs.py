@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bench.accuracy import baselines, pair_bench, pair_methods
+from bench.accuracy import baselines, pair_bench, pair_methods, pair_tables
 from bench.accuracy.answers import Answers
 from bench.accuracy.bone_axes import bone_axes
 from bench.accuracy.methods import FILTER, Case, smoothed_positions
@@ -210,6 +210,17 @@ def test_rows_of_a_short_run() -> None:
     assert by["all", "Kalman"]["against_input"]["mpjpe_root_mm"][2] < 0.95
     assert by["all", FILTER]["scores"]["clips"] == 3
     assert 0.3 < by["all", FILTER]["scores"]["in_1_sigma"] < 1.0
+
+
+def test_a_filter_that_says_nothing_but_nan_is_worse_than_its_input() -> None:
+    pair = made(seconds=3.0)
+    said = {FILTER: [answers(pair, pair.truth * np.nan)]}
+    rows = pair_bench.rows_of(pair_bench.Task("made", [pair]), (0.0,), ("Kalman", FILTER), lambda pair, at_s: said)
+    assert rows[-1]["worse"] == 1.0
+    assert rows[-1]["broken"] == 90
+    result = {"settings": {"model": "x", "takes": {"made": 1}}, "rows": rows}
+    for sheet, _ in pair_tables.sheets(result):
+        assert len({len(line) for line in [sheet.header, *sheet.rows]}) == 1
 
 
 def test_the_command_writes_all_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
