@@ -82,7 +82,11 @@ def test_today_is_compared_where_it_is_known() -> None:
     assert named("push p50").judged(after)["worst"] == pytest.approx(1.2)
 
 
-def test_one_command_measures_judges_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_command_measures_judges_and_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "WARMUP", 10)
+    monkeypatch.setattr(targets, "PUSHES", 50)
     out, text = tmp_path / "t.json", tmp_path / "t.md"
     words = ["bench", "targets", "synthetic", "--only", "outliers", "push", "--bodies", "1", "--seconds", "9.5",
              "--runtime", "onnx", "--json", str(out), "--markdown", str(text)]  # fmt: skip
