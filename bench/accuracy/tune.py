@@ -22,13 +22,16 @@ from rich.progress import track
 
 from bench.accuracy import baselines, tuned
 from bench.accuracy.methods import Case, corrupted, held
+from bench.accuracy.pair_methods import side_by_side
+from bench.accuracy.pair_scores import relative
+from bench.accuracy.pairs import HIPS, Pair, read_pairs
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
 from bench.report import write_json
-from bench.track import Floats
+from bench.track import Floats, at_time
 from model.evaluate import accel_mm, mpjpe_root_mm
 from model.noise.corruption import LOSSES, NOISES
 from model.prepare import ClipError
-from model.skeleton import J
+from model.training.held_out import RENDERED_HELD_OUT
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 
@@ -117,13 +120,29 @@ class Trial:
         truth = np.stack([take.truth_at(target_ns) for take in takes], 1)
         return cls(t_ns / SECOND_NS, given, truth, (after & inside)[..., None])
 
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[Pair], at_s: float) -> Trial:
+        """Takes of one real source and one clock, whose origin lies between the hips, on the joints that it gives."""
+        (group,) = side_by_side(pairs)
+        shape = (len(group.times_s), len(pairs), len(group.joints), 3)
+        truth, counts = np.full((*shape[:2], len(group.joints), 3), np.nan), np.zeros(shape[:2], bool)
+        for c, pair in enumerate(group.pairs):
+            t_ns = pair.t_ns + round(at_s * SECOND_NS)
+            inside = np.flatnonzero((t_ns >= SKIPPED_S * SECOND_NS) & (t_ns <= pair.t_ns[-1]))
+            truth[inside, c] = relative(at_time(pair.t_ns, pair.truth, t_ns[inside]), pair.given)[:, group.joints]
+            counts[inside, c] = True
+        hips = [group.joints.index(hip) for hip in HIPS]  # their middle stands first, as the pelvis does elsewhere
+        given, true = (np.concatenate([x[..., hips, :].mean(-2, keepdims=True), x], -2)
+                       for x in (group.given.reshape(shape), truth))  # fmt: skip
+        return cls(group.times_s, given.reshape(len(given), -1, 3), true, counts[..., None])
+
     def score(self, baseline: baselines.Baseline) -> Settings:
         """What a filter reaches: "mpjpe_root_mm", "accel_mm" and the "objective" of both.
 
         Raises:
             ValueError: it is no number, which a search could not tell from a good one.
         """
-        said = baselines.run(baseline, self.times_s, self.given).reshape(-1, self.truth.shape[1], J, 3)
+        said = baselines.run(baseline, self.times_s, self.given).reshape(self.truth.shape)
         error = mpjpe_root_mm(said, self.truth, self.counts)
         accel = accel_mm(said, self.truth, self.counts)
         if not np.isfinite(error + accel):
@@ -189,7 +208,10 @@ def whole(settings: Mapping[str, float]) -> Settings:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hpstm bench tune", description=f"Tune the baselines for least {OBJECTIVE}.")
-    parser.add_argument("--data", required=True, help="the packed train.npz, the folder of clips.csv, or: synthetic")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="the packed train.npz, the folder of clips.csv, or: synthetic")
+    source.add_argument("--pairs", nargs="+", type=Path, metavar="FILE",
+                        help="instead: real takes with truth, of one clock; not of held-out subjects")  # fmt: skip
     parser.add_argument("--clips", type=int, default=24, metavar="N", help="clips to tune on (default 24)")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each clip (default 5)")
     parser.add_argument("--rate", nargs="+", type=float, default=[RATE_HZ], metavar="HZ", help="default 30")
@@ -209,6 +231,27 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when written."""
     options = _arguments(argv)
+    rows = _tuned_on_pairs(options) if options.pairs else _tuned_on_clips(options)
+    command = shlex.join(["hpstm", "bench", "tune", *(sys.argv[3:] if argv is None else argv)])
+    print(f"written: {write_json(options.out, merged(options.out, rows, command))}, {len(rows)} settings")
+    return 0
+
+
+def _tuned_on_pairs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows whose noise is the source's name, without what stands in brackets after it."""
+    pairs = [pair for pair in read_pairs(options.pairs) if pair.subject not in RENDERED_HELD_OUT]
+    if not pairs:
+        raise ConfigError("--pairs: all of these are held-out subjects; tune on others")
+    source, rate_hz = pairs[0].source.split(" (")[0], round(pairs[0].rate_hz, 3)
+    rows = []
+    for frames in options.at_frames:
+        case = Case(source, rate_hz, frames / RATE_HZ)
+        trial = Trial.of_pairs(pairs, case.at_s)
+        rows += [tune(trial, case, method) | {"data": source, "clips": len(pairs)} for method in SPACES]
+    return rows
+
+
+def _tuned_on_clips(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     try:
         takes = {rate: load_takes(options.data, "train", options.clips, options.seconds, rate) for rate in options.rate}
@@ -220,9 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for case in track(cases, description="tuning", console=Console(stderr=True), transient=True):
         trial = Trial.of(takes[case.rate_hz], case, options.seed)
         rows += [tune(trial, case, method) | origin for method in SPACES]
-    command = shlex.join(["hpstm", "bench", "tune", *(sys.argv[3:] if argv is None else argv)])
-    print(f"written: {write_json(options.out, merged(options.out, rows, command))}, {len(rows)} settings")
-    return 0
+    return rows
 
 
 if __name__ == "__main__":
