@@ -45,7 +45,7 @@ class PairTruth:
         t_ns = pair.t_ns + round(at_s * 1e9)
         known = np.logical_or.accumulate(np.isfinite(pair.seen[0][:, pair.given, 0]), axis=0).all(1)
         first_ns = max(int(pair.t_ns[known.argmax()]), round(after_s * 1e9))
-        counts = known & (t_ns >= first_ns) & (t_ns <= pair.t_ns[-1])
+        counts = known & (t_ns > first_ns) & (t_ns <= pair.t_ns[-1])
         positions = at_time(pair.t_ns, pair.truth, t_ns[counts])
         near = _nearest(pair.t_ns, t_ns[counts])
         turned = None if pair.rotations is None else pair.rotations[near].astype(np.float64)

@@ -22,6 +22,9 @@ SPEEDS: dict[str, Column] = {
     "medium": ("scores", "medium_mm", 1),
     "fast": ("scores", "fast_mm", 1),
     "lag ms": ("scores", "lag_ms", 0),
+    "head °": ("scores", "head_deg", 1),
+    "hands °": ("scores", "hands_deg", 1),
+    "feet °": ("scores", "feet_deg", 1),
 }
 NOTE = """mm, from the middle of the hips, over the joints that the source gives, as they are; means over takes
 weighted by frames. best: MPJPE against the best tuned filter's, %. worse: takes with more error than the input at the
@@ -31,7 +34,8 @@ hindsight, for each source and time: nobody who does not know the truth reaches 
 SMOOTH_NOTE = """Accel mm/frame², jitter m/s³ beside the truth's own. 1 sigma: share of coordinates inside, .683 when
 honest; moving: the same without the constants."""
 DETAIL = """MPJPE of joints that move at less than 0.3, less than 1.5, more m/s from the middle of the hips. best: %,
-with the bootstrap 95 % interval over takes."""
+with the bootstrap 95 % interval over takes. Head, hands, feet: median error of how they are turned, where the truth
+says it."""
 
 
 def sheets(result: Row) -> Iterator[tuple[Sheet, str]]:

@@ -85,13 +85,26 @@ def push_us(runtime: Runtime) -> float:
     return 1e3 * Percentiles.of_ns(pushing.push_ns).p50
 
 
-def judged(found: Row, before: Row | None) -> list[Row]:
-    """Every target, by the rows of ``measure`` and those of the model to compare with."""
-    measured = Measured(**{key: found[key] for key in ("pairs", "cases", "own", "push_us")})
-    if before is not None:
-        old = Measured(before["pairs"], before["cases"], before["own"], before["push_us"])
-        measured = Measured(measured.pairs, measured.cases, measured.own, measured.push_us, old)
+def judged(found: Row, before: Row | None = None) -> list[Row]:
+    """Every target, by the rows of ``measure`` and what ``kept`` has of the model to compare with."""
+    old = None if before is None else Measured([], [], before["own"], before["push_us"])
+    measured = Measured(found["pairs"], found["cases"], found["own"], found["push_us"], old)
     return [target.judged(measured) for target in TARGETS]
+
+
+def kept(result: Row) -> Row:
+    """What of a result a later model is compared with."""
+    errors = [{"mpjpe_root_mm": row["all"]["mpjpe_root_mm"]} for row in result["own"]]
+    own = [{key: row[key] for key in ("noise", "at_s", "method")} | {"all": error}
+           for row, error in zip(result["own"], errors)]  # fmt: skip
+    return {key: result[key] for key in ("benchmark", "machine", "settings", "push_us")} | {"own": own}
+
+
+def comparable(before: Row, settings: Row, on: Row) -> Row:
+    """An earlier result without what was measured otherwise: on other clips, on another processor."""
+    same_clips = all(before["settings"][key] == settings[key] for key in ("data", "clips"))
+    same_machine = before["machine"]["cpu"] == on["cpu"]
+    return before | {"own": before["own"] if same_clips else [], "push_us": before["push_us"] if same_machine else None}
 
 
 def sheets(result: Row) -> Iterator[tuple[Sheet, str]]:
@@ -129,19 +142,17 @@ def compact(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != "takes"}
 
 
-def read_before(path: Path | None) -> Row | None:
-    """An earlier result to compare with.
+def read_before(path: Path) -> Row:
+    """What an earlier run kept.
 
     Raises:
         ConfigError: it is none.
     """
-    if path is None:
-        return None
     try:
         found: Row = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("pairs", "cases", "own", "push_us", "machine", "settings")}
+        return {key: found[key] for key in ("own", "push_us", "machine", "settings")}
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"--before {path}: not what `hpstm bench targets --json` writes ({error})") from error
+        raise ConfigError(f"--before {path}: not what `hpstm bench targets --keep` writes ({error})") from error
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -153,7 +164,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=12.0, metavar="S", help="of each (default 12)")
     parser.add_argument("--clips", type=int, default=30, metavar="N", help="clips of our own skeletons (default 30)")
     parser.add_argument("--before", type=Path, default=BEFORE if BEFORE.is_file() else None, metavar="FILE",
-                        help="an earlier --json to compare with (default: the one in bench/results)")  # fmt: skip
+                        help="what an earlier model reached (default: bench/results/targets_before.json)")  # fmt: skip
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write what a later model is compared with there")
     parser.add_argument("--runtime", default="auto", help="as of serve (default auto)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="another model than the bundled one")
     parser.add_argument("--json", metavar="FILE", help="write every score there, too")
@@ -164,26 +176,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; 0 when measured, whatever the numbers are."""
     options = _arguments(argv)
-    before = read_before(options.before)
+    before = read_before(options.before) if options.before else None
     runtime = load_runtime(options.runtime, options.weights)
     try:
         found = measure(options.data, runtime, options.only, options.bodies, options.clips, options.seconds)
     except ClipError as error:
         raise ConfigError(str(error)) from error
+    about: Row = {
+        "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
+        "data": Path(options.data).name, "parts": options.only, "bodies": options.bodies,
+        "seconds": options.seconds, "clips": options.clips,
+        "before": before["settings"]["weights_sha256"][:12] if before else None,
+    }  # fmt: skip
+    here = machine()
     result: dict[str, Any] = {
-        "benchmark": "targets",
-        "machine": machine(),
-        "settings": {
-            "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
-            "data": Path(options.data).name, "parts": options.only, "bodies": options.bodies,
-            "seconds": options.seconds, "clips": options.clips,
-            "before": before["settings"]["weights_sha256"][:12] if before else None,
-        },
-        "targets": judged(found, before),
+        "benchmark": "targets", "machine": here, "settings": about,
+        "targets": judged(found, comparable(before, about, here) if before else None),
         **{key: [compact(row) for row in found[key]] for key in ("pairs", "cases", "own")},
         "push_us": found["push_us"],
     }  # fmt: skip
     show(result, console(), sheets)
+    if options.keep:
+        print(f"written: {write_json(options.keep, kept(result))}")
     if options.json:
         print(f"written: {write_json(options.json, result)}")
     if options.markdown:

@@ -87,9 +87,9 @@ def test_one_command_measures_judges_and_writes(
 ) -> None:
     monkeypatch.setattr(targets, "WARMUP", 10)
     monkeypatch.setattr(targets, "PUSHES", 50)
-    out, text = tmp_path / "t.json", tmp_path / "t.md"
+    out, text, keep = tmp_path / "t.json", tmp_path / "t.md", tmp_path / "k.json"
     words = ["bench", "targets", "synthetic", "--only", "outliers", "push", "--bodies", "1", "--seconds", "9.5",
-             "--runtime", "onnx", "--json", str(out), "--markdown", str(text)]  # fmt: skip
+             "--runtime", "onnx", "--json", str(out), "--markdown", str(text), "--keep", str(keep)]  # fmt: skip
     assert cli.main(words) == 0
     assert "gross outliers" in capsys.readouterr().out
 
@@ -103,10 +103,12 @@ def test_one_command_measures_judges_and_writes(
     assert "takes" not in result["cases"][0]
     assert result["push_us"] > 0
     assert "| gross outliers" in text.read_text()
-    again = targets.read_before(out)
-    assert again is not None
-    judged = targets.judged({key: result[key] for key in ("pairs", "cases", "own", "push_us")}, again)
+    again = targets.read_before(keep)
+    assert targets.comparable(again, result["settings"], result["machine"]) == again
+    judged = targets.judged(result, again)
     assert next(one for one in judged if "push" in one["target"])["worst"] == 1.0
+    elsewhere = targets.comparable(again, result["settings"] | {"clips": 7}, {"cpu": "another"})
+    assert (elsewhere["own"], elsewhere["push_us"]) == ([], None)
 
 
 def test_another_file_is_named(tmp_path: Path) -> None:
