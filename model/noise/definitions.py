@@ -160,6 +160,16 @@ def rest_bones(positions: npt.NDArray[np.floating], world_rot: npt.NDArray[np.fl
     return np.asarray(np.einsum("bjca,bjc->bja", axes, bones))
 
 
+def mean_bones(positions: npt.NDArray[np.floating], world_rot: npt.NDArray[np.floating]) -> F32:
+    """(B, 24, 3) the same by the mean over all frames: the constant skeleton nearest to joints that are not rigid.
+
+    A source's knee that lies beside our own leaves no bone constant: this is what calibration can hope to find.
+    """
+    bones = np.asarray(positions - positions[:, :, _PARENT_OR_ROOT], np.float32)[..., None]
+    axes = np.asarray(world_rot[:, :, _PARENT_OR_ROOT], np.float32)
+    return np.asarray((axes.swapaxes(-1, -2) @ bones)[..., 0].mean(1))
+
+
 def _draw(rng: np.random.Generator, kind: Kind, bones: F64) -> tuple[F64, Bools]:
     """Offsets (24, 3) [m] of one source on one body, and the joints that it has (24,)."""
     scale = _height(bones) / 1.7

@@ -7,7 +7,7 @@ import pytest
 
 from model.layouts import get_layout
 from model.motion.synthetic import SyntheticActor
-from model.noise.definitions import KINDS, ODDS, Defined, define, put, rest_bones
+from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put, rest_bones
 from model.skeleton import INDEX, PARENTS, J
 
 T_S = np.arange(40) / 20.0
@@ -76,6 +76,17 @@ def test_left_and_right_mirror_each_other_but_for_a_little() -> None:
     left, right = offsets[:, INDEX["left_knee"]], offsets[:, INDEX["right_knee"]] * (-1.0, 1.0, 1.0)
     apart = np.linalg.norm(left - right, axis=-1)
     assert 0.0 < apart.mean() < 0.4 * np.linalg.norm(left, axis=-1).mean()
+
+
+def test_the_nearest_constant_skeleton_of_defined_joints() -> None:
+    np.testing.assert_allclose(mean_bones(POSITIONS, ROTATIONS), rest_bones(POSITIONS, ROTATIONS), atol=1e-5)
+    defined = of("mediapipe")
+    bones, offsets = mean_bones(defined.positions, ROTATIONS), defined.offsets_m
+    own = rest_bones(POSITIONS, ROTATIONS)
+    hip, knee = INDEX["left_hip"], INDEX["left_knee"]
+    # The knee's own offset in full; the hip's, which stands still in the pelvis, as the thigh's axes see it.
+    turned = np.einsum("btca,btcd,bd->bta", ROTATIONS[:, :, hip], ROTATIONS[:, :, 0], offsets[:, hip])
+    np.testing.assert_allclose(bones[:, knee], own[:, knee] + offsets[:, knee] - turned.mean(1), atol=1e-5)
 
 
 def test_kinds_are_drawn_by_their_odds() -> None:
