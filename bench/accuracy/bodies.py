@@ -89,6 +89,20 @@ def flipping(body: Body) -> Body:
     return body
 
 
+def back_and_forth(seconds: float) -> Motion:
+    """The same motion played forwards and backwards for so long."""
+
+    def play(body: Body) -> Body:
+        steps = len(body.times_s)
+        count = round(seconds / (body.times_s[1] - body.times_s[0]))
+        place = np.arange(count) % (2 * steps - 2)
+        place = np.where(place < steps, place, 2 * steps - 2 - place)
+        times_s = np.arange(count) * (body.times_s[1] - body.times_s[0])
+        return replace(body, times_s=times_s, positions=body.positions[place], rotations=body.rotations[place])
+
+    return play
+
+
 def standing(body: Body) -> Body:
     """The pose of the calmest frame, held: it sways as people do, some mm at less than 1 Hz."""
     speed = np.linalg.norm(np.gradient(body.positions, body.times_s, axis=0), axis=-1).mean(1)

@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from bench.accuracy.bodies import CALM_S, Body, Motion, flipping, spinning, standing, striking
+from bench.accuracy.bodies import CALM_S, Body, Motion, back_and_forth, flipping, spinning, standing, striking
 from bench.accuracy.landmarks import landmarks
 from bench.accuracy.pairs import Bools, Pair
 from bench.track import Floats, Times
@@ -156,6 +156,12 @@ def _half_seen() -> list[Case]:
         cases += [whole, *parts]
     whole = Case("", "half seen", against="smpl_24, white 10, all seen", from_s=5.0, after_s=7.0)
     cases += [replace(whole, name=f"{limb} lost at 5 s", hidden=LIMBS[limb]) for limb in ("arm", "both legs + pelvis")]
+    minute = Case("a minute, all seen", "whole", motion=back_and_forth(70.0))
+    part = replace(minute, group="half seen", against=minute.name, from_s=5.0, after_s=50.0)
+    cases += [
+        minute,
+        *(replace(part, name=f"{limb} lost for a minute", hidden=LIMBS[limb]) for limb in ("hand", "arm")),
+    ]
     cases += [
         Case(f"{layout}, invented legs", "invented", layout, invented=LEGS, against=f"{layout}, white 10, all seen")
         for layout in LAYOUTS

@@ -37,7 +37,7 @@ PARTS = ("pairs", "own", "push", *GROUPS)
 WARMUP, PUSHES = 300, 3000
 NOTE = """Each target's worst value and where it is: that one decides. Against: % more error than the other's, in the
 world (pairs: from the middle of the hips). The best tuned filter is the best of One-Euro, Kalman, Holt
-and Savitzky-Golay by hindsight. Before: {before}."""
+and Savitzky-Golay by hindsight. Before: the model {before}."""
 
 
 def measure(data: str, runtime: Runtime, parts: Sequence[str], bodies: int, clips: int, seconds: float) -> Row:
@@ -97,7 +97,9 @@ def kept(result: Row) -> Row:
     errors = [{"mpjpe_root_mm": row["all"]["mpjpe_root_mm"]} for row in result["own"]]
     own = [{key: row[key] for key in ("noise", "at_s", "method")} | {"all": error}
            for row, error in zip(result["own"], errors)]  # fmt: skip
-    return {key: result[key] for key in ("benchmark", "machine", "settings", "push_us")} | {"own": own}
+    worst = {row["target"]: row["worst"] for row in result["targets"]}
+    kept_whole = {key: result[key] for key in ("benchmark", "machine", "settings", "push_us")}
+    return kept_whole | {"own": own, "worst": worst}
 
 
 def comparable(before: Row, settings: Row, on: Row) -> Row:
@@ -112,9 +114,10 @@ def sheets(result: Row) -> Iterator[tuple[Sheet, str]]:
     rows = result["targets"]
     held, known = (sum(row["held"] in wanted for row in rows) for wanted in ((True,), (True, False)))
     title = f"{result['settings']['model']}: {held} of {known} targets held"
-    body = [[row["target"], *(_bounds(row, key) for key in ("must", "goal")), _value(row, row["worst"]),
-             row["where"] or "-", _word(row)] for row in rows]  # fmt: skip
-    header = ["target", "must", "goal", "worst", "where", ""]
+    earlier = result["before"]
+    body = [[row["target"], *(_bounds(row, key) for key in ("must", "goal")), _value(row, earlier.get(row["target"])),
+             _value(row, row["worst"]), row["where"] or "-", _word(row)] for row in rows]  # fmt: skip
+    header = ["target", "must", "goal", "before", "worst", "where", ""]
     yield Sheet(title, header, body, wraps=True), NOTE.format(before=result["settings"]["before"] or "not known")
     every = [[row["target"], name, "", _value(row, v)] for row in rows for name, v in row["values"].items()]
     yield Sheet("Every value", ["target", "where", "", "value"], every, detail=True), ""
@@ -150,7 +153,7 @@ def read_before(path: Path) -> Row:
     """
     try:
         found: Row = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("own", "push_us", "machine", "settings")}
+        return {key: found[key] for key in ("own", "push_us", "worst", "machine", "settings")}
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"--before {path}: not what `hpstm bench targets --keep` writes ({error})") from error
 
@@ -193,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "benchmark": "targets", "machine": here, "settings": about,
         "targets": judged(found, comparable(before, about, here) if before else None),
         **{key: [compact(row) for row in found[key]] for key in ("pairs", "cases", "own")},
-        "push_us": found["push_us"],
+        "push_us": found["push_us"], "before": before["worst"] if before else {},
     }  # fmt: skip
     show(result, console(), sheets)
     if options.keep:

@@ -122,6 +122,14 @@ def test_what_is_lost_late_was_seen_before() -> None:
     assert not wrist[round(5 * FPS) :].any()
 
 
+def test_a_minute_is_the_same_motion_again() -> None:
+    pair = CASES["arm lost for a minute"].pair(body())
+    assert len(pair.times_s) == 70 * FPS
+    assert np.isnan(pair.noisy[round(5 * FPS) :, INDEX["left_elbow"]]).all()
+    assert np.abs(np.diff(pair.truth[:, 0], axis=0)).max() < 0.2  # no jump where it turns back
+    np.testing.assert_allclose(pair.truth[299 + 50], pair.truth[299 - 50], equal_nan=True)
+
+
 def test_legs_are_invented_steady_unsure_and_wrong() -> None:
     whole, pair = CASES["coco_17, white 10, all seen"].pair(body()), CASES["coco_17, invented legs"].pair(body())
     names = get_layout("coco_17").joints
