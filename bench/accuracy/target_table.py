@@ -57,13 +57,15 @@ class Target:
     digits: int = 1
 
     def judged(self, measured: Measured) -> Row:
-        """{"target", "must", "goal", "worst", "where", "values", "held", "reached"}; None where nothing is measured."""
+        """{"target", "must", "goal", "worst", "where", "values", "held", "reached"}; None where nothing is measured, or
+        asked for."""
         values = self.measure(measured)
         worst = max(values, key=lambda name: _beyond(values[name], self.must), default=None)
         row: Row = {"target": self.text, "unit": self.unit, "digits": self.digits, "must": self.must, "goal": self.goal,
                     "values": values, "where": worst, "worst": values[worst] if worst else None}  # fmt: skip
         for key, bounds in (("held", self.must), ("reached", self.goal)):
-            row[key] = all(_beyond(value, bounds) <= 0 for value in values.values()) if values else None
+            known = values and bounds != most(None)
+            row[key] = all(_beyond(value, bounds) <= 0 for value in values.values()) if known else None
         return row
 
 

@@ -23,7 +23,7 @@ from bench.accuracy.methods import FILTER
 from bench.accuracy.pairs import read_pairs
 from bench.accuracy.tables import Row, Sheet, markdown, show
 from bench.accuracy.takes import load_takes
-from bench.accuracy.target_table import TARGETS, Measured
+from bench.accuracy.target_table import BROKEN, TARGETS, Measured
 from bench.drive import Pushing, noisy_frames
 from bench.report import Percentiles, console, frozen_gc, machine, write_json
 from model.prepare import ClipError
@@ -37,7 +37,7 @@ PARTS = ("pairs", "own", "push", *GROUPS)
 WARMUP, PUSHES = 300, 3000
 NOTE = """Each target's worst value and where it is: that one decides. Against: % more error than the other's, in the
 world (pairs: from the middle of the hips). The best tuned filter is the best of One-Euro, Kalman, Holt
-and Savitzky-Golay by hindsight. Before: the model {before}."""
+and Savitzky-Golay by hindsight. Before, of the model: {before}."""
 
 
 def measure(data: str, runtime: Runtime, parts: Sequence[str], bodies: int, clips: int, seconds: float) -> Row:
@@ -118,19 +118,23 @@ def sheets(result: Row) -> Iterator[tuple[Sheet, str]]:
     body = [[row["target"], *(_bounds(row, key) for key in ("must", "goal")), _value(row, earlier.get(row["target"])),
              _value(row, row["worst"]), row["where"] or "-", _word(row)] for row in rows]  # fmt: skip
     header = ["target", "must", "goal", "before", "worst", "where", ""]
-    yield Sheet(title, header, body, wraps=True), NOTE.format(before=result["settings"]["before"] or "not known")
+    yield Sheet(title, header, body, wraps=True), NOTE.format(before=result["settings"]["before"] or "none")
     every = [[row["target"], name, "", _value(row, v)] for row in rows for name, v in row["values"].items()]
     yield Sheet("Every value", ["target", "where", "", "value"], every, detail=True), ""
 
 
 def _word(row: Row) -> str:
-    if row["held"] is None:
+    if row["reached"] is None:
         return "not measured"
+    if row["held"] is None:
+        return "goal reached" if row["reached"] else "goal not reached"
     return "not held" if not row["held"] else "held, goal reached" if row["reached"] else "held"
 
 
 def _value(row: Row, value: float | None) -> str:
-    return "-" if value is None else f"{value:.{row['digits']}f} {row['unit']}".strip()
+    if value is None or value >= BROKEN:
+        return "-" if value is None else "NaN"
+    return f"{value:.{row['digits']}f} {row['unit']}".strip()
 
 
 def _bounds(row: Row, key: str) -> str:
