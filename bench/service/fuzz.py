@@ -166,7 +166,7 @@ def command(*, count: int = 1_000_000, seed: int = 0, json: Json = None) -> int:
     """Harmed messages through a server's own turns: nothing but named rejections, no growth, no number that is none.
 
     Args:
-        count: Messages.
+        count: How many messages.
         seed: The same seed, the same messages.
     """
     out = console()
