@@ -31,7 +31,9 @@ ROOMS = {
 }
 AT_THE_TOP = {
     "model": "calibration contract evaluate export kinematics layouts prepare rotations skeleton",
-    "streamer": "__main__ actors cli client clock errors filter frames intake skeletons",
+    "streamer": (
+        "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings watch"
+    ),
     "bench": "drive noise options pictures report scores track",
     "tests": "conftest test_project",
 }

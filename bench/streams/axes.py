@@ -95,9 +95,9 @@ CASES = (
     Case("mirrored", MIRRORED, _times(MIRROR), [finite(), counted("mirrored"), says("left and right look swapped")]),
     # On procedural motion alone: who swims, as one of the clips does, looks no different then.
     Case("upside-down", DOWN, _times(UPSIDE_DOWN), [finite(), counted("upside_down"), says("looks upside down")], True),
-    Case("feet", SCALE, _times(1 / FOOT_M), [finite(), says("scale")]),
-    Case("decimetres", SCALE, _times(10.0), [finite(), says("scale")]),
-    Case("hundredths", SCALE, _times(0.01), [finite(), says("scale")]),
+    Case("feet", SCALE, _times(1 / FOOT_M), [finite(), counted("scale"), says("scale")]),
+    Case("decimetres", SCALE, _times(10.0), [finite(), counted("scale"), says("scale")]),
+    Case("hundredths", SCALE, _times(0.01), [finite(), counted("scale"), says("scale")]),
     Case("layout-mirror", TOLD, _of_layout("mirror = true", MIRROR), EXACT),
     Case("layout-down", TOLD, _of_layout('up_axis = "-y"', UPSIDE_DOWN), EXACT),
     Case("layout-nan", BAD_LAYOUT, _of_file(_weights("nan")), REFUSED, procedural=True),

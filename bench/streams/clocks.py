@@ -103,7 +103,7 @@ def _bunched(noise_mm: float) -> Callable[[Setting], Stream]:
 
 GOES_ON = [finite(), same_skeleton(WARM_S), counted("clock_resets", 1, 1), says("clock"), error(5.0, WARM_S + 1.5)]
 BESIDE = [finite(), silence(0.1, 1.0), same_skeleton(WARM_S), counted("clock_resets", 0, 0), error(5.0, WARM_S)]
-EVENED = [finite(), silence(0.2), against_one_euro(), against_one_euro(worst=True)]
+EVENED = [finite(), silence(0.2), counted("evened_stamps", 1, 1), against_one_euro(), against_one_euro(worst=True)]
 
 
 def _unit_bars(*words: str) -> list[Bar]:
@@ -115,7 +115,7 @@ CASES = (
     Case("clock-back", RESTART, _from(lambda t: t - 2 * SECOND_NS), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
     Case("clock-ahead", RESTART, _from(lambda t: t + DAY_NS), [*GOES_ON, silence(AT_MOST_S, 1.0)]),
     Case("source-restart", RESTART, _started_anew, [*GOES_ON, silence(AT_MOST_S, WARM_S + DOWN_S)]),
-    Case("lone-ahead", LONE, _lone(DAY_NS), BESIDE),
+    Case("lone-ahead", LONE, _lone(DAY_NS), [*BESIDE, counted("ahead", 1, 1)]),
     Case("lone-behind", LONE, _lone(-DAY_NS), [*BESIDE, counted("late", 1, 1)]),
     Case("stamps-ms", UNIT, _in_unit(1_000_000), _unit_bars("millisecond", " ms")),
     Case("stamps-us", UNIT, _in_unit(1_000), _unit_bars("microsecond", " us")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
@@ -20,7 +20,7 @@ from streamer.frames import Frame, Pose
 STEADY = "steady"
 RATE_HZ = 60.0
 SLACK_S = 10.0  # for a subscription to become known, on a loaded machine
-_MOTION = 10.0  # seconds that repeat
+MOTION_S = 10.0  # that repeat
 
 
 class Watch:
@@ -57,7 +57,7 @@ def steady(server: ServerProcess, actor: str = STEADY, rate_hz: float = RATE_HZ)
     def send() -> None:
         with FrameSender(server.in_endpoint, curve=server.curve) as sender:
             start = time.monotonic()
-            for frame in cycle(noisy_frames(round(_MOTION * rate_hz), rate_hz)):
+            for frame in cycle(noisy_frames(round(MOTION_S * rate_hz), rate_hz)):
                 if stop.wait(max(0.0, start + watch.sent / rate_hz - time.monotonic())):
                     return
                 sender.send(replace(frame, actor=actor, seq=watch.sent, t_ns=now_ns()))
@@ -75,9 +75,8 @@ def steady(server: ServerProcess, actor: str = STEADY, rate_hz: float = RATE_HZ)
             thread.join(SLACK_S)
 
 
-def wait_for(true: object, what: str, seconds: float = SLACK_S) -> None:
+def wait_for(true: Callable[[], object], what: str, seconds: float = SLACK_S) -> None:
     """Returns as soon as ``true()``. Raises ServerFailed after ``seconds``."""
-    assert callable(true)
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:

@@ -96,7 +96,9 @@ server's own counters, are in the status reply and at `/metrics`; what is to be 
 `PoseFilter.warnings(actor)` and in the status reply.
 
 Every row is measured by `hpstm bench streams --case NAME...`: what is counted, and how long, are bars of its cases.
-Written by `hpstm bench streams --faults docs/faults.md`; a test compares the two.
+Many of these at once, for as long as you like, to a crowd of twenty through the server: `hpstm bench soak --server
+MINUTES`, which also measures how soon everybody is back. This page is written by
+`hpstm bench streams --faults docs/faults.md`; a test compares the two.
 
 {table}
 """

@@ -95,6 +95,7 @@ def _play_bombs(server: ServerProcess, seconds: float) -> dict[str, float]:
 
 
 def wire_bombs(seconds: float) -> dict[str, float]:
+    """Messages that are none, twenty a second."""
     with ServerProcess() as server:
         return _play_bombs(server, seconds)
 
@@ -237,17 +238,20 @@ def _exit_code(words: Sequence[str], seconds: float) -> float:
 def kept_skeleton(seconds: float) -> dict[str, float]:
     """The bones measured before a restart, beside those of the first pose after it."""
     with TemporaryDirectory(prefix="hpstm-") as folder:
-        last: list[Pose] = []
-        for _ in range(2):
-            with ServerProcess(["--skeletons", folder]) as server, steady(server) as watch:
-                wait_for(lambda w=watch: w.poses[-1].status == "tracking", "the bones to be measured", 20.0)
-                time.sleep(1.5)
-            last += [watch.poses[0], watch.poses[-1]]
+        _, before = _first_and_last(folder)
+        after, _ = _first_and_last(folder)
         files = len(list(Path(folder).glob("*.json")))
-    before, after = last[1], last[2]
-    apart_mm = 1e3 * float(np.linalg.norm(before.lengths_m - after.lengths_m, axis=-1).max())
+    apart_mm = 1e3 * float(np.linalg.norm(before.offsets_m - after.offsets_m, axis=-1).max())
     return {"apart_mm": apart_mm, "tracking": after.status == "tracking", "files": files,
             "version": after.skeleton_version - before.skeleton_version}  # fmt: skip
+
+
+def _first_and_last(folder: str) -> tuple[Pose, Pose]:
+    """Poses of a server that keeps skeletons in ``folder``, from its first to when the bones are known and saved."""
+    with ServerProcess(["--skeletons", folder]) as server, steady(server) as watch:
+        wait_for(lambda: watch.poses[-1].status == "tracking", "the bones to be measured", 20.0)
+        time.sleep(1.5)
+    return watch.poses[0], watch.poses[-1]
 
 
 def listen_to_nobody(seconds: float) -> dict[str, float]:
@@ -288,7 +292,7 @@ CASES = (
     _case(looks_like_a_leave, LEAVE, value("heard", "frames recorded afterwards, share", least=0.95)),
     _case(ipc_twice, TWICE, *UNDISTURBED, value("exit_code", "exit code of the second", 2, 2),
           value("goes_on", "the first takes frames afterwards", 1, 1)),
-    _case(kept_skeleton, RESTART, value("apart_mm", "change of a bone's length, mm", 0.001),
+    _case(kept_skeleton, RESTART, value("apart_mm", "change of the skeleton, mm", 0.001),
           value("tracking", "first pose is tracking", 1, 1), value("files", "skeletons kept", 1, 1),
           value("version", "difference of the skeleton's version", 0, 0)),
     _case(listen_to_nobody, NOBODY, value("said_s", "until it says so, s", SAID_S)),
