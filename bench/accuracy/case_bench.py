@@ -5,7 +5,6 @@ Where joints are hidden, its poses for the same stream with nothing hidden are s
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +17,13 @@ from bench.accuracy.pair_bench import Row, Task, row_of, rows_of
 from bench.accuracy.pair_methods import INPUT, TUNED, live_answers
 from bench.accuracy.pairs import Pair
 from bench.accuracy.takes import load_takes, take_of
-from model.prepare import read_clip
+from model.prepare import listed_clips, read_clip
 from streamer.errors import ConfigError
 from streamer.runtimes.block import Runtime
 
 WHOLE = f"{FILTER}, all seen"
 LONG_ENOUGH_S = 9.0
+MORE = "more_clips.csv"
 METHODS = {
     "definitions": (INPUT, *TUNED, FILTER),
     "whole": (INPUT, FILTER),
@@ -50,19 +50,17 @@ def load_bodies(data: str, count: int, seconds: float, split: str = "test") -> l
 
 
 def still_bodies(data: Path, count: int, seconds: float) -> list[Body]:
-    """Parts of the clips of split "still", which more_clips.csv lists: as many as there are, none where it is missing.
+    """Parts of the clips of split "still", which MORE lists: as many as there are, none where it is missing.
 
     Raises:
         ClipError: a file cannot be read.
     """
-    listing = data / "more_clips.csv"
-    if not listing.is_file():
+    if not (data / MORE).is_file():
         return []
-    with listing.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "still"]
+    rows = [row for row in listed_clips(data, MORE) if row.split == "still"]
     bodies = []
     for row in rows[:count]:
-        clip = read_clip(data / row["file"], fps=float(row["fps"]))
+        clip = read_clip(row.path, fps=row.fps)
         take = take_of(clip.name, clip.positions, clip.fps, seconds, RATE_HZ, clip.world_rotations)
         bodies.append(body_of(take))
     return bodies

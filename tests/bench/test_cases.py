@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,6 +194,20 @@ def test_filters_have_their_settings_for_the_noise(bench: CaseBench) -> None:
     assert rows["One-Euro"]["settings"] == rows["Kalman"]["settings"] == "white10"
     assert rows["Kalman"]["against_best"][0] >= 1.0
     assert bench.rows(CASES["people, 5 mm"]) == []  # nobody of that split is here
+
+
+def test_people_who_stand_have_poses_clean_and_noisy(shared_data: Path, tmp_path: Path) -> None:
+    people = case_bench.still_bodies(shared_data, 2, 10.0)
+    assert len(people) == 2
+    for person in people:
+        assert np.linalg.norm(np.ptp(person.positions[:, INDEX["pelvis"]], axis=0)) < 0.5
+    bench = CaseBench(load_runtime("onnx"), {"still": people}, at_s=(0.0,))
+    noisy = CASES["people, 2 mm"]
+    for case in (noisy, replace(noisy, name="people, clean", noise="clean")):
+        (ours,) = [row for row in bench.rows(case) if row["method"] == FILTER]
+        assert ours["broken"] == 0
+        assert ours["scores"]["frames"] > 200
+    assert case_bench.still_bodies(tmp_path, 2, 10.0) == []
 
 
 def test_poses_that_are_none_are_counted_not_averaged_away() -> None:
