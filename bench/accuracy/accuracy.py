@@ -2,7 +2,7 @@
 
 The real PoseFilter is pushed frame by frame over clips with noise from fixed seeds. Every method is scored at the time
 its pose is for, never shifted, on the same frames. The methods are in methods.py, the scores in scoring.py, the tables
-in accuracy_report.py, the pictures in accuracy_plots.py, real recordings in recordings.py.
+in tables.py, the pictures in plots.py, real recordings in recordings.py; ``--pairs`` is in pair_bench.py.
 """
 
 from __future__ import annotations
