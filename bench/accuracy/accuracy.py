@@ -2,7 +2,7 @@
 
 The real PoseFilter is pushed frame by frame over clips with noise from fixed seeds. Every method is scored at the time
 its pose is for, never shifted, on the same frames. The methods are in methods.py, the scores in scoring.py, the tables
-in accuracy_report.py, the pictures in accuracy_plots.py, real recordings in recordings.py.
+in tables.py, the pictures in plots.py, real recordings in recordings.py; ``--pairs`` is in pair_bench.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import track
 
-from bench.accuracy import learned, recordings, tables, tuned
-from bench.accuracy.methods import DEFAULT_METHODS, METHODS, Case, answered, corrupted
+from bench.accuracy import learned, pair_bench, pair_tables, recordings, tables, tuned
+from bench.accuracy.methods import DEFAULT_METHODS, FILTER, METHODS, Case, answered, corrupted
+from bench.accuracy.pairs import read_pairs
 from bench.accuracy.scoring import SIGMAS, Scores, Truth, averaged, scores_of
 from bench.accuracy.tables import show
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
@@ -44,6 +45,7 @@ from streamer.runtimes.block import Runtime
 
 DEFAULT_NOISES = tuple(name for name in NOISES if name not in LOSSES)
 DELAYS_UNASKED = "0 0.1; with --delay-frames: none"
+METHODS_UNASKED = f"the input, tuned filters, {FILTER}"
 ANY_NUMBER = Parameter(consume_multiple=True)  # of values, none too
 Result = dict[str, dict[str, Scores]]  # {method: {"all", "settled"}}
 
@@ -153,6 +155,7 @@ class Options:
     """What to score, and at which times; options of the command.
 
     Args:
+        pairs: Instead of DATA: takes of real estimators with truth, see bench/accuracy/pairs.py.
         split: Which clips of a folder.
         clips: Clips to score; 0: all.
         seconds: The middle of each clip [s]; 0: all.
@@ -169,11 +172,12 @@ class Options:
         weights: Folder of another model.
     """
 
+    pairs: tuple[Path, ...] = ()
     split: str = "test"
     clips: int = 30
     seconds: float = 15.0
     noise: tuple[Noise, ...] = DEFAULT_NOISES
-    methods: tuple[Method, ...] = DEFAULT_METHODS
+    methods: Annotated[tuple[Method, ...], Parameter(show_default=METHODS_UNASKED)] = ()
     delay: Annotated[tuple[float, ...] | None, ANY_NUMBER, Parameter(show_default=DELAYS_UNASKED)] = None
     predict: Annotated[tuple[float, ...], ANY_NUMBER] = ()
     delay_frames: str | None = None
@@ -214,7 +218,8 @@ def frame_range(text: str) -> list[int]:
 
 def measure(data: str, options: Options) -> dict[str, Any]:
     """All that the options ask for, as it is written to JSON."""
-    learned.check(options.methods)
+    methods = options.methods or DEFAULT_METHODS
+    learned.check(methods)
     try:
         runtime = load_runtime(options.runtime, options.weights, options.threads)
         for rate in options.rate:  # out of reach: say so before the work, not after
@@ -238,7 +243,7 @@ def measure(data: str, options: Options) -> dict[str, Any]:
                 console=Console(stderr=True),
                 transient=True,
             )
-            rows += run(takes, runtime, options.noise, options.asked(rate), options.methods, rate, pool, watch)
+            rows += run(takes, runtime, options.noise, options.asked(rate), methods, rate, pool, watch)
     rate, takes = next(iter(loaded.items()))
     return {
         "benchmark": "accuracy",
@@ -247,17 +252,25 @@ def measure(data: str, options: Options) -> dict[str, Any]:
             "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
             "runtime": options.runtime, "data": Path(data).name, "split": options.split, "clips": len(takes),
             "seconds": options.seconds, "minutes": sum(len(take.t_ns) for take in takes) / rate / 60,
-            "rate_hz": options.rate, "methods": options.methods, "sigmas": SIGMAS,
+            "rate_hz": options.rate, "methods": methods, "sigmas": SIGMAS,
             "calibration_s": runtime.contract.calibration_events_s[-1],
             "tuned": tuned.summary(),
         },
         "rows": rows,
-        "recordings": recordings.run(options.recordings, runtime, options.methods) if options.recordings else [],
+        "recordings": recordings.run(options.recordings, runtime, methods) if options.recordings else [],
     }  # fmt: skip
 
 
+def measure_pairs(options: Options) -> dict[str, Any]:
+    """The same for ``--pairs``."""
+    methods = options.methods or pair_bench.DEFAULT_METHODS
+    learned.check(methods)
+    runtime = load_runtime(options.runtime, options.weights, options.threads)
+    return pair_bench.measure(read_pairs(options.pairs), runtime, options.asked(RATE_HZ), methods)
+
+
 def command(
-    data: str,
+    data: str | None = None,
     /,
     *,
     options: Annotated[Options, Parameter("*")] = Options(),
@@ -272,18 +285,22 @@ def command(
         markdown: Write the tables to this file, too.
     """
     options.check()
-    result = measure(data, options)
-    show(result, console())
+    if (data is None) != bool(options.pairs):
+        raise ConfigError("give either DATA, motion to add noise to, or --pairs, takes of real estimators with truth")
+    result = measure_pairs(options) if data is None else measure(data, options)
+    pages = pair_tables.sheets if data is None else tables.sheets
+    show(result, console(), pages)
     if json:
         print(f"written: {write_json(json, result)}")
     if markdown:
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(tables.markdown(result), encoding="utf-8")
+        markdown.write_text(tables.markdown(result, pages), encoding="utf-8")
         print(f"written: {markdown}")
     if plots:
-        from bench.accuracy.plots import draw  # matplotlib: only who asks for it needs it
+        from bench.accuracy import pair_plots  # matplotlib: only who asks for it needs it
+        from bench.accuracy import plots as own_plots
 
-        for path in draw(result, plots):
+        for path in (pair_plots if data is None else own_plots).draw(result, plots):
             print(f"written: {path}")
     return 0
 

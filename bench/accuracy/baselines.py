@@ -102,6 +102,44 @@ class Hold(Baseline):
         return self._last
 
 
+class RunningMedian(Baseline):
+    """The median of so many frames in a row, of each coordinate: around the time wanted as far as there are frames,
+    else of the newest ones. A missing joint is where it was last seen."""
+
+    def __init__(self, at_s: float = 0.0, frames: int = 5) -> None:
+        self.frames = frames
+        super().__init__(at_s)
+
+    def _start(self) -> None:
+        self._last: F64 | None = None
+        self._recent: deque[tuple[float, F64]] = deque()
+
+    def _step(self, t_s: float, dt_s: float, given: F64, seen: Bools) -> F64:
+        self._last = given if self._last is None else np.where(seen[:, None], given, self._last)
+        self._recent.append((t_s, self._last))
+        while len(self._recent) > 2 * self.frames and self._recent[self.frames + 1][0] <= t_s + self.at_s:
+            self._recent.popleft()
+        return self._last
+
+    def _at(self, target_s: float, now: F64) -> F64:
+        times = np.array([t_s for t_s, _ in self._recent])
+        right = min(int(np.searchsorted(times, target_s - 1e-9)), len(times) - 1)
+        left = max(right - 1, 0) if times[right] > target_s + 1e-9 else right
+        before, after = self._median(left), self._median(right)
+        if left == right:
+            return after
+        part = np.clip((target_s - times[left]) / (times[right] - times[left]), 0.0, 1.0)
+        return np.asarray((1.0 - part) * before + part * after)
+
+    def _median(self, middle: int) -> F64:
+        newest = min(middle + self.frames // 2 + 1, len(self._recent))
+        window = [self._recent[k][1] for k in range(max(0, newest - self.frames), newest)]
+        ordered = np.sort(np.stack(window), axis=0)  # NaN last: joints not seen yet do not count
+        count = np.isfinite(ordered).sum(0)[None]
+        low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(window) - 1)
+        return np.asarray(0.5 * (np.take_along_axis(ordered, low, 0) + np.take_along_axis(ordered, high, 0))[0])
+
+
 class OneEuro(Baseline):
     """Low-pass whose cutoff rises with speed (Casiez, Roussel, Vogel 2012), per coordinate, with the true dt.
 
@@ -301,6 +339,7 @@ class Kalman(Baseline):
 BASELINES: dict[str, Callable[[float], Baseline]] = {
     "raw": Raw,
     "hold": Hold,
+    "median": RunningMedian,
     "one_euro": OneEuro,
     # SmoothNet's comparison and MediaPipe's world landmarks (value scaling off), as published.
     "one_euro_smoothnet": lambda at_s: OneEuro(at_s, 0.04, 0.7, 1.0, in_frames=True),

@@ -48,6 +48,7 @@ def _tuned(kind: Callable[..., Baseline], name: str) -> Callable[[Case], Baselin
 # The input needs no filter of its own: missing joints are held before any of them.
 SMOOTHERS: dict[str, Callable[[Case], Baseline]] = {
     "input": lambda case: BASELINES["raw"](case.at_s),
+    "median of 5": lambda case: BASELINES["median"](case.at_s),
     "One-Euro": _tuned(baselines.OneEuro, "one_euro"),
     "One-Euro MediaPipe": lambda case: BASELINES["one_euro_mediapipe"](case.at_s),
     "One-Euro SmoothNet": lambda case: BASELINES["one_euro_smoothnet"](case.at_s),
@@ -69,32 +70,45 @@ def corrupted(take: Take, noise: str, seed: int = 0) -> Seen:
 
 
 def filtered(runtime: Runtime, take: Take, seen: Seen, at_s: Sequence[float]) -> list[Answers]:
-    """The live filter's poses for each time asked for, from new: one push a frame, then ``pose_at``.
+    """The live filter's poses of a noisy take, see ``live``."""
+    frames = [Frame("a", k, int(t), seen.positions[k], seen.confidence[k]) for k, t in enumerate(take.t_ns)]
+    return live(runtime, frames, at_s)
+
+
+def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float]) -> list[Answers]:
+    """The live filter's poses of one actor's frames for each time asked for, from new: a push, then ``pose_at``.
 
     A delay beyond the filter's reach is its pose for the end of the reach, kept back until it is due.
 
     Raises:
         ConfigError: a time lies beyond the reach of prediction.
     """
+    t_ns = np.array([frame.t_ns for frame in frames], np.int64)
     reach_ns = -round(runtime.contract.tau_s[0] * SECOND_NS)
-    targets = [take.t_ns + round(at * SECOND_NS) for at in at_s]
+    targets = [t_ns + round(at * SECOND_NS) for at in at_s]
     due: dict[int, list[tuple[int, int]]] = {}  # after which frame to ask, for which of the times, for whose answer
     for a, target_ns in enumerate(targets):
         asked = np.minimum(
-            np.searchsorted(take.t_ns, target_ns + reach_ns + ROUNDING_NS, side="right") - 1, np.arange(len(target_ns))
+            np.searchsorted(t_ns, target_ns + reach_ns + ROUNDING_NS, side="right") - 1, np.arange(len(target_ns))
         )
         for i, k in enumerate(asked):
             due.setdefault(int(k), []).append((a, i))
-    shape = (len(at_s), len(take.t_ns), J)
+    shape = (len(at_s), len(t_ns), J)
     positions, covariance, quaternions = (np.full((*shape, *tail), np.nan) for tail in ((3,), (3, 3), (4,)))
+    source = np.full((*shape[:2], *frames[0].positions.shape), np.nan)
     pose_filter = PoseFilter(runtime, predict_s=max(0.0, *at_s))  # refuses what is out of reach
-    for k, t_ns in enumerate(take.t_ns):
-        pose_filter.push_many([Frame("a", k, int(t_ns), seen.positions[k], seen.confidence[k])])
-        for a, i in due.get(k, []) if "a" in pose_filter.actors else []:
-            pose = pose_filter.pose_at(int(targets[a][i]), "a")
+    for k, frame in enumerate(frames):
+        pose_filter.push_many([frame])
+        for a, i in due.get(k, []) if frame.actor in pose_filter.actors else []:
+            pose = pose_filter.pose_at(int(targets[a][i]), frame.actor)
             positions[a, i], covariance[a, i], quaternions[a, i] = pose.positions, pose.covariance, pose.rotations
+            if (refined := getattr(pose, "source", None)) is not None:
+                source[a, i] = refined
+    has_source = np.isfinite(source).any()
     return [
-        Answers(target_ns, positions[a], covariance[a], world_from_local(quaternions[a]))
+        Answers(
+            target_ns, positions[a], covariance[a], world_from_local(quaternions[a]), source[a] if has_source else None
+        )
         for a, target_ns in enumerate(targets)
     ]
 

@@ -21,9 +21,9 @@ Row = dict[str, Any]
 # Okabe and Ito's colours, which colour-blind readers can tell apart. Tuned filters often say nearly the same: a dashed
 # line shows that another one lies under it. What sees the future is dotted.
 _STYLES = (
-    ("#b0b0b0", "o", "-"), ("#d55e00", "s", "-"), ("#e69f00", "^", "-"), ("#7a4a2a", "v", "-"), ("#009e73", "D", "--"),
-    ("#cc79a7", "P", "-."), ("#56b4e9", "X", ":"), ("#882255", "<", "-"), ("#aa4499", ">", ":"), ("#000000", "*", ":"),
-    ("#44aa99", "h", ":"), ("#1565c0", "o", "-"),
+    ("#b0b0b0", "o", "-"), ("#999933", "p", "-"), ("#d55e00", "s", "-"), ("#e69f00", "^", "-"), ("#7a4a2a", "v", "-"),
+    ("#009e73", "D", "--"), ("#cc79a7", "P", "-."), ("#56b4e9", "X", ":"), ("#882255", "<", "-"),
+    ("#aa4499", ">", ":"), ("#000000", "*", ":"), ("#44aa99", "h", ":"), ("#1565c0", "o", "-"),
 )  # fmt: skip
 COLOURS, MARKERS, DASHES = (dict(zip(METHODS, column, strict=True)) for column in zip(*_STYLES, strict=True))
 MUTED = "#607d8b"

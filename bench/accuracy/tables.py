@@ -24,6 +24,7 @@ class Sheet:
     header: list[str]
     rows: list[list[str]]
     detail: bool = False  # for the file only
+    wraps: bool = False  # cells may be long
 
 
 ACCURACY: dict[str, Column] = {
@@ -90,26 +91,26 @@ def sheets(result: Row) -> Iterator[tuple[Sheet, str]]:
     lossy = [row for row in rows if row["noise"].startswith("lost_")]
     if lossy:
         yield _sheet("Through gaps", ["gap", "95 %", *GAPS], lossy, _gaps, many), GAP_NOTE
-    detail = _sheet("More measures", list(DETAILS), rows, lambda row: _cells(row, DETAILS), many)
+    detail = _sheet("More measures", list(DETAILS), rows, lambda row: cells_of(row, DETAILS), many)
     yield Sheet(detail.title, detail.header, detail.rows, detail=True), DETAIL_NOTE
     recorded = result["recordings"]
     if recorded:
-        body = [[row["recording"], f"{row['rate_hz']:.0f} Hz", row["method"], *_cells(row, RECORDED)]
+        body = [[row["recording"], f"{row['rate_hz']:.0f} Hz", row["method"], *cells_of(row, RECORDED)]
                 for row in recorded]  # fmt: skip
         yield Sheet("Recordings", ["recording", "rate", "method", *RECORDED], body), RECORDED_NOTE
 
 
 def _sheet(title: str, columns: list[str], rows: list[Row], cells: Callable[[Row], list[str]], many: bool) -> Sheet:
-    body = [[row["noise"] + f" {row['rate_hz']:g} Hz" * many, _when(row["at_s"]), row["method"], *cells(row)]
+    body = [[row["noise"] + f" {row['rate_hz']:g} Hz" * many, when(row["at_s"]), row["method"], *cells(row)]
             for row in rows]  # fmt: skip
     return Sheet(title, ["noise", "pose for", "method", *columns], body)
 
 
-def _when(at_s: float) -> str:
+def when(at_s: float) -> str:
     return f"{1e3 * at_s:+.0f} ms" if at_s else "now"
 
 
-def _cells(row: Row, columns: dict[str, Column]) -> list[str]:
+def cells_of(row: Row, columns: dict[str, Column]) -> list[str]:
     cells = []
     for part, name, digits in columns.values():
         value = (row[part] if part else row).get(name)
@@ -125,36 +126,43 @@ def _with_interval(row: Row, name: str) -> list[str]:
 
 
 def _accuracy(row: Row) -> list[str]:
-    return _with_interval(row, "mpjpe_root_mm") + _cells(row, ACCURACY)
+    return _with_interval(row, "mpjpe_root_mm") + cells_of(row, ACCURACY)
 
 
 def _gaps(row: Row) -> list[str]:
-    return _with_interval(row, "gap_mm") + _cells(row, GAPS)
+    return _with_interval(row, "gap_mm") + cells_of(row, GAPS)
 
 
-def show(result: Row, screen: Console) -> None:
+Pages = Callable[[Row], Iterator[tuple[Sheet, str]]]
+
+
+def show(result: Row, screen: Console, pages: Pages = sheets) -> None:
     """Prints the tables and what they rest on."""
-    for sheet, note in sheets(result):
+    for sheet, note in pages(result):
         if sheet.detail:
             continue
         table = Table(title=sheet.title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
         for n, name in enumerate(sheet.header):
-            table.add_column(name, no_wrap=True, justify="left" if n < 3 else "right")
+            table.add_column(name, no_wrap=not sheet.wraps, justify="left" if n < 3 or sheet.wraps else "right")
         for row, after in zip(sheet.rows, [*sheet.rows[1:], [""]], strict=True):
-            table.add_row(*row, style="bold" if row[2] == FILTER else "", end_section=row[:2] != after[:2])
+            table.add_row(
+                *row,
+                style="bold" if str(row[2]).startswith(FILTER) else "",
+                end_section=sheet.wraps or row[:2] != after[:2],
+            )
         screen.print(table)
         screen.print(note, soft_wrap=True)
     screen.print(machine_line(result["machine"]))
 
 
-def markdown(result: Row) -> str:
+def markdown(result: Row, pages: Pages = sheets) -> str:
     """The same as a Markdown document, with all that the screen leaves out."""
     lines = ["# Accuracy", ""]
-    for sheet, note in sheets(result):
+    for sheet, note in pages(result):
         lines += [f"## {sheet.title}", "", "| " + " | ".join(sheet.header) + " |"]
         lines.append("|" + "---|" * 3 + "---:|" * (len(sheet.header) - 3))
         for row in sheet.rows:
-            cells = [*row[:2], f"**{row[2]}**" if row[2] == FILTER else row[2], *row[3:]]
+            cells = [*row[:2], f"**{row[2]}**" if row[2].startswith(FILTER) else row[2], *row[3:]]
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", *note.splitlines(), ""]
     lines.append(f"{machine_line(result['machine'])}; weights {result['settings']['weights_sha256'][:12]}.")

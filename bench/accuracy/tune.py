@@ -21,14 +21,17 @@ from rich.progress import track
 
 from bench.accuracy import baselines, tuned
 from bench.accuracy.methods import Case, corrupted, held
+from bench.accuracy.pair_methods import side_by_side
+from bench.accuracy.pair_scores import relative
+from bench.accuracy.pairs import HIPS, Pair, read_pairs
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
 from bench.options import command_line
 from bench.report import write_json
-from bench.track import Floats
+from bench.track import Floats, at_time
 from model.evaluate import accel_mm, mpjpe_root_mm
 from model.noise.corruption import LOSSES, NOISES
 from model.prepare import ClipError
-from model.skeleton import J
+from model.training.held_out import RENDERED_HELD_OUT
 from streamer.cli import main
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
@@ -119,13 +122,29 @@ class Trial:
         truth = np.stack([take.truth_at(target_ns) for take in takes], 1)
         return cls(t_ns / SECOND_NS, given, truth, (after & inside)[..., None])
 
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[Pair], at_s: float) -> Trial:
+        """Takes of one real source and one clock, whose origin lies between the hips, on the joints that it gives."""
+        (group,) = side_by_side(pairs)
+        shape = (len(group.times_s), len(pairs), len(group.joints), 3)
+        truth, counts = np.full((*shape[:2], len(group.joints), 3), np.nan), np.zeros(shape[:2], bool)
+        for c, pair in enumerate(group.pairs):
+            t_ns = pair.t_ns + round(at_s * SECOND_NS)
+            inside = np.flatnonzero((t_ns >= SKIPPED_S * SECOND_NS) & (t_ns <= pair.t_ns[-1]))
+            truth[inside, c] = relative(at_time(pair.t_ns, pair.truth, t_ns[inside]), pair.given)[:, group.joints]
+            counts[inside, c] = True
+        hips = [group.joints.index(hip) for hip in HIPS]  # their middle stands first, as the pelvis does elsewhere
+        given, true = (np.concatenate([x[..., hips, :].mean(-2, keepdims=True), x], -2)
+                       for x in (group.given.reshape(shape), truth))  # fmt: skip
+        return cls(group.times_s, given.reshape(len(given), -1, 3), true, counts[..., None])
+
     def score(self, baseline: baselines.Baseline) -> Settings:
         """What a filter reaches: "mpjpe_root_mm", "accel_mm" and the "objective" of both.
 
         Raises:
             ValueError: it is no number, which a search could not tell from a good one.
         """
-        said = baselines.run(baseline, self.times_s, self.given).reshape(-1, self.truth.shape[1], J, 3)
+        said = baselines.run(baseline, self.times_s, self.given).reshape(self.truth.shape)
         error = mpjpe_root_mm(said, self.truth, self.counts)
         accel = accel_mm(said, self.truth, self.counts)
         if not np.isfinite(error + accel):
@@ -197,7 +216,8 @@ else:
 
 def command(
     *,
-    data: str,
+    data: str | None = None,
+    pairs: tuple[Path, ...] = (),
     clips: int = 24,
     seconds: float = 5.0,
     rate: tuple[float, ...] = (RATE_HZ,),
@@ -210,6 +230,7 @@ def command(
 
     Args:
         data: The packed train.npz, the folder of clips.csv, or: synthetic.
+        pairs: Instead: real takes with truth, of one clock; those of held-out subjects are left out.
         clips: Clips to tune on.
         seconds: Of each clip [s].
         rate: Frames a second that a source sees [Hz].
@@ -218,9 +239,43 @@ def command(
         seed: Of the noise.
         out: The table to write, or to renew rows of.
     """
+    typed = command_line("bench tune", command, locals())
+    if (data is None) != bool(pairs):
+        raise ConfigError("give either --data, clips to add noise to, or --pairs, real takes with truth")
     if clips < 1 or seconds <= 2 * SKIPPED_S or min(rate) <= 0:
         raise ConfigError(f"--clips must be at least 1, --seconds more than {2 * SKIPPED_S:g}, --rate positive")
-    typed = command_line("bench tune", command, locals())
+    if data is None:
+        rows = tuned_on_pairs(pairs, at_frames)
+    else:
+        rows = tuned_on_clips(data, clips, seconds, rate, at_frames, noise, seed)
+    print(f"written: {write_json(out, merged(out, rows, typed))}, {len(rows)} settings")
+    return 0
+
+
+def tuned_on_pairs(files: Sequence[Path], at_frames: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows whose noise is the source's name, without what stands in brackets after it."""
+    pairs = [pair for pair in read_pairs(files) if pair.subject not in RENDERED_HELD_OUT]
+    if not pairs:
+        raise ConfigError("--pairs: all of these are held-out subjects; tune on others")
+    source, rate_hz = pairs[0].source.split(" (")[0], round(pairs[0].rate_hz, 3)
+    rows = []
+    for frames in at_frames:
+        case = Case(source, rate_hz, frames / RATE_HZ)
+        trial = Trial.of_pairs(pairs, case.at_s)
+        rows += [tune(trial, case, method) | {"data": source, "clips": len(pairs)} for method in SPACES]
+    return rows
+
+
+def tuned_on_clips(
+    data: str,
+    clips: int,
+    seconds: float,
+    rate: Sequence[float],
+    at_frames: Sequence[int],
+    noise: Sequence[str],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Rows for every rate, noise and time asked for."""
     rows = []
     try:
         takes = {each: load_takes(data, "train", clips, seconds, each) for each in rate}
@@ -231,8 +286,7 @@ def command(
     for case in track(cases, description="tuning", console=Console(stderr=True), transient=True):
         trial = Trial.of(takes[case.rate_hz], case, seed)
         rows += [tune(trial, case, method) | origin for method in SPACES]
-    print(f"written: {write_json(out, merged(out, rows, typed))}, {len(rows)} settings")
-    return 0
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Bars: something measured of a run, and what it must be at most or at least. ``held`` says whether it is.
 
-A bar that cannot be measured (NaN) is not held. ``counts`` names the counter that a bar reads, for docs/faults.md.
+A bar that cannot be measured (NaN) is not held. ``counts`` names the counter that a bar reads, for docs/faults.md;
+``due`` names what is to hold a bar that today's model does not: until then it fails nobody.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Bar:
     most: float = np.inf
     least: float = -np.inf
     counts: str = ""
+    due: str = ""
 
     def held(self, value: float) -> bool:
         return self.least <= value <= self.most

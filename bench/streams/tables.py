@@ -26,9 +26,12 @@ NOTE = (
 Row = dict[str, Any]
 
 
-def held_word(held: bool) -> str:
-    """How a bar is said to be."""
-    return HELD if held else NOT_HELD
+def held_word(bars: Iterable[Row]) -> str:
+    """How some bars are said to be: what is not due yet is said otherwise than what fails."""
+    missed = [bar["due"] for bar in bars if not bar["held"]]
+    if not missed:
+        return HELD
+    return f"not held ({missed[0]})" if all(missed) else NOT_HELD
 
 
 def cells(row: Row) -> list[str]:
@@ -37,7 +40,7 @@ def cells(row: Row) -> list[str]:
         row["case"], row["truth"], *(_mm(row[name]) for name in ("input_mm", "one_euro_mm", "ours_mm")),
         "-" if row["finite"] is None else f"{row['finite']:.3f}",
         _listed({name: f"{share:.0%}" for name, share in row["status"].items() if name not in USUAL}),
-        _listed(row["counted"]), held_word(row["held"]),
+        _listed(row["counted"]), held_word(row["bars"]),
     ]  # fmt: skip
 
 
@@ -53,7 +56,8 @@ def show(result: dict[str, Any], screen: Console) -> None:
     for row in result["rows"]:
         for bar in row["bars"]:
             if not bar["held"]:
-                screen.print(f"{NOT_HELD}: {row['case']}, {row['truth']}: {bar['wanted']}; is {_number(bar['value'])}")
+                where = f"{row['case']}, {row['truth']}"
+                screen.print(f"{held_word([bar])}: {where}: {bar['wanted']}; is {_number(bar['value'])}")
         if row["truth"] == "server":
             for line in row["words"]:
                 screen.print(f"{row['case']}: {line}")
@@ -68,7 +72,7 @@ def markdown(result: dict[str, Any]) -> str:
     head = (*COLUMNS[:-1], "bars: measured")
     lines += [_line(head), _line(["---"] * len(head))]
     for row in result["rows"]:
-        bars = "<br>".join(f"{bar['wanted']}: {_number(bar['value'])} {held_word(bar['held'])}" for bar in row["bars"])
+        bars = "<br>".join(f"{bar['wanted']}: {_number(bar['value'])} {held_word([bar])}" for bar in row["bars"])
         lines.append(_line([*cells(row)[:-1], bars]))
     return "\n".join([*lines, "", f"{machine_line(result['machine'])}.", ""])
 
@@ -82,7 +86,7 @@ def faults_page(cases: Iterable[Case | ServerCase]) -> str:
     lines = [_line(head), _line(["---"] * len(head))]
     for fault, some in rows.items():
         counts = dict.fromkeys(bar.counts for case in some for bar in case.bars if bar.counts and bar.least > 0)
-        names = ", ".join(f"`{case.name}`" for case in some)
+        names = ", ".join(f"`{case.name}`{_due(case)}" for case in some)
         counted = ", ".join(f"`{name}`" for name in counts) or "-"
         lines.append(_line([fault.what, fault.see, counted, fault.lasts, names]))
     return PAGE.format(table="\n".join(lines))
@@ -100,12 +104,19 @@ Many of these at once, for as long as you like, to a crowd of twenty through the
 MINUTES`, which also measures how soon everybody is back. This page is written by
 `hpstm bench streams --faults docs/faults.md`; a test compares the two.
 
+A case with a model's name behind it: what its row says does not hold yet; that model is to make it hold.
+
 {table}
 """
 
 
 def _line(words: Sequence[str]) -> str:
     return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+
+
+def _due(case: Case | ServerCase) -> str:
+    due = dict.fromkeys(bar.due for bar in case.bars if bar.due)
+    return f" ({', '.join(due)})" if due else ""
 
 
 def _listed(named: dict[str, Any]) -> str:

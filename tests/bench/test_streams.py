@@ -42,7 +42,9 @@ def setting(tmp_path: Path) -> Setting:
 
 
 def missed(row: dict[str, Any]) -> list[str]:
-    return [f"{bar['wanted']}; is {bar['value']}; {row['words']}" for bar in row["bars"] if not bar["held"]]
+    return [
+        f"{bar['wanted']}; is {bar['value']}; {row['words']}" for bar in row["bars"] if not (bar["held"] or bar["due"])
+    ]
 
 
 @pytest.mark.parametrize("name", FILTER_CASES)
@@ -194,6 +196,22 @@ def test_a_bar_that_is_not_held_is_said_and_is_the_exit_code(monkeypatch: pytest
     assert main(["bench", "streams", "--small"]) == 0
 
 
+def test_a_bar_that_is_due_later_is_named_and_fails_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    due = replace(bars.error(-1.0), due="model 9")
+    case = Case("later", Fault("never", "nothing", "-"), impossible, [bars.finite(), due])
+    monkeypatch.setattr(streams, "CASES", {"later": case})
+    page = tmp_path / "streams.md"
+    assert main(["bench", "streams", "--small", "--markdown", str(page)]) == 0
+    assert "not held (model 9): later, procedural" in capsys.readouterr().out
+    assert "not held (model 9)" in page.read_text()
+    assert "`later` (model 9)" in tables.faults_page([case])
+    monkeypatch.setattr(streams, "CASES", {"later": replace(case, bars=[bars.better(), due, bars.error(-2.0)])})
+    assert main(["bench", "streams", "--small"]) == 1
+    assert "NOT HELD: later" in capsys.readouterr().out
+
+
 def test_an_unknown_case_is_named() -> None:
     with pytest.raises(ConfigError, match="nonsense"):
         streams.run(["nonsense"])
@@ -201,7 +219,7 @@ def test_an_unknown_case_is_named() -> None:
 
 def test_the_table_names_what_is_not_held() -> None:
     screen = console(io.StringIO())
-    bar = {"text": "error, mm", "wanted": "error, mm: at most 5", "value": 7.25, "held": False}
+    bar = {"text": "error, mm", "wanted": "error, mm: at most 5", "value": 7.25, "held": False, "due": ""}
     row = {"case": "c", "truth": "procedural", "input_mm": 1.0, "one_euro_mm": float("nan"), "ours_mm": 7.25,
            "finite": 1.0, "status": {"tracking": 1.0}, "counted": {"late": 2}, "words": [], "bars": [bar],
            "held": False}  # fmt: skip

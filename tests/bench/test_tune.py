@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from bench.accuracy import tuned
 from bench.accuracy.baselines import BASELINES, Kalman, OneEuro, Raw, run
 from bench.accuracy.methods import SMOOTHERS, Case
+from bench.accuracy.pairs import HIPS, read_pairs
 from bench.accuracy.takes import Take, load_takes
 from bench.accuracy.tune import ACCEL_WEIGHT, SPACES, Trial, merged, search, tune
 from bench.report import write_json
+from model.motion.synthetic import SyntheticActor
 from model.noise.corruption import NOISES
+from model.training.held_out import RENDERED_HELD_OUT
 from streamer import cli
 from streamer.errors import ConfigError
 
@@ -106,8 +110,8 @@ def test_the_table_is_read_at_the_nearest_rate_and_time(tmp_path: Path) -> None:
 
 def test_the_bundled_table_was_tuned_on_training_clips_and_serves_every_method() -> None:
     found = tuned.summary()
-    assert (found["split"], found["data"]) == ("train", ["train.npz"])
-    assert all("bench tune --data" in command for command in found["commands"])
+    assert (found["split"], found["data"]) == ("train", ["rendered", "train.npz"])
+    assert all(re.search("bench tune --(data|pairs)", command) for command in found["commands"])
     for noise in NOISES:
         for at_s in (-0.1, 0.0, 0.1):
             for method in SMOOTHERS:
@@ -151,3 +155,29 @@ def test_the_tuned_one_euro_of_the_bench_is_the_table_s() -> None:
     smoother = SMOOTHERS["One-Euro"](Case("white10", 30.0, 0.0))
     assert isinstance(smoother, OneEuro)
     assert smoother.beta == tuned.settings("one_euro", "white10", 30.0, 0.0)["beta"]
+
+
+def test_real_takes_are_tuned_on_without_those_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    t_s, rng = np.arange(120) / 30.0, np.random.default_rng(0)
+    for n, (subject, steps) in enumerate((("1", 120), ("1", 100), (RENDERED_HELD_OUT[0], 120))):
+        truth = SyntheticActor(n).positions(t_s[:steps])
+        truth -= truth[:, HIPS].mean(1, keepdims=True)
+        noisy = truth + rng.normal(0.0, 0.03, truth.shape)
+        np.savez(tmp_path / f"{n}.npz", noisy=noisy, truth=truth, times_s=t_s[:steps], layout="smpl_24",
+                 source="camera (train)", subject=subject)  # fmt: skip
+    files = [str(tmp_path / f"{n}.npz") for n in range(3)]
+    out = tmp_path / "tuned.json"
+    assert cli.main(["bench", "tune", "--pairs", *files, "--at-frames", "0", "--out", str(out)]) == 0
+    rows = {row["method"]: row for row in json.loads(out.read_text())["rows"]}
+    assert set(rows) == set(SPACES)
+    assert {(row["noise"], row["clips"], row["rate_hz"]) for row in rows.values()} == {("camera", 2, 30.0)}
+    pairs = read_pairs(files[:2])
+    untouched = Trial.of_pairs(pairs, 0.0).score(Raw(0.0))
+    # White noise of 30 mm, and the middle of the hips, which is smoothed to half of its error.
+    assert untouched["mpjpe_root_mm"] == pytest.approx(1e3 * 0.03 * 1.6 * np.sqrt(1.5), rel=0.1)
+    assert all(row["mpjpe_root_mm"] < 0.9 * untouched["mpjpe_root_mm"] for row in rows.values())
+    assert cli.main(["bench", "tune", "--pairs", files[2], "--out", str(out)]) == 2
+    assert "held-out" in capsys.readouterr().err
+    for both_or_none in (["--data", "synthetic", "--pairs", files[0]], []):
+        assert cli.main(["bench", "tune", *both_or_none, "--out", str(out)]) == 2
+        assert "either --data" in capsys.readouterr().err

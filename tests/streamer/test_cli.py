@@ -21,8 +21,8 @@ from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
-ACCURACY = """split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs weights
-    json markdown plots"""
+ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
+    weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
     "serve": """in out control connect-in delay predict rate runtime threads layout weights max-actors evict budget-ms
@@ -49,11 +49,12 @@ OPTIONS = {
     "bench soak": f"server hours rate seed {FILTER}",
     "bench accuracy": ACCURACY,
     "bench ablation": "data steps batch teacher only json",
-    "bench tune": "data clips seconds rate at-frames noise seed out",
+    "bench tune": "data pairs clips seconds rate at-frames noise seed out",
+    "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
               "record": "FILE", "prepare": "DATA OUT", "export": "WEIGHTS",
-              "evaluate": "DATA", "bench accuracy": "DATA"}  # fmt: skip
+              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
 
