@@ -33,6 +33,7 @@ PARTS: tuple[tuple[list[int], str, float], ...] = (
 TILTED = 0.12  # share of motions that are tilted as a whole: people fall, crawl, lie and tumble
 BACKWARDS = 0.25
 BENT = 0.6  # share of motions whose joints are bent
+SLOWED, HURRIED, SPUN = 0.07, 0.08, 0.07  # nearly still; kicks and punches; spins of up to three turns a second
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class MotionSampler:
         """
         rng, size = self.rng, len(times_s)
         clip = rng.choice(len(self.odds), size, p=self.odds)
-        speed = np.exp(rng.uniform(np.log(0.7), np.log(1.4), size)) if self.augment else np.ones(size)
+        speed = self._speeds(size) if self.augment else np.ones(size)
         shortest = TAU_RANGE_S[1] - TAU_RANGE_S[0]
         duration = (self.motion.length[clip] - 2) / self.motion.fps[clip]
         if self.even:
@@ -117,10 +118,38 @@ class MotionSampler:
             for joints, anchor, odds in PARTS:
                 self._take_part(turns, both, speed, joints, anchor, odds)
             self._bend(turns, both)
-            turns = self._turn(turns)
+            turns = self._spin(self._turn(turns), both)
         shift = rng.normal(0, 2, (size, 1, 3)) * [1.0, 0.2, 1.0] - turns[0].root[:, :1]
         now, then = (part._replace(root=(part.root + shift).astype(np.float32)) for part in turns)
         return times_s, now, then, self._bodies(clip)
+
+    def _speeds(self, size: int) -> np.ndarray:
+        """(B,) of the captured motion: mostly near it, some nearly still, some hurried."""
+        rng, kind = self.rng, self.rng.random(size)
+        usual, slow, fast = (
+            np.exp(rng.uniform(np.log(a), np.log(b), size)) for a, b in ((0.7, 1.4), (0.02, 0.2), (1.4, 2.6))
+        )
+        return np.where(kind < SLOWED, slow, np.where(kind < SLOWED + HURRIED, fast, usual))
+
+    def _spin(self, turns: list[Moving], both_s: np.ndarray) -> list[Moving]:
+        """Some people turn about themselves, at up to three turns a second, for a while."""
+        rng = self.rng
+        rows = np.flatnonzero(rng.random(both_s.shape[1]) < SPUN)
+        n, end = len(rows), both_s[0, rows, -1]
+        rate = 2 * np.pi * np.exp(rng.uniform(np.log(0.4), np.log(3.0), n)) * rng.choice([-1.0, 1.0], n)
+        begin = rng.uniform(-0.3, 0.9, n) * end
+        length, ramp = np.exp(rng.uniform(np.log(0.3), np.log(3.0), n)), rng.uniform(0.1, 0.4, n)
+        for turn, times_s in zip(turns, both_s[:, rows], strict=True):
+            passed = np.clip(times_s - begin[:, None], 0.0, (length + ramp)[:, None])
+            # The integral of a speed that rises over the ramp, stays, and falls over the ramp.
+            up = np.minimum(passed, ramp[:, None]) ** 2 / (2 * ramp[:, None])
+            on = np.clip(passed - ramp[:, None], 0.0, np.maximum(length - ramp, 0.0)[:, None])
+            left = np.clip(passed - np.maximum(length, ramp)[:, None], 0.0, ramp[:, None])
+            angle = np.zeros((*times_s.shape, 3), np.float32)
+            angle[..., 1] = rate[:, None] * (up + on + left - left**2 / (2 * ramp[:, None]))
+            turn.world_rot[rows] = rotations_of(angle)[:, :, None] @ turn.world_rot[rows]
+            turn.contact[rows] = 0.0
+        return turns
 
     def _source(self, clip: np.ndarray, speed: np.ndarray, both_s: np.ndarray) -> np.ndarray:
         """(2, B, T) times in the clips: from somewhere in them, some played backwards."""

@@ -13,13 +13,14 @@ from functools import partial
 
 import numpy as np
 
-from model.noise import events, steady
+from model.noise import cameras, events, half_seen, steady
 from model.noise.events import Bools, Ints
 from model.noise.lifted import lifted
 from model.noise.steady import F32, F64, log_uniform, normal
 from model.skeleton import J
 
 Range = tuple[float, float]
+_CAMERAS = 6  # their number among the kinds
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ class NoiseConfig:
     flicker_odds: Range = (0.005, 0.10)
     confidence: float = 0.70
 
+    cameras: float = 0.0  # several, triangulated: one more of the kinds that exclude each other
+    outliers: float = 0.0  # odds of the rest, on top of any kind that is not clean
+    outliers_odds: Range = (0.003, 0.08)
+    outliers_m: Range = (0.08, 0.6)
+    swaps: float = 0.0
+    swaps_odds: Range = (0.002, 0.03)
+    out_of_sight: float = 0.0  # joints that are never there, or lost for good
+    made_up: float = 0.0  # of these: the source reports them all the same, at low confidence
+
 
 @dataclass(frozen=True)
 class Corrupted:
@@ -108,6 +118,7 @@ def corrupt(rng: np.random.Generator, positions: F32, times_s: F64, config: Nois
     rows = np.flatnonzero(kind == 5)
     if len(rows):
         noisy[rows] += estimator_error(rng, positions[rows], times_s[rows], config)
+    noisy = _broken(rng, noisy, times_s, kind, config)
     confidence = _confidence(rng, times_s, noise_m(noisy, positions), config)
     rows = rows[rng.random(len(rows)) < config.stuck]
     if len(rows):
@@ -117,7 +128,45 @@ def corrupt(rng: np.random.Generator, positions: F32, times_s: F64, config: Nois
         told = lost & (rng.random((len(rows), 1, J)) < 0.4)
         confidence[rows] = np.where(told, 0.15 * confidence[rows], confidence[rows])
     mask = ~_hidden(rng, times_s, kind == 0, config)
+    if config.out_of_sight:
+        noisy, mask, confidence = _half_seen(rng, noisy, mask, confidence, times_s, config)
     return _finish(noisy, mask, confidence)
+
+
+def _broken(rng: np.random.Generator, noisy: F32, times_s: F64, kind: Ints, config: NoiseConfig) -> F32:
+    """Cameras' error, and the frames that are wrong altogether: more often with cameras, never where it is clean."""
+    rows = np.flatnonzero(kind == _CAMERAS)
+    if len(rows):
+        noisy[rows] += cameras.cameras_error(rng, times_s[rows])
+
+    def hit(odds: float) -> Ints:
+        often = np.where(kind == _CAMERAS, odds + 0.5, odds) * (kind > 0)
+        return np.flatnonzero(rng.random(len(kind)) < often) if odds else np.zeros(0, np.int64)
+
+    rows = hit(config.outliers)
+    if len(rows):
+        share, size = (log_uniform(rng, x, len(rows)) for x in (config.outliers_odds, config.outliers_m))
+        noisy[rows] = cameras.outlying(rng, noisy[rows], share, size)
+    rows = hit(config.swaps)
+    if len(rows):
+        noisy[rows] = cameras.swapped(rng, noisy[rows], log_uniform(rng, config.swaps_odds, len(rows)))
+    return noisy
+
+
+def _half_seen(
+    rng: np.random.Generator, noisy: F32, mask: Bools, confidence: F32, times_s: F64, config: NoiseConfig
+) -> tuple[F32, Bools, F32]:
+    """Some rows with a part of the body out of sight: not reported, or made up at low confidence."""
+    rows = np.flatnonzero(rng.random(len(noisy)) < config.out_of_sight)
+    if len(rows) == 0:
+        return noisy, mask, confidence
+    hidden = half_seen.out_of_sight(rng, times_s[rows])
+    told, trust = half_seen.made_up(rng, noisy[rows], times_s[rows], hidden)
+    made = (rng.random((len(rows), 1, 1)) < config.made_up) & hidden
+    noisy[rows] = np.where(made[..., None], told, noisy[rows])
+    confidence[rows] = np.where(made, trust, np.maximum(confidence[rows], 0.3))
+    mask[rows] &= made | ~hidden
+    return noisy, mask, confidence
 
 
 def noise_m(noisy: F32, positions: F32) -> F32:
@@ -127,8 +176,9 @@ def noise_m(noisy: F32, positions: F32) -> F32:
 
 
 def _kinds(rng: np.random.Generator, batch: int, config: NoiseConfig) -> Ints:
-    odds = np.array([config.clean, config.white, config.hpstm, config.sensor, config.wander])
-    return np.searchsorted(np.cumsum(odds), rng.random(batch), side="right")  # 5: the estimator kind
+    odds = np.array([config.clean, config.white, config.hpstm, config.sensor, config.wander, 1.0, config.cameras])
+    odds[5] -= odds.sum() - 1.0  # the estimator kind is what the others leave; after it the cameras
+    return np.searchsorted(np.cumsum(odds), rng.random(batch), side="right")
 
 
 def _some(rng: np.random.Generator, batch: int, odds: float) -> F32:
@@ -302,6 +352,12 @@ def _plain(noisy: F32) -> Corrupted:
     return Corrupted(noisy.astype(np.float32), np.ones(shape, bool), np.ones(shape, np.float32))
 
 
+# What sources really do, for training: a constant bias is no error (definitions.py), and much goes wrong at times.
+SOURCES = replace(
+    NoiseConfig(), clean=0.14, white=0.11, hpstm=0.05, wander=0.12, cameras=0.15, scale=(0.12, 2.0), bias=0.4,
+    bias_m=(0.003, 0.012), bone_constant=0.01, jitter_m=(0.001, 0.006), outliers=0.15, swaps=0.12, out_of_sight=0.22,
+    made_up=0.35,
+)  # fmt: skip
 # Every sequence is of the estimator kind, at its own size, with gaps in all.
 REALISTIC = replace(
     NoiseConfig(), clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, wander=0.0, deep=0.0, scale=(0.6, 1.6), dropout=1.0,

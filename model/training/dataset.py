@@ -5,7 +5,7 @@ Everything without weights happens here, in a worker process: the trainer only s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -14,16 +14,22 @@ import torch
 from cyclopts import Parameter
 from torch import Tensor
 
-from model.kinematics import bone_vectors
+from model.kinematics import bone_vectors, fork_frames
 from model.layouts import canonical_derivation
 from model.motion.endless import Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
-from model.noise.corruption import NoiseConfig, corrupt, make_noise, sample_times
+from model.noise.corruption import SOURCES, NoiseConfig, corrupt, make_noise, sample_times
+from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
 from model.prepare import PackedClip, load_packed
+from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
+from model.training import pairs
+from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import Target
 
+OWN = 0.4  # share of sources whose joints are our own, in layouts by LAYOUT_ODDS; the rest define theirs
+PAIRED = 0.12  # share of batches of a real estimator: more of its few motions would be learned by heart
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
 
 
@@ -49,12 +55,13 @@ class Sampler:
     """Draws augmented, corrupted sequences; the same seed gives the same batches."""
 
     def __init__(self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True) -> None:
-        """``noise``: its odds and sizes (None: the default ones), or the name of a test noise."""
-        self.noise, self.augment = noise, augment
+        """``noise``: its odds and sizes (None: what sources really do), or the name of a test noise. Without
+        ``augment`` the source has our own joints, all of them."""
+        self.noise, self.augment = noise or SOURCES, augment
         self.rng = np.random.default_rng(seed)
         self.motion = motion
         self.motions = MotionSampler(motion, self.rng, augment)
-        self.derivation = [canonical_derivation(name) for name in LAYOUT_ODDS]
+        self.layouts = {name: LayoutOfTruth.of(name) for name in LAYOUT_ODDS}
 
     def batch(self, size: int, length: int, tau_s: float | None = None, fps: float | None = None) -> Batch:
         """One batch of ``size`` sequences of ``length`` frames, each asked for its own tau (or the one given), at its
@@ -71,15 +78,43 @@ class Sampler:
             else np.where(rng.random(size) < 0.4, 0, rng.uniform(*TAU_RANGE_S, size))
         )
         times, now, then, offsets = motions.draw(times - times[:, :1], tau)
-        return self.observed(now.positions(offsets), times, tau, then, offsets)
+        return self.observed(now, times, tau, then, offsets)
 
-    def observed(
-        self, positions: np.ndarray, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray
-    ) -> Batch:
-        """A batch of true joints (B, T, J, 3) [m] at times (B, T): what a source sees of them, and the truth then."""
-        frames = self._observe(positions, times)
-        parts = (then.positions(offsets), then.world_rot, offsets, then.contact)
-        target = Target(*(torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in parts))
+    def observed(self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray) -> Batch:
+        """A batch of motions at times (B, T): what sources of some layout and definition see of them, and the truth
+        then as they define it: a constant difference from our joints is no error."""
+        kinds, layouts = self._sources(len(tau))
+        ways = [self.layouts[name] for name in layouts]
+        source = define(self.rng, now.positions(offsets), now.world_rot, kinds)
+        frames = self._observe(source, times, ways)
+        defined = put(then.positions(offsets), then.world_rot, source.offsets_m)
+        wanted = np.stack([way.told @ joints for way, joints in zip(ways, defined)])
+        world_rot, skeleton = gauged(wanted, then.world_rot)
+        if not self.augment:
+            world_rot, skeleton = then.world_rot, offsets
+        return self._batch(frames, times, tau, target_of(wanted, world_rot, skeleton, then.contact))
+
+    def _sources(self, size: int) -> tuple[list[str], list[str]]:
+        """A definition and a layout for each of ``size`` sources."""
+        rng = self.rng
+        if not self.augment:
+            return ["own"] * size, ["smpl_24"] * size
+        kinds = rng.choice(list(ODDS), size, p=list(ODDS.values())).tolist()
+        layouts = rng.choice(list(LAYOUT_ODDS), size, p=list(LAYOUT_ODDS.values())).tolist()
+        kinds = ["own" if own else kind for own, kind in zip(rng.random(size) < OWN, kinds)]
+        return kinds, [of if kind == "own" else KINDS[kind].layout for of, kind in zip(layouts, kinds)]
+
+    def pairs(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Batch:
+        """A batch of what a real estimator said."""
+        tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
+        drawn = pairs.cut(self.rng, takes, size, length, tau)
+        dt = np.diff(drawn.times_s, axis=1, prepend=drawn.times_s[:, :1])
+        frames = as_frames(drawn.noisy, drawn.present, drawn.confidence, drawn.derived, dt)
+        world_rot, skeleton = gauged(drawn.truth.astype(np.float32), drawn.world_rot)
+        unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
+        return self._batch(frames, drawn.times_s, tau, target_of(drawn.truth, world_rot, skeleton, unknown))
+
+    def _batch(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Batch:
         tau_t = torch.from_numpy(tau.astype(np.float32))
         seen = run_front(frames, tau_t)
         own = bone_vectors(target.positions)
@@ -87,45 +122,92 @@ class Sampler:
         given = torch.from_numpy(self.rng.random(len(tau)) < 0.3)
         return Batch(seen, torch.from_numpy(times), frames.dt_s.flatten(1), tau_t, given, target, own)
 
-    def _observe(self, positions: np.ndarray, times: np.ndarray) -> front.Frame:
-        """Noise, then what an input layout leaves of it, as the filter's frames."""
-        size = len(positions)
+    def _observe(self, source: Defined, times: np.ndarray, ways: Sequence[LayoutOfTruth]) -> front.Frame:
+        """Noise, then what the source and its layout leave of it, as the filter's frames."""
         if isinstance(self.noise, str):
-            noisy = make_noise(self.noise, self.rng, positions, times)
+            noisy = make_noise(self.noise, self.rng, source.positions, times)
         else:
-            noisy = corrupt(self.rng, positions, times, self.noise)
-        odds = list(LAYOUT_ODDS.values())
-        layout = self.rng.choice(len(odds), size, p=odds) if self.augment else np.zeros(size, np.int64)
-        xyz, mask, conf = noisy.positions.copy(), noisy.mask.astype(np.float32), noisy.confidence.copy()
-        derived_all = np.zeros_like(mask)
-        for k in range(1, len(odds)):
-            rows = np.flatnonzero(layout == k)
-            if len(rows):
-                matrix, measured, derived = self.derivation[k]
-                needs = (np.abs(matrix) > 1e-9).astype(np.float32)
-                whole = (mask[rows] @ needs.T) > needs.sum(1) - 0.5
-                mask[rows] = whole * (measured | derived)
-                xyz[rows] = matrix.astype(np.float32) @ xyz[rows]
-                conf[rows] = (conf[rows] @ needs.T) / np.maximum(needs.sum(1), 1)
-                derived_all[rows] = derived
-        dt = np.diff(times, axis=1, prepend=times[:, :1])
-        scalars = [part[:, :, None, None] for part in (mask, conf * mask, derived_all, dt[..., None])]
-        parts = ((xyz * mask[..., None]).swapaxes(2, 3)[:, :, None], *scalars)
-        return front.Frame(*(torch.from_numpy(np.ascontiguousarray(p, np.float32)) for p in parts))
+            noisy = corrupt(self.rng, source.positions, times, self.noise)
+        seen = noisy.mask & source.given[:, None]
+        parts = [way.of_source(*row) for way, *row in zip(ways, noisy.positions, seen, noisy.confidence)]
+        xyz, mask, conf, derived = (np.stack(part) for part in zip(*parts))
+        return as_frames(xyz, mask, conf, derived, np.diff(times, axis=1, prepend=times[:, :1]))
+
+
+class LayoutOfTruth(NamedTuple):
+    """What an input layout makes of joints of ours."""
+
+    matrix: np.ndarray  # (J, J) what arrives for a joint
+    gives: np.ndarray  # (J,) joints that arrive, measured or derived
+    derived: np.ndarray  # (J,)
+    needs: np.ndarray  # (J, J) 1 where a joint needs another
+    told: np.ndarray  # (J, J) as matrix, joints that do not arrive as they are
+
+    @classmethod
+    def of(cls, name: str) -> LayoutOfTruth:
+        matrix, measured, derived = canonical_derivation(name)
+        gives = measured | derived
+        needs = (np.abs(matrix) > 1e-9).astype(np.float32)
+        return cls(matrix, gives, derived, needs, (matrix + np.diag(~gives)).astype(np.float32))
+
+    def of_source(
+        self, positions: np.ndarray, seen: np.ndarray, confidence: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Joints (T, J, 3), present, confidence and derived (T, J) of one sequence of what a source sees."""
+        whole = (seen.astype(np.float32) @ self.needs.T > self.needs.sum(1) - 0.5) & self.gives
+        trust = (confidence @ self.needs.T) / np.maximum(self.needs.sum(1), 1) * whole
+        return self.matrix @ positions, whole.astype(np.float32), trust, np.broadcast_to(self.derived, whole.shape)
+
+
+def as_frames(
+    xyz: np.ndarray, present: np.ndarray, confidence: np.ndarray, derived: np.ndarray, dt_s: np.ndarray
+) -> front.Frame:
+    """The filter's frames of joints (B, T, J, 3) [m], of (B, T, J) of each, and of steps (B, T) [s]."""
+    scalars = [part[:, :, None, None] for part in (present, confidence, derived, dt_s[..., None])]
+    parts = ((xyz * present[..., None]).swapaxes(2, 3)[:, :, None], *scalars)
+    return front.Frame(*(torch.from_numpy(np.ascontiguousarray(p, np.float32)) for p in parts))
+
+
+def target_of(positions: np.ndarray, world_rot: np.ndarray, skeleton: np.ndarray, contact: np.ndarray) -> Target:
+    parts = (positions, world_rot, skeleton, contact)
+    return Target(*(torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in parts))
+
+
+def gauged(positions: np.ndarray, world_rot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (B, T, J, 3, 3) and the skeleton (B, J, 3) that fit joints (B, T, J, 3) best, as the filter measures
+    skeletons: lengths along our rest directions, the children of forks in their fork's own frame."""
+    mean = mean_bones(positions, world_rot).astype(np.float64)
+    length = np.linalg.norm(bone_vectors(positions), axis=-1).mean(1)
+    skeleton = rest_directions() * length[..., None]
+    rest = np.broadcast_to(rest_offsets(), mean.shape)
+    turn = fork_frames(rest, mean) @ np.swapaxes(fork_frames(mean, mean), -1, -2)  # (B, 2, 3, 3)
+    out = world_rot.copy()
+    for f, fork in enumerate(FORKS):
+        for child in CHILDREN[fork]:
+            skeleton[:, child] = (turn[:, f] @ mean[:, child, :, None])[..., 0]
+        out[:, :, fork] = world_rot[:, :, fork] @ np.swapaxes(turn[:, f], -1, -2)[:, None]
+    return out.astype(np.float32), skeleton.astype(np.float32)
 
 
 class Stream(torch.utils.data.IterableDataset[Batch]):
     """Batches for ever, for a DataLoader with one worker and batch_size=None."""
 
-    def __init__(self, path: Path, size: int, length: int, seed: int, leave_out: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, size: int, length: int, seed: int, leave_out: tuple[str, ...], pairs: Sequence[Path] = ()
+    ) -> None:
+        """``pairs``: recordings of a real estimator with truth, for a share of the batches."""
         self.path, self.size, self.length, self.seed, self.leave_out = path, size, length, seed, leave_out
+        self.pairs = pairs
 
     def __iter__(self) -> Iterator[Batch]:
         torch.set_num_threads(1)
         sampler = Sampler(Motion.from_clips(training_clips(self.path, self.leave_out)), self.seed)
+        takes = pairs.read_takes(self.pairs, RENDERED_HELD_OUT)
         while True:
             yield sampler.batch(self.size, self.length)
             yield sampler.batch(max(1, self.size // 2), 2 * self.length)
+            if takes and sampler.rng.random() < 2 * PAIRED / (1 - PAIRED):
+                yield sampler.pairs(takes, self.size, self.length)
 
 
 def training_clips(path: Path, leave_out: tuple[str, ...]) -> list[PackedClip]:

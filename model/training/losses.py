@@ -17,7 +17,7 @@ class Target(NamedTuple):
     positions: Tensor  # (B, T, J, 3) m
     world_rot: Tensor  # (B, T, J, 3, 3)
     offsets_m: Tensor  # (B, J, 3)
-    contact: Tensor  # (B, T, 2) 0/1
+    contact: Tensor  # (B, T, 2) 0/1, NaN where it is not known
 
 
 WEIGHTS = {
@@ -43,6 +43,13 @@ def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
     velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
     along = (error_m[:, 1:-1] * velocity).mean((1, 2, 3))
     return -along / (velocity.square().mean((1, 2, 3)) + 0.1**2)
+
+
+def contact_loss(logits: Tensor, contact: Tensor) -> Tensor:
+    """Where it is known whether feet stand: contact (B, T, 2) 0/1, NaN = unknown."""
+    known = torch.isfinite(contact)
+    every = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(contact), reduction="none")
+    return (every * known).sum() / known.sum().clamp(min=1)
 
 
 def losses(
@@ -96,5 +103,5 @@ def losses(
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3
         + _norm(running_m - target.offsets_m[:, None]).mean(),
         "likelihood": likelihood.mean(),
-        "contact": F.binary_cross_entropy_with_logits(pose.contact.unflatten(0, shape), target.contact),
+        "contact": contact_loss(pose.contact.unflatten(0, shape), target.contact),
     }

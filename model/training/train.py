@@ -28,7 +28,7 @@ from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
 from model.network.front import positions_of
 from model.network.head import Pose, covariance
-from model.noise.corruption import REALISTIC, NoiseConfig
+from model.noise.corruption import REALISTIC, SOURCES
 from model.training import checkpoint
 from model.training.dataset import Batch, Packed, Sampler, Stream, validation_clips
 from model.training.losses import WEIGHTS, losses, sequence_lag_s
@@ -43,6 +43,7 @@ class Plan:
 
     data: Path
     out: Path
+    pairs: tuple[Path, ...] = ()  # recordings of a real estimator with truth, for some of the batches
     minutes: float = 60.0
     batch: int = 48
     length: int = 96  # or half of the batch and twice the length, by turns
@@ -104,7 +105,7 @@ def train(plan: Plan, config: Config | None = None) -> Path:
     if step == 0:
         _log(plan, settings_of(plan, model))
     checks = validation_batches(plan.data)
-    stream = Stream(plan.data, plan.batch, plan.length, plan.seed * 100_003 + step, VALIDATION)
+    stream = Stream(plan.data, plan.batch, plan.length, plan.seed * 100_003 + step, VALIDATION, plan.pairs)
     loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3, multiprocessing_context="fork")
     batches = repeated(iter(loader))
     started, recent = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
@@ -158,9 +159,10 @@ def train_step(
 def settings_of(plan: Plan, model: CausalFilter) -> dict[str, Any]:
     """What a run is, for its log: plan, sizes, loss weights, noise."""
     said = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(plan).items()}
+    said["pairs"] = len(plan.pairs)
     return {
         "plan": said, "network": model.config.to_dict() | {"parameters": sum(p.numel() for p in model.parameters())},
-        "loss weights": WEIGHTS, "noise": asdict(NoiseConfig()), "processor": platform.processor(),
+        "loss weights": WEIGHTS, "noise": asdict(SOURCES), "processor": platform.processor(),
     }  # fmt: skip
 
 
@@ -261,6 +263,7 @@ def command(
     *,
     data: Packed,
     out: Path,
+    pairs: tuple[Path, ...] = (),
     minutes: float = 60.0,
     threads: int = 1,
     rate: float = 2e-3,
@@ -271,13 +274,14 @@ def command(
 
     Args:
         out: Folder of the run.
+        pairs: Recordings of a real estimator with truth (rendered/*.npz), for one batch in eight.
         minutes: Of the whole run [min].
         threads: Of the training process.
         rate: Peak learning rate.
         start: Weights file to begin with.
         twin: Attention sees the future, too: the offline twin.
     """
-    plan = Plan(data=data, out=out, minutes=minutes, threads=threads, rate=rate, start=start)
+    plan = Plan(data=data, out=out, pairs=pairs, minutes=minutes, threads=threads, rate=rate, start=start)
     weights = train(plan, Config(bidirectional=twin))
     if twin:
         print(f"{checkpoint.pack(plan.out, 'twin')}: the bench looks for it in bench/weights")

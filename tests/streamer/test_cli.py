@@ -35,7 +35,7 @@ OPTIONS = {
     "record": f"{CLIENT} poses-only seconds",
     "look": "fps unit-m up root png",
     "prepare": "split listing strict fps unit-m up",
-    "train": "data out minutes threads rate start twin",
+    "train": "data out pairs minutes threads rate start twin",
     "train-windowed": "model data out minutes threads",
     "export": "out name int8 runtime lanes precision library",
     "evaluate": ACCURACY,
