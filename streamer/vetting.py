@@ -19,6 +19,7 @@ BODILY = 8  # so many joints, hips among them, are a body and not one stretched 
 CORNERS = [INDEX[f"{side}_{name}"] for name in ("hip", "shoulder") for side in ("left", "right")]
 _LEFT, _RIGHT, _TOP, _ = CORNERS
 _TRUNK = [INDEX[name] for name in ("pelvis", "left_hip", "right_hip")]
+_NECK, _PELVIS = INDEX["neck"], INDEX["pelvis"]
 
 # x, y, z and presence of a frame's joints as plain numbers: what every frame is looked at by, for on the hot path a
 # call of numpy costs as much as twenty products.
@@ -54,6 +55,9 @@ def collapsed(joints: F32, shown: Shown) -> bool:
     xyz = joints[:3, visible]
     size = float((xyz.max(1) - xyz.min(1)).max())
     if size < POINT_M:
+        return True
+    trunk = joints[:3, _NECK] - joints[:3, _PELVIS]
+    if visible[_NECK] and visible[_PELVIS] and float(trunk @ trunk) < (LINE * size) ** 2:
         return True
     *axes, there = zip(*corners(shown))
     if all(there):

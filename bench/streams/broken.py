@@ -15,25 +15,17 @@ from bench.streams.bars import (
     same_skeleton,
     silence,
     status,
-    within,
     worst_error,
 )
 from bench.streams.case import Case, Fault, Setting
-from bench.streams.stream import ACTOR, RATE_HZ, WARM_S, Stream, seen
+from bench.streams.stream import ACTOR, WARM_S, Stream, seen
 from bench.track import Floats
 from model.skeleton import INDEX
-
-AFTER_S = 1.5  # after which nothing is seen any more of some bad frames
 
 COLLAPSED = Fault(
     "A frame shows no body: all joints zero, at one point or on one line, or the torso collapsed",
     "No pose for that frame; the actor coasts, nothing moves",
     "that frame",
-)
-TRUNK_GONE = Fault(
-    "Hips, spine, neck and collars are at one point, shoulders and limbs where they should be",
-    "Taken as it is: poses some centimetres off, the bones stay as they are",
-    f"at most {AFTER_S:g} s after the last such frame",
 )
 FORKS = Fault(
     "A skeleton whose collars start where the neck starts, or whose hips lie at the pelvis",
@@ -83,6 +75,7 @@ def _together(joints: Sequence[int]) -> Shape:
 
 NO_BODY: dict[str, Shape] = {
     "zeros": _all_zero, "point": _at_one_point, "line": _on_one_line, "torso": _together([*TRUNK, *SHOULDERS]),
+    "trunk": _together(TRUNK),
 }  # fmt: skip
 NEVER_BROKEN = (finite(), counted("collapsed", least=1), silence(0.2))
 
@@ -122,11 +115,6 @@ def _collapsed_cases() -> list[Case]:
     for name, shape in NO_BODY.items():
         cases.append(Case(f"{name}-early", COLLAPSED, _broken_at(shape, EARLY_S), early))
         cases.append(Case(f"{name}-late", COLLAPSED, _broken_at(shape, LATE_S), late))
-    trunk = [finite(), silence(0.1), same_skeleton(LATE_S), within(BAD_FRAMES / RATE_HZ + AFTER_S, LATE_S, 20.0)]
-    cases += [
-        Case("trunk-early", TRUNK_GONE, _broken_at(_together(TRUNK), EARLY_S), [finite(), error(20.0, WARM_S)]),
-        Case("trunk-late", TRUNK_GONE, _broken_at(_together(TRUNK), LATE_S), trunk),
-    ]
     layouts = ("smpl_22", "vrm", "toml")
     return cases + [Case(f"zeros-{name}", COLLAPSED, _broken_at(_all_zero, EARLY_S, name), early) for name in layouts]
 
