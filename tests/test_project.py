@@ -30,7 +30,7 @@ ROOMS = {
     "tests": "bench helpers model streamer",
 }
 AT_THE_TOP = {
-    "model": "calibration contract evaluate export kinematics layouts prepare rotations skeleton",
+    "model": "calibration contract corruption evaluate export kinematics layouts prepare rotations run_log skeleton",
     "streamer": (
         "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings watch"
     ),
@@ -141,6 +141,15 @@ def test_demo_runs_on_the_base_and_bench_extras_alone() -> None:
         "print('ok')"
     )
     assert in_fresh_interpreter(code) == "ok"
+
+
+@pytest.mark.parametrize("name", ["model.corruption", "model.run_log"])
+def test_what_the_readme_of_0_1_named_still_runs(name: str, tmp_path: Path) -> None:
+    words = [str(tmp_path)] if name.endswith("run_log") else []
+    (tmp_path / "log.jsonl").write_text('{"plan": {"minutes": 1.0}}\n')
+    done = subprocess.run([sys.executable, "-m", name, *words], capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 def test_no_pickle_anywhere() -> None:

@@ -57,5 +57,10 @@ def _cell(row: dict[str, Any], case: str, kind: str) -> str:
     return f"{row[f'{case}_{kind}_mm']:.1f} / {row[f'{case}_{kind}_accel']:.1f}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The folders named on the command line."""
     sys.stdout.write(markdown([Path(word) for word in sys.argv[1:]]))
+
+
+if __name__ == "__main__":
+    main()
