@@ -74,8 +74,6 @@ LAYOUTS: tuple[str, ...] = tuple(_BUILT_IN)
 
 _REST = ancestor_matrix() @ rest_offsets()
 _SPINE = ("pelvis", "spine1", "spine2", "spine3", "neck")
-# The ears' middle lies this far beyond the head joint, in lengths of neck to head.
-_EARS_BEYOND_HEAD = 0.6
 _UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 _OVER = np.diag([1.0, -1.0, -1.0])  # half a turn about x: what pointed down points up
@@ -372,30 +370,3 @@ def get_layout(name_or_path: str | Path) -> Layout:
     if name.endswith(".toml") or "/" in name:
         return read_layout(name)
     raise LayoutError(f"unknown layout {name!r}{_hint(name, LAYOUTS)} (or give the path of a .toml file)")
-
-
-def canonical_derivation(name_or_path: str | Path) -> tuple[F32, Bools, Bools]:
-    """What a source of this layout gives, told in true canonical joints: for training on its imitation.
-
-    Returns:
-        matrix (24, 24): what arrives for a joint = matrix @ true joints, zero rows for what does not; measured (24,)
-        and derived (24,) as in Layout. The error that derivation makes (a pelvis at the middle of the hips) is in it.
-    """
-    layout = get_layout(name_or_path)
-    source_from_true = np.full((len(layout.joints), J), np.nan)
-    for joint in np.flatnonzero(layout.measured):
-        source_from_true[layout.weights[joint] != 0] = np.eye(J)[joint]
-    for i, name in enumerate(layout.joints):
-        if name in ("left_ear", "right_ear", "nose"):
-            source_from_true[i] = 0.0
-            source_from_true[i, INDEX["head"]] = 1.0 + _EARS_BEYOND_HEAD
-            source_from_true[i, INDEX["neck"]] = -_EARS_BEYOND_HEAD
-        elif name.rpartition("_")[2] in ("index", "pinky") and "foot" not in name:
-            source_from_true[i] = np.eye(J)[INDEX[name.split("_")[0] + "_hand"]]
-    matrix = np.zeros((J, J))
-    for joint in np.flatnonzero(layout.measured | layout.derived):
-        used = layout.weights[joint] != 0
-        known = layout.weights[joint][used].astype(np.float64) @ source_from_true[used]
-        # Landmarks that no canonical joint stands for: taken to average to the joint itself.
-        matrix[joint] = known if np.isfinite(known).all() else np.eye(J)[joint]
-    return matrix.astype(np.float32), layout.measured, layout.derived

@@ -15,7 +15,6 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from model.kinematics import bone_vectors, fork_frames
-from model.layouts import canonical_derivation
 from model.motion.endless import Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
@@ -25,6 +24,7 @@ from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, pu
 from model.prepare import PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
 from model.training import pairs
+from model.training.derivation import canonical_derivation
 from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import Target
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from model.layouts import LAYOUTS, LayoutError, canonical_derivation, get_layout, read_layout
+from model.layouts import LAYOUTS, LayoutError, get_layout, read_layout
 from model.motion.synthetic import SyntheticActor
 from model.skeleton import INDEX, JOINTS, J
+from model.training.derivation import canonical_derivation
 
 COUNTS = {"smpl_24": 24, "smpl_22": 22, "h36m_17": 17, "coco_17": 17, "mediapipe_33": 33, "vrm": 22}
 
