@@ -14,14 +14,14 @@ from typing import Any
 
 from model.skeleton import JOINTS, PARENTS
 
-VERSION = 1
+VERSION = 2
 KEY = "hpstm_contract"  # name of the metadata entry
 UNITS = "m"
 AXES = "right-handed, Y up"
 ROTATIONS = "parent_from_joint xyzw relative to the T-pose; the root's is world_from_joint"
 WEIGHTS = Path(__file__).parent / "weights"
 GRAPHS = ("step", "head", "skeleton")
-POSE = ("positions", "rotations", "covariance", "contact")
+POSE = ("positions", "source", "rotations", "covariance", "contact")
 WEIGHTS_FILE = "weights.safetensors"
 SUMS = "SHA256SUMS"  # of a model folder, as `sha256sum -c` reads it
 
@@ -108,6 +108,11 @@ class Contract:
         if got != of[graph]:
             found = next((f"this is the {name}" for name in GRAPHS if of[name] == got), "its outputs are others")
             raise ContractError(f"{source} is not the {graph} that it is called: {found}; export the model again")
+
+    def pose_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every part of a pose after the batch axis, in the order of the graphs' outputs."""
+        j = len(self.joints)
+        return dict(zip(POSE, ((j, 3), (j, 3), (j, 4), (j, 3, 3), (2,)), strict=True))
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every input of the graphs after the batch axis."""

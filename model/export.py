@@ -4,8 +4,8 @@ step.onnx      one frame: frame (B, 6, 24: x y z [m], present, confidence, deriv
                sin of the rotary phase), the state's groups, keys_i / values_i (B, H, W, D), blocked (B, W), and the
                inputs of the head -> latent (B, width), the state's groups as out_NAME, rows (B, L, 2, H, D), a pose
 head.onnx      another time of the same frame: latent, the state's groups, tau_s (B), offsets_m (B, 24, 3),
-               previous (B, 24, 4) -> positions (B, 24, 3), rotations (B, 24, 4 local xyzw), covariance (B, 24, 3, 3),
-               contact (B, 2)
+               previous (B, 24, 4) -> positions (B, 24, 3), source (B, 24, 3: the joints as the source places
+               them), rotations (B, 24, 4 local xyzw), covariance (B, 24, 3, 3), contact (B, 2)
 skeleton.onnx  while calibrating: latent, frame, time, the state's groups -> skeleton (B, 24, 4: bone in the rest pose
                [m], weight)
 The caller writes ``rows`` to slot frames % W of each ring and clears that slot of ``blocked``; no ring is ever copied.
@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model import calibration
-from model.contract import AXES, KEY, ROTATIONS, UNITS, VERSION, Contract, ContractError, sha256, write_sums
+from model.contract import AXES, KEY, POSE, ROTATIONS, UNITS, VERSION, Contract, ContractError, sha256, write_sums
 from model.network import front
 from model.network.causal import BLOCKED, CausalFilter, Phase, Ring
 from model.network.head import TAU_RANGE_S, covariance
@@ -39,7 +39,6 @@ OPSET = 20
 FRONT = tuple(front.GROUPS)
 STATE = (*FRONT, "memory")  # the front's groups, and the latent of the frame before
 HEAD = ("tau_s", "offsets_m", "previous")
-POSE = ("positions", "rotations", "covariance", "contact")
 
 
 def split_frame(frame: Tensor, time: Tensor) -> tuple[front.Frame, Phase]:
@@ -50,13 +49,16 @@ def split_frame(frame: Tensor, time: Tensor) -> tuple[front.Frame, Phase]:
     return front.Frame(positions, present, confidence, derived, dt[:, :, None, None]), Phase(cos, sin)
 
 
-def _pose(model: CausalFilter, latent: Tensor, state: front.State, wanted: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _pose(
+    model: CausalFilter, latent: Tensor, state: front.State, wanted: Sequence[Tensor], dt_s: Tensor | None = None
+) -> tuple[tuple[Tensor, ...], front.State]:
     tau_s, offsets_m, previous = wanted
-    tau = tau_s.reshape(-1, 1, 1, 1)
-    pose = model.head(latent, front.evidence(state, tau), tau, offsets_m.transpose(1, 2)[:, None])
+    skeleton = offsets_m.transpose(1, 2)[:, None]
+    pose, state = model.pose(latent, state, tau_s.reshape(-1, 1, 1, 1), skeleton, dt_s)
     rotations = quaternions_xyzw(local_from_world(pose.world_rot))
     flip = torch.where((rotations * previous).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-    return pose.positions, rotations * flip, covariance(pose), torch.sigmoid(pose.contact)
+    told = (pose.positions, pose.free, rotations * flip, covariance(pose), torch.sigmoid(pose.contact))
+    return told, state
 
 
 class Graph(nn.Module):
@@ -84,7 +86,8 @@ class StepGraph(Graph):
         parts, phase = split_frame(frame, time)
         ring = Ring(rings[0::2], rings[1::2], blocked, blocked, groups[-1])
         latent, state, rows = self.model.advance(parts, phase, front.unpack(groups[:-1]), ring)
-        return latent, *front.pack(state), latent, rows, *_pose(self.model, latent, state, wanted)
+        pose, state = _pose(self.model, latent, state, wanted, parts.dt_s)
+        return latent, *front.pack(state), latent, rows, *pose
 
 
 class HeadGraph(Graph):
@@ -94,7 +97,7 @@ class HeadGraph(Graph):
     outputs = POSE
 
     def forward(self, latent: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        return _pose(self.model, latent, front.unpack(rest[: len(FRONT)]), rest[len(FRONT) :])
+        return _pose(self.model, latent, front.unpack(rest[: len(FRONT)]), rest[len(FRONT) :])[0]
 
 
 class SkeletonGraph(Graph):

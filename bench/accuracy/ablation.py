@@ -24,7 +24,7 @@ from bench.report import console, machine, machine_line, write_json
 from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
 from model.network.front import MEMBERS, Evidence
-from model.network.head import PoseHead
+from model.network.head import PoseHead, Said
 from model.skeleton import J
 from model.training import checkpoint
 from model.training.dataset import Batch, Packed, Sampler, training_clips
@@ -57,21 +57,17 @@ class EachBoneAlone(PoseHead):
 class Redraw(PoseHead):
     """The network's own pose alone; the input is only what it looks at."""
 
-    def mix(
-        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
-    ) -> Tensor:
-        return own
+    def mix(self, said: Said, evidence: Evidence, tau_s: Tensor) -> Tensor:
+        return said.own
 
 
 class Nudge(PoseHead):
     """Input, filters and an offset; the network's own pose takes no part."""
 
-    def mix(
-        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
-    ) -> Tensor:
+    def mix(self, said: Said, evidence: Evidence, tau_s: Tensor) -> Tensor:
         never = torch.zeros(MEMBERS + 1, J)
         never[MEMBERS] = -1e5  # below even an input that is not there
-        return super().mix(gates + never.flatten(), shares, own, shift, evidence, tau_s)
+        return super().mix(said._replace(gates=said.gates + never.flatten()), evidence, tau_s)
 
 
 class NoSettling(CausalFilter):

@@ -16,9 +16,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from model.contract import write_sums
+from model.contract import POSE, write_sums
 
-POSE = ("positions", "rotations", "covariance", "contact")
 ENCODED = ("latent", "out_memory", "rows")
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network import front
-from model.network.head import Pose, PoseHead
+from model.network.head import Drawn, Kept, Pose, PoseHead
 from model.network.matrices import constant
 from model.skeleton import FORK_CHILDREN, J
 
@@ -262,8 +262,25 @@ class CausalFilter(nn.Module):
         evidence = front.Evidence(*(part.flatten(0, 1) for part in seen.evidence))
         tau = tau_s[:, None].expand(latent.shape[:2]).reshape(-1, 1, 1, 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            outputs, copy = self.head.network(latent.flatten(0, 1), tau)
-        return self.head.pose(outputs.to(tau), copy.to(tau), evidence, tau, offsets_m.flatten(0, 1))
+            outputs = self.head.network(latent.flatten(0, 1), tau)
+        offsets = offsets_m.flatten(0, 1)
+        drawn = self.head.draw([x.to(tau) for x in outputs], evidence, tau, offsets)
+        return self.head.pose(drawn, kept_sequence(drawn, seen.dt_s), evidence, offsets)
+
+    def pose(
+        self, latent: Tensor, state: front.State, tau_s: Tensor, offsets_m: Tensor, dt_s: Tensor | None = None
+    ) -> tuple[Pose, front.State]:
+        """The pose for tau_s (B, 1, 1, 1) after the newest frame, on a skeleton (B, 1, 3, J) [m].
+
+        With dt_s (B, 1, 1, 1), the time since the frame before, what the source's joints differ by is taken into the
+        state: once a frame.
+        """
+        evidence = front.evidence(state, tau_s)
+        drawn = self.head.draw(self.head.network(latent, tau_s), evidence, tau_s, offsets_m)
+        if dt_s is not None:
+            kept = Kept(*(x[:, 0].transpose(1, 2) for x in (state.moved_m, state.moved_s))).after(drawn, dt_s[:, 0])
+            state = state._replace(**{n: x.transpose(1, 2)[:, None] for n, x in kept._asdict().items()})
+        return self.head.pose(drawn, state.moved_m[:, 0].transpose(1, 2), evidence, offsets_m), state
 
     def settled(self, latent: Tensor, before: Tensor, share: Tensor) -> Tensor:
         """(B, width) ``before`` moved towards this frame's ``latent``."""
@@ -336,6 +353,18 @@ class CausalFilter(nn.Module):
             keys, values, torch.full((batch, c.window), BLOCKED, dtype=dtype), torch.zeros(batch, dtype=torch.int64),
             torch.zeros(batch, c.width, dtype=dtype),
         )  # fmt: skip
+
+
+def kept_sequence(drawn: Drawn, dt_s: Tensor) -> Tensor:
+    """(B * T, J, 3) ``Kept.moved_m`` after each frame of sequences drawn as (B * T, ...), dt_s (B, T)."""
+    batch, length = dt_s.shape
+    off, shown = drawn.off_m.unflatten(0, (batch, length)), drawn.shown.unflatten(0, (batch, length))
+    kept = Kept(off.new_zeros(batch, J, 3), off.new_zeros(batch, J, 1))
+    rows = []
+    for t in range(length):
+        kept = kept.after(drawn._replace(off_m=off[:, t], shown=shown[:, t]), dt_s[:, t, None, None])
+        rows.append(kept.moved_m)
+    return torch.stack(rows, 1).flatten(0, 1)
 
 
 def write_rows(ring: Ring, rows: Tensor, latent: Tensor) -> Ring:

@@ -35,6 +35,9 @@ TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
 _FAR_S = 1e3  # age of history slots that were never written
 _RESET_S = 0.1  # a joint missing for longer starts its filters anew
 _COAST_S = 0.15  # time constant by which a missing joint's velocity fades
+_FRESH_S = 0.5  # a joint missing for longer is no evidence of anything
+_OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen hours
+_JUMP_M = 0.12  # beyond the noise, in a thirtieth of a second: no body leaves the line of its motion by more
 _CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
 
 
@@ -55,6 +58,7 @@ class State(NamedTuple):
     age_s: Tensor  # (B, 1, 1, N) since it was last present
     track_s: Tensor  # (B, 1, 1, N) time since its filters started
     run: Tensor  # (B, 1, 1, J) frames it has been present without a break
+    jumped: Tensor  # (B, 1, 1, J) 1 = its last sight was taken for an outlier: the next one is believed
     bone_mean_m: Tensor  # (B, 1, 1, J) running mean of the observed bone length
     spread_m2: Tensor  # (B, 2, 1, J) running variance of the bone length, and of the input against its own neighbours
     watched_s: Tensor  # (B, 2, 1, J) time each of the two has seen, up to some seconds
@@ -62,6 +66,8 @@ class State(NamedTuple):
     slow_m2: Tensor  # (B, 1, 1, J) the part of it that is not white: what filters cannot take away, and the doubt
     point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
     velocity: Tensor  # (B, K, 3, N) m/s
+    moved_m: Tensor  # (B, 1, 3, J) how far the source places a joint from where the head does, in its parent's axes
+    moved_s: Tensor  # (B, 1, 1, J) time that was seen; both are the head's (head.Kept), and only kept here
     history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
     history_s: Tensor  # (B, 1, 1, HISTORY) age of each slot
 
@@ -71,13 +77,15 @@ GROUPS = {
     "tracks": ("seen", "age_s", "track_s"),
     "spread": ("spread_m2",),
     "watched": ("watched_s",),
-    "joints": ("run", "bone_mean_m", "noise_m2", "slow_m2"),
+    "joints": ("run", "jumped", "bone_mean_m", "noise_m2", "slow_m2", "moved_s"),
     "points": ("point_m", "velocity"),
+    "moved": ("moved_m",),
     "history": ("history_m",),
     "ages": ("history_s",),
 }
 _SHAPES = {
     "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
+    "moved": (1, 3, J),
     "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
 }  # fmt: skip
 
@@ -123,30 +131,14 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     """The next state, and what this frame added; ``features`` makes the network's input of both."""
     dt = frame.dt_s
     state = _centred(state, dt)
-    fade = torch.where(state.age_s > 0, torch.exp(-dt / _COAST_S), 1.0)  # what is missing comes to rest on the body
-    faded = state.velocity * fade
-    predicted = state.point_m + faded * dt  # (B, K, 3, N)
-    anchor = _anchor(frame, state, predicted[:, :1])  # (B, 1, 3, 1)
-    present = torch.cat([frame.mask, frame.mask.amax(3, keepdim=True)], 3)  # (B, 1, 1, N)
-    observed = torch.cat([frame.positions - anchor, anchor], 3)  # (B, 1, 3, N)
-    observed = torch.where(present > 0, observed, predicted[:, :1])
-    stale = torch.maximum(1 - state.seen, (state.age_s > _RESET_S).to(dt))
-    kept = 1 - present * stale  # 0 where filters start anew
-    track = (state.track_s + dt) * kept
-    innovation = (observed - predicted) * kept
-    tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=1e-4))  # young tracks adapt faster
-    theta = torch.exp(-dt / tau)  # (B, K, 1, N)
-    # Fading-memory filters of order two: no lag on constant velocity, with real dt.
-    point = torch.where(kept > 0, predicted + present * (1 - theta * theta) * innovation, observed)
-    rate = present * (1 - theta).square() / dt.clamp(min=1e-3)
-    velocity = (faded + rate * innovation) * kept
-
-    filled = (observed[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
+    now, anchor, jumped = _follow(frame, state)
+    filled = (now.points_m[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
     first = state.seen[..., J:] <= 0  # the first frame fills the whole history
     history = torch.cat([torch.where(first, filled, state.history_m[:, :, 1:]), filled], 2)
     history_s = pad(torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), (0, 1))
     run = frame.mask * (state.run + 1)
     length, valid = _measured_bones(frame)
+    valid = valid * (1 - jumped) * (1 - jumped @ constant("parent", jumped))
     known = state.watched_s[:, :1] > 0
     error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
     jitter = _jitter_m2(history[:, :, -5:], history_s[..., -5:])
@@ -155,14 +147,63 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     )
     gain = valid * dt.clamp(min=1e-3, max=0.1) / watched[:, :1].clamp(min=1e-3)
     mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
-    seen = torch.maximum(state.seen, present)
-    age = (state.age_s + dt) * (1 - present)
-    doubt = frame.derived * 0.03**2 + (1 - seen[..., :J]) * 0.1**2 + (0.3 * age[..., :J].clamp(max=1.0)).square()
+    seen, age = now.seen[..., :J], now.age_s[..., :J]
+    doubt = frame.derived * 0.03**2 + (1 - seen) * 0.1**2 + (0.3 * age.clamp(max=1.0)).square()
     noise, slow = _noise_m2(spread, watched)
     new = State(
-        seen, age, track, run, mean, spread, watched, noise + doubt, slow + doubt, point, velocity, history, history_s
-    )
-    return new, Observation(observed, innovation, error / mean.clamp(min=0.02))
+        now.seen, now.age_s, now.track_s, run, jumped, mean, spread, watched, noise + doubt, slow + doubt, now.point_m,
+        now.velocity, state.moved_m, state.moved_s, history, history_s,
+    )  # fmt: skip
+    return new, Observation(now.points_m, now.told_m, error / mean.clamp(min=0.02))
+
+
+class Followed(NamedTuple):
+    """The filters after a frame; as in ``State`` and ``Observation``."""
+
+    seen: Tensor
+    age_s: Tensor
+    track_s: Tensor
+    point_m: Tensor
+    velocity: Tensor
+    points_m: Tensor  # (B, 1, 3, N) what the frame said, where it is believed
+    told_m: Tensor  # (B, K, 3, N) against each filter, whether believed or not
+
+
+def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
+    """The filters with a frame taken in, the anchor (B, 1, 3, 1), and which joints have jumped (B, 1, 1, J)."""
+    dt = frame.dt_s
+    fade = torch.where(state.age_s > 0, torch.exp(-dt / _COAST_S), 1.0)  # what is missing comes to rest on the body
+    faded = state.velocity * fade
+    predicted = state.point_m + faded * dt  # (B, K, 3, N)
+    anchor = _anchor(frame, state, predicted[:, :1])  # (B, 1, 3, 1)
+    present = torch.cat([frame.mask, frame.mask.amax(3, keepdim=True)], 3)  # (B, 1, 1, N)
+    said = torch.cat([frame.positions - anchor, anchor], 3)  # (B, 1, 3, N)
+    said = torch.where(present > 0, said, predicted[:, :1])
+    told = (said - predicted) * present
+    jumped = _jumped(told[:, :1, :, :J], state, dt)
+    believed = pad(1 - jumped, (0, 1), value=1.0) > 0
+    said = torch.where(believed, said, predicted[:, :1])  # an outlier says nothing but that it was there
+    stale = torch.maximum(1 - state.seen, (state.age_s > _RESET_S).to(dt))
+    kept = 1 - present * stale  # 0 where filters start anew
+    track = (state.track_s + dt) * kept
+    innovation = (said - predicted) * kept
+    tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=1e-4))  # young tracks adapt faster
+    theta = torch.exp(-dt / tau)  # (B, K, 1, N)
+    # Fading-memory filters of order two: no lag on constant velocity, with real dt.
+    point = torch.where(kept > 0, predicted + present * (1 - theta * theta) * innovation, said)
+    rate = present * (1 - theta).square() / dt.clamp(min=1e-3)
+    velocity = (faded + rate * innovation) * kept
+    seen, age = torch.maximum(state.seen, present), (state.age_s + dt) * (1 - present)
+    told = torch.where(believed, innovation, told)
+    return Followed(seen, age, track, point, velocity, said, told), anchor, jumped
+
+
+def _jumped(innovation: Tensor, state: State, dt: Tensor) -> Tensor:
+    """(B, 1, 1, J) 1 where a joint that was followed is suddenly where no motion brings it. A second such sight in a
+    row is believed: then it was no outlier."""
+    most = _JUMP_M * (dt / 0.033).square().clamp(min=0.3, max=30.0) + 4 * torch.sqrt(state.noise_m2)
+    followed = (state.track_s[..., :J] > 0.1).to(dt) * (state.age_s[..., :J] <= 0).to(dt) * (1 - state.jumped)
+    return followed * (norm(innovation) > most).to(dt)
 
 
 def _centred(state: State, dt: Tensor) -> State:
@@ -200,6 +241,12 @@ def _anchor(frame: Frame, state: State, predicted: Tensor) -> Tensor:
     move = (weight * error).sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp(min=1e-9)
     mean = frame.positions.sum(3, keepdim=True) / frame.mask.sum(3, keepdim=True).clamp(min=1.0)  # absent ones are 0
     return torch.where(state.seen[..., J:] > 0, expected + move, mean)
+
+
+def bones_shown(frame: Frame) -> tuple[Tensor, Tensor]:
+    """Bone lengths (B, 1, 1, J), and 1 where both ends are present: derived joints are the source's torso, too."""
+    bone = frame.positions @ constant("bones", frame.mask)
+    return norm(bone), frame.mask * (frame.mask @ constant("parent", frame.mask))
 
 
 def _measured_bones(frame: Frame) -> tuple[Tensor, Tensor]:
@@ -253,7 +300,7 @@ def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
     moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
     moves = heading(state).transpose(2, 3) @ moves
-    seen_age = torch.cat([state.seen, state.age_s], 1)[..., :J]
+    seen_age = torch.cat([state.seen, state.age_s.clamp(max=_OLDEST_S)], 1)[..., :J]
     scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
     log_dt = torch.log(frame.dt_s.clamp(min=1e-3))
     young = state.track_s[..., :J].clamp(max=1.0)  # a joint that has just come back is told by the age of its filters
@@ -264,13 +311,15 @@ def features(frame: Frame, state: State, seen: Observation) -> Tensor:
 
 
 class Evidence(NamedTuple):
-    """What the pose head mixes for the time now + tau. Bones: entry 0 is the root relative to the anchor."""
+    """What the pose head mixes for the time now + tau; joints relative to the anchor."""
 
-    bones_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
-    velocity: Tensor  # (B, K, 3, J) of the filters' bones [m/s]
+    joints_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
+    velocity: Tensor  # (B, K, 3, J) of the filters' joints [m/s]
     anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
     noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input, with the doubt that prediction adds
-    seen: Tensor  # (B, 1, 1, J)
+    slow_m2: Tensor  # (B, 1, 1, J) the part of it that shows in bones alone: noise, or bones that are none
+    seen: Tensor  # (B, 1, 1, J) 1 = lately
+    shown: Tensor  # (B, 1, 1, J) 1 = by the newest frame, and believed
     heading: Tensor  # (B, 1, 3, 3) world_from_heading
 
 
@@ -284,17 +333,24 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True)], 2)  # (B, 1, 2, HISTORY)
     past = (weights @ state.history_m).reshape(-1, 2, 3, J)
     anchor = state.point_m[:, :1, :, J:]
-    points = constant("point_bones", tau_s)
-    members = torch.cat([past @ constant("bones", tau_s), state.point_m @ points], 1) - anchor * constant("root", tau_s)
+    points = constant("point_joints", tau_s)
+    members = torch.cat([past, state.point_m @ points], 1) - anchor
     ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
-    return Evidence(
-        members, state.velocity @ points, anchor, state.noise_m2 + ahead, state.seen[..., :J], heading(state)
-    )
+    lately = state.seen[..., :J] * (state.age_s[..., :J] < _FRESH_S).to(tau_s)
+    slow = torch.minimum(state.slow_m2, state.noise_m2)
+    shown = (state.age_s[..., :J] <= 0).to(tau_s) * state.seen[..., :J] * (1 - state.jumped)
+    noise, lead = state.noise_m2 + ahead, state.velocity @ points
+    return Evidence(members, lead, anchor, noise, slow, lately, shown, heading(state))
 
 
-def positions_of(bones_m: Tensor, anchor_m: Tensor) -> Tensor:
+def positions_of(bones_m: Tensor, anchor_m: Tensor | float) -> Tensor:
     """Joint positions (..., 3, J) of bones whose entry 0 is the root relative to the anchor."""
     return bones_m @ constant("chain", bones_m) + anchor_m
+
+
+def bones_of(joints_m: Tensor) -> Tensor:
+    """Bone vectors (..., 3, J) of joints; entry 0 is the root's own place."""
+    return joints_m @ constant("bones", joints_m)
 
 
 def refined_share(variance_m2: Tensor) -> Tensor:
@@ -310,14 +366,15 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     What a frame does not show falls back to the running mean, then to the mean skeleton, at little weight.
     """
     children = torch.tensor(FORK_CHILDREN)
-    length, valid = _measured_bones(frame)
+    frame = frame._replace(mask=frame.mask * (1 - state.jumped))
+    length, valid = bones_shown(frame)
     # |d + noise| is longer than |d|: by the variance across the bone over its length, to first order.
     excess = torch.minimum(state.spread_m2[:, :1] / state.bone_mean_m.clamp(min=0.02), 0.3 * state.bone_mean_m)
     length = torch.where(valid > 0, length, state.bone_mean_m) - excess
     length = torch.where(torch.maximum(state.watched_s[:, :1], valid) > 0, length, constant("rest_length", length))
     known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
     bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
-    like = fork_axes(state.point_m[:, -1:] @ constant("point_bones", bones))  # of the slowest filter: noise chooses not
+    like = fork_axes(bones_of(state.point_m[:, -1:, :, :J]))  # of the slowest filter: noise chooses not
     (main, across), rest_axes = chosen_axes(
         like, [fork_axes(bones), fork_axes(constant("rest", bones))], constant("fork_sums", bones),
         constant("fork_before", bones),

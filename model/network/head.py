@@ -1,13 +1,16 @@
 """The any-time pose head: latent and evidence in, a pose on the actor's skeleton out, for the time asked for.
 
-Per bone, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
-input by the share that its noise level says (front.refined_share), so that clean input passes through. The mixed bones
-are fitted to the skeleton's lengths and then only say how joints are turned: positions are FK of the turned skeleton.
+Per joint, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
+input by the share that its noise level says (front.refined_share), so that clean input passes through. Constant
+differences to the input, in the axes of the joint's parent, are the source's way to place joints and no error: they are
+slowly taken up again (``Kept``). These are the source's joints, refined (``free``); their bones fitted to the
+skeleton's lengths then only say how joints are turned: positions are FK of the turned skeleton.
 Vectors of the network are in heading axes (front.heading). Look-ahead lives here, never in attention.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model.kinematics import chosen_axes, frame_from_axes, frames_of
-from model.network.front import MEMBERS, Evidence, fork_axes, norm, positions_of, refined_share
+from model.network.front import MEMBERS, TINY_M2, Evidence, bones_of, fork_axes, norm, positions_of, refined_share
 from model.network.matrices import K, constant
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
@@ -32,6 +35,9 @@ _TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
     (a, b) for f in FORKS for a in CHILDREN[f] for b in CHILDREN[f] if a < b
 ]
 _PULLS = 4  # steps of the projection
+_DOUBTED_S = 2.0  # a constant difference of a joint is half believed after this time
+_KEPT_S = 20.0  # and forgotten over this
+_KEPT_M = 0.1  # one frame counts for no more
 
 
 class Pose(NamedTuple):
@@ -43,6 +49,46 @@ class Pose(NamedTuple):
     heading: Tensor  # (B, 1, 3, 3) world_from_heading
     contact: Tensor  # (B, 2) logits, left and right foot on the ground
     own: Tensor  # (B, 3, J) the network's own bones [m], entry 0 the root from the anchor: for its own loss
+    free: Tensor  # (B, J, 3) m, the refined joints before they are put on the skeleton
+
+
+class Drawn(NamedTuple):
+    """A pose as the network draws it, before what is the source's own way to place joints is given back to it."""
+
+    joints: Tensor  # (B, 1, 3, J) relative to the anchor [m]
+    axes: Tensor  # (B, J, 3, 3) world_from_parent, of each joint
+    off_m: Tensor  # (B, J, 3) input less joints, in those axes, where the frame shows the joint
+    shown: Tensor  # (B, J, 1) 1 where it does
+    second: Tensor  # (B, 1, 3, J) second axes
+    leaf: Tensor  # (B, 1, 3, leaves) axes of the leaves
+    cholesky: Tensor
+    contact: Tensor
+    own: Tensor
+
+
+class Kept(NamedTuple):
+    """Where the source places joints, as against the network: a slow mean of the difference, in the parent's axes."""
+
+    moved_m: Tensor  # (B, J, 3)
+    moved_s: Tensor  # (B, J, 1) for how long that was seen
+
+    def after(self, drawn: Drawn, dt_s: Tensor) -> Kept:
+        """With a frame more, dt_s (B, 1, 1) [s] after the one before."""
+        weight = drawn.shown * dt_s.clamp(min=1e-3, max=0.1)
+        seen_s = (self.moved_s + weight).clamp(max=_KEPT_S)
+        news = drawn.off_m - self.moved_m
+        news = news * (_KEPT_M / torch.sqrt(news.square().sum(2, keepdim=True) + TINY_M2)).clamp(max=1.0)
+        return Kept(self.moved_m + weight / (seen_s + _DOUBTED_S) * news, seen_s)
+
+
+class Said(NamedTuple):
+    """What the network says of the joints; (B, 1, 3, J) in world axes [m] are relative to the anchor."""
+
+    gates: Tensor  # (B, (MEMBERS + 1) J) how much of each member, and of its own
+    shares: Tensor  # (B, K J) of the filters' velocities
+    misfit: Tensor  # (B, J) how far bones that are not rigid are noise
+    own: Tensor  # (B, 1, 3, J) its own joints
+    shift: Tensor  # (B, 1, 3, J) offsets
 
 
 def _second_axes() -> np.ndarray:
@@ -81,6 +127,14 @@ def _constants() -> dict[str, Tensor]:
     }
 
 
+def _tree_distances() -> Tensor:
+    """(J, J) bones between any two joints."""
+    chains = ancestor_matrix()  # (J, J) 1 = lies on the way from the root
+    shared = chains @ chains.T
+    depth = np.diag(shared)
+    return torch.tensor(depth[:, None] + depth[None] - 2 * shared, dtype=torch.float32)
+
+
 def _first_pulls() -> Tensor:
     """(_PULLS, ties, J) what a tie that is too long does to each bone vector: both its joints go halfway, shared by
     the ties of a joint. The start of what is learned."""
@@ -117,8 +171,12 @@ class PoseHead(nn.Module):
         self.fc2 = nn.Linear(hidden, hidden)
         self.fc3 = nn.Linear(hidden, sum(_SIZES))
         self.shortcut = nn.Linear(width, 3 * J, bias=False)  # latent -> own bones: most of a pose is a linear copy
+        self.misfit = nn.Linear(hidden, J)
+        self.carry = nn.Parameter(-_tree_distances())  # (J, J) log weight by which a lost joint (last) follows others
         self.pulls = nn.Parameter(_first_pulls())
         nn.init.zeros_(self.shortcut.weight)
+        nn.init.zeros_(self.misfit.weight)
+        nn.init.constant_(self.misfit.bias, 4.0)  # noise, until it is known better
         with torch.no_grad():  # start at the rest pose, gates on the evidence
             self.fc3.weight.mul_(0.1)
             gates = torch.zeros(MEMBERS + 1, J)
@@ -132,36 +190,48 @@ class PoseHead(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("sigma", torch.ones(1))  # of all covariances: set after training, on held-out subjects
 
-    def network(self, latent: Tensor, tau_s: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, outputs) what the geometry below takes, and the part of the own bones that is linear (B, 3 J)."""
+    def network(self, latent: Tensor, tau_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, outputs) what the geometry below takes, the part of the own bones that is linear (B, 3 J), and how far
+        bones that are not rigid are noise (B, J), and not the source's way to place joints."""
         t = 5 * tau_s.reshape(-1, 1)
         ahead, behind = t.clamp(min=0.0), t.clamp(max=0.0)
         basis = torch.cat([t, t.abs().sqrt(), ahead, torch.exp(6 * behind), torch.exp(-6 * ahead)], 1)
         scale1, shift1, scale2, shift2 = self.tau2(nn.functional.silu(self.tau1(basis))).chunk(4, 1)
         x = nn.functional.silu(self.fc1(latent) * (1 + scale1) + shift1)
         x = nn.functional.silu(self.fc2(x) * (1 + scale2) + shift2)
-        return self.fc3(x), self.shortcut(latent)
+        return self.fc3(x), self.shortcut(latent), self.misfit(x)
 
-    def forward(self, latent: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
-        """Pose for now + tau of B actors: latent (B, width), tau (B, 1, 1, 1) s, skeleton offsets (B, 1, 3, J) m."""
-        return self.pose(*self.network(latent, tau_s), evidence, tau_s, offsets_m)
-
-    def pose(self, outputs: Tensor, copy: Tensor, evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Pose:
-        """The pose that the outputs of ``network`` say; shapes as in ``forward``."""
-        gates, shares, vectors, spread, contact = outputs.split(_SIZES, 1)
+    def draw(self, outputs: Sequence[Tensor], evidence: Evidence, tau_s: Tensor, offsets_m: Tensor) -> Drawn:
+        """What the outputs of ``network`` say for now + tau of B actors: tau (B, 1, 1, 1) s, skeleton offsets
+        (B, 1, 3, J) m."""
+        told, copy, misfit = outputs
+        gates, shares, vectors, spread, contact = told.split(_SIZES, 1)
         vectors = evidence.heading @ vectors.reshape(-1, 1, 3, sum(_VECTORS))
         own, shift, second, leaf = vectors.split(_VECTORS, 3)
         length = norm(offsets_m)  # (B, 1, 1, J)
         own = own + evidence.heading @ copy.reshape(-1, 1, 3, J)
         unit = length + self.root_unit  # the root's own length is zero
         own_bones = own * unit
-        mixed = self.mix(gates, shares, own_bones, shift * unit, evidence, tau_s)  # (B, 1, 3, J) root, then bones
-        world_rot = self._rotations(self.fit(mixed, offsets_m), offsets_m, second, leaf)
-        wanted = positions_of(mixed, evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
-        positions = self.placed(world_rot, offsets_m, wanted, evidence.seen.reshape(-1, J, 1))
+        own_joints, shift = positions_of(torch.cat([own_bones, shift * unit], 1), 0.0).split(1, 1)
+        joints = self.mix(Said(gates, shares, misfit, own_joints, shift), evidence, tau_s)  # (B, 1, 3, J)
+        still = (bones_of(joints).detach(), offsets_m.detach(), second.detach(), leaf.detach())
+        axes = self._rotations(*still).index_select(1, self.parent_order)
+        ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)
+        off = (evidence.joints_m[:, :1] + ahead - joints)[:, 0].transpose(1, 2)[..., None]  # (B, J, 3, 1)
+        off = (axes.transpose(2, 3) @ off)[..., 0]
         noise = self.sigma * torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
         factor = self._cholesky(spread.reshape(-1, J, 6), noise)
-        return Pose(positions, world_rot, factor, evidence.heading, contact, own_bones[:, 0])
+        shown = evidence.shown.reshape(-1, J, 1)
+        return Drawn(joints, axes, off, shown, second, leaf, factor, contact, own_bones[:, 0])
+
+    def pose(self, drawn: Drawn, moved_m: Tensor, evidence: Evidence, offsets_m: Tensor) -> Pose:
+        """The pose with joints moved to where the source places them, moved_m (B, J, 3) in their parents' axes."""
+        moved = (drawn.axes @ moved_m[..., None])[..., 0]  # (B, J, 3)
+        joints = drawn.joints + moved.transpose(1, 2)[:, None]
+        world_rot = self._rotations(self.fit(bones_of(joints), offsets_m), offsets_m, drawn.second, drawn.leaf)
+        wanted = (joints + evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
+        positions = self.placed(world_rot, offsets_m, wanted, evidence.seen.reshape(-1, J, 1))
+        return Pose(positions, world_rot, drawn.cholesky, evidence.heading, drawn.contact, drawn.own, wanted)
 
     def placed(self, world_rot: Tensor, offsets_m: Tensor, wanted_m: Tensor, seen: Tensor) -> Tensor:
         """(B, J, 3) joints by forward kinematics, the whole body put where the mixed joints (B, J, 3) say it is."""
@@ -185,20 +255,22 @@ class PoseHead(nn.Module):
             ties = ties - excess @ (pull @ self.spans)
         return bones - torch.cat(moves, 3) @ self.pulls.flatten(0, 1)
 
-    def mix(
-        self, gates: Tensor, shares: Tensor, own: Tensor, shift: Tensor, evidence: Evidence, tau_s: Tensor
-    ) -> Tensor:
-        """(B, 1, 3, J) refined bone vectors; entry 0 is the root relative to the anchor."""
-        known = evidence.seen * evidence.seen.index_select(3, self.parent_order)  # (B, 1, 1, J)
-        noise = 0.5 * (evidence.noise_m2 + evidence.noise_m2.index_select(3, self.parent_order))
-        gate = gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (known - 1))
+    def mix(self, said: Said, evidence: Evidence, tau_s: Tensor) -> Tensor:
+        """(B, 1, 3, J) refined joints relative to the anchor: of what is seen, a mix of input, filters and the
+        network's own; what is not seen is the network's own, carried along by what is."""
+        seen = evidence.seen
+        gate = said.gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (seen - 1))
         gate = torch.softmax(gate, 1)
-        mixed = (gate * torch.cat([evidence.bones_m, own], 1)).sum(1, keepdim=True)
-        share = torch.sigmoid(shares.reshape(-1, K, 1, J))
+        mixed = (gate * torch.cat([evidence.joints_m, said.own], 1)).sum(1, keepdim=True)
+        share = torch.sigmoid(said.shares.reshape(-1, K, 1, J))
         lead = (share * evidence.velocity).mean(1, keepdim=True) * (2 * tau_s)
-        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead + shift
-        given = evidence.bones_m[:, :1]
-        return given + refined_share(noise) * (mixed - given)
+        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead + said.shift
+        given = evidence.joints_m[:, :1]
+        noise = evidence.noise_m2 - evidence.slow_m2 * torch.sigmoid(-said.misfit.reshape(-1, 1, 1, J))
+        mixed = given + refined_share(noise) * (mixed - given)
+        weight = torch.exp(self.carry) * seen.transpose(2, 3)  # (B, 1, J from, J to)
+        carried = ((mixed - said.own) * seen) @ weight / weight.sum(2, keepdim=True).clamp(min=1e-9)
+        return torch.where(seen > 0, mixed, said.own + said.shift + carried)
 
     def _rotations(self, vectors: Tensor, offsets_m: Tensor, second: Tensor, leaf: Tensor) -> Tensor:
         """(B, J, 3, 3): forks turn rigidly, single bones by direction and a learned second axis, leaves freely.

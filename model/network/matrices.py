@@ -46,14 +46,12 @@ def _constants() -> dict[str, Tensor]:
     for i, c in enumerate(FORK_CHILDREN):
         spread[i, c] = 1.0
     bones = torch.eye(J, dtype=f64) - parent  # positions -> bone vectors; entry 0 is the root's own position
-    root = torch.zeros(1, J, dtype=f64)
-    root[0, 0] = 1.0
     left = torch.zeros(N, 1, dtype=f64)  # filtered points -> a vector to the left, across hips and shoulders
     for side, sign in (("left", 1.0), ("right", -1.0)):
         left[INDEX[f"{side}_hip"]] = left[INDEX[f"{side}_shoulder"]] = sign
     turn = torch.zeros(9, 3, dtype=f64)  # unit left (x, 0, z) -> the rows of world_from_heading, but for the vertical
     turn[[0, 8], 0], turn[6, 2], turn[2, 2] = 1.0, 1.0, -1.0
-    points = torch.cat([bones, root], 0)  # filtered points -> the same: the root's place is its own plus the anchor's
+    joints = torch.cat([torch.eye(J, dtype=f64), torch.ones(1, J, dtype=f64)], 0)  # filtered points -> joints' places
     chain = torch.tensor(ancestor_matrix()).T.contiguous()
     chain[0] = 1.0  # (root, bones) -> positions
     forks = torch.tensor(fork_candidates()).flatten(0, 1).T.contiguous()  # (J, 2 AXES)
@@ -69,7 +67,7 @@ def _constants() -> dict[str, Tensor]:
         "left": left, "turn": turn, "level": torch.tensor([1.0, 0, 1], dtype=f64)[:, None],
         "ahead": torch.tensor([1e-6, 0, 0], dtype=f64)[:, None],
         "upright": torch.tensor([0.0, 0, 0, 0, 1, 0, 0, 0, 0], dtype=f64)[:, None],
-        "not_fork": 1 - spread.sum(0), "point_bones": points, "root": root, "chain": chain,
+        "not_fork": 1 - spread.sum(0), "point_joints": joints, "chain": chain,
         "rest": torch.tensor(rest_offsets()).T.contiguous(),
         "direction": torch.tensor(rest_directions()).T.contiguous(),
         "fork_rest": torch.tensor(rest_offsets())[list(FORK_CHILDREN)].T.contiguous(),

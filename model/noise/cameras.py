@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.noise import steady
+from model.noise import events, steady
 from model.noise.steady import F32, F64, log_uniform, normal
 from model.skeleton import INDEX, J
 
@@ -15,6 +15,17 @@ _PAIRS = [
     [INDEX[f"{side}_{part}"] for part in parts for side in ("left", "right")]
     for parts in (("ankle", "foot"), ("knee", "ankle", "foot"), ("elbow", "wrist", "hand"), ("wrist", "hand"))
 ]
+
+# What goes astray together, and how often.
+_STRAYS = np.array([0.22, 0.13, 0.06, 0.05, 0.03, 0.01] * 2)
+_STRAYING = np.zeros((12, J), np.float32)
+for _i, (_side, _parts) in enumerate(
+    (side, parts)
+    for side in ("left", "right")
+    for parts in (("wrist", "hand"), ("elbow", "wrist", "hand"), ("ankle", "foot"), ("knee", "ankle", "foot"),
+                  ("shoulder", "elbow", "wrist", "hand"), ("hip",))
+):  # fmt: skip
+    _STRAYING[_i, [INDEX[f"{_side}_{part}"] for part in _parts]] = 1.0
 
 
 def cameras_error(rng: np.random.Generator, times_s: F64) -> F32:
@@ -52,6 +63,23 @@ def outlying(rng: np.random.Generator, noisy: F32, odds: F32, size_m: F32) -> F3
     error = way * (rng.uniform(0.3, 1.0, (batch, steps, J, 1)) * size_m[:, None, None, None]) * hit[..., None]
     error[:, 1:] += (error * again[..., None])[:, :-1]
     return np.asarray(noisy + error, np.float32)
+
+
+def astray(rng: np.random.Generator, times_s: F64, rate_hz: F32) -> F32:
+    """(B, T, J, 3) error [m] of limbs that are found elsewhere for a frame up to a second: hidden arms, most of all.
+
+    Real triangulated detections (AIST++, few cameras): half of the whole error, at wrists and elbows, two thirds of it
+    in spells of more than eight frames, .15 to .9 m off from one frame to the next.
+    """
+    start, end, happens = events.events(rng, times_s, rate_hz, np.full(len(times_s), 0.01), 1.0)
+    t = times_s[:, None]
+    inside = ((t >= start[..., None]) & (t < end[..., None]) & happens[..., None]).astype(np.float32)  # (B, K, T)
+    who = _STRAYING[rng.choice(len(_STRAYING), start.shape, p=_STRAYS)]  # (B, K, J)
+    size = log_uniform(rng, (0.06, 0.8), *start.shape, 1, 1)
+    place = normal(rng, *start.shape, 1, 3) + 0.5 * normal(rng, *start.shape, J, 3)
+    error = np.einsum("bkt,bkj,bkjc->btjc", inside, who, 0.6 * size * place, optimize=True)
+    restless = log_uniform(rng, (0.01, 0.4), len(times_s), 1, 1, 1) * rng.standard_t(3, error.shape).clip(-4, 4)
+    return np.asarray(error + restless * np.linalg.norm(error, axis=-1, keepdims=True), np.float32)
 
 
 def swapped(rng: np.random.Generator, noisy: F32, odds: F32) -> F32:

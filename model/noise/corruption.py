@@ -76,6 +76,8 @@ class NoiseConfig:
     outliers: float = 0.0  # odds of the rest, on top of any kind that is not clean
     outliers_odds: Range = (0.003, 0.08)
     outliers_m: Range = (0.08, 0.6)
+    astray: float = 0.0
+    astray_hz: Range = (0.1, 4.0)
     swaps: float = 0.0
     swaps_odds: Range = (0.002, 0.03)
     out_of_sight: float = 0.0  # joints that are never there, or lost for good
@@ -147,6 +149,9 @@ def _broken(rng: np.random.Generator, noisy: F32, times_s: F64, kind: Ints, conf
     if len(rows):
         share, size = (log_uniform(rng, x, len(rows)) for x in (config.outliers_odds, config.outliers_m))
         noisy[rows] = cameras.outlying(rng, noisy[rows], share, size)
+    rows = hit(config.astray)
+    if len(rows):
+        noisy[rows] += cameras.astray(rng, times_s[rows], log_uniform(rng, config.astray_hz, len(rows)))
     rows = hit(config.swaps)
     if len(rows):
         noisy[rows] = cameras.swapped(rng, noisy[rows], log_uniform(rng, config.swaps_odds, len(rows)))
@@ -355,8 +360,8 @@ def _plain(noisy: F32) -> Corrupted:
 # What sources really do, for training: a constant bias is no error (definitions.py), and much goes wrong at times.
 SOURCES = replace(
     NoiseConfig(), clean=0.14, white=0.11, hpstm=0.05, wander=0.12, cameras=0.15, scale=(0.12, 2.0), bias=0.4,
-    bias_m=(0.003, 0.012), bone_constant=0.01, jitter_m=(0.001, 0.006), outliers=0.15, swaps=0.12, out_of_sight=0.22,
-    made_up=0.35,
+    bias_m=(0.003, 0.012), bone_constant=0.01, jitter_m=(0.001, 0.006), outliers=0.15, astray=0.25, swaps=0.12,
+    out_of_sight=0.22, made_up=0.35,
 )  # fmt: skip
 # Every sequence is of the estimator kind, at its own size, with gaps in all.
 REALISTIC = replace(

@@ -21,7 +21,7 @@ class Target(NamedTuple):
 
 
 WEIGHTS = {
-    "pose": 1.0, "world": 0.3, "velocity": 0.75, "acceleration": 0.8, "lag": 0.6, "rotation": 0.05, "own": 0.3,
+    "pose": 0.7, "world": 0.2, "velocity": 0.5, "acceleration": 0.5, "lag": 0.3, "rotation": 0.05, "own": 0.3,
     "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
 }  # fmt: skip
 
@@ -75,7 +75,6 @@ def losses(
     """
     shape = dt_s.shape
     error = pose.positions.unflatten(0, shape) - target.positions
-    relative = error - error[:, :, :1]
     raw = raw_m - target.positions
     size_m = _norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015  # (B,)
     share = (1 / size_m / (1 / size_m).mean())[:, None, None]
@@ -84,20 +83,27 @@ def losses(
     calm = (size_m / jitter_m).clamp(max=5.0) * torch.where(tau_s > 0, 0.35, 1.0)  # ahead, jitter is the price
     calm = share * calm[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
-    first = error[:, 1:] - error[:, :-1]
-    second = first[:, 1:] - first[:, :-1]
     turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
     whitened = whiten(error.detach().flatten(0, 1), pose)
     spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
     # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.
     likelihood = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)
-    return {
-        "pose": (_norm(relative) * share).mean(),
-        "world": (_norm(error) * share).mean(),
-        "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
-        "acceleration": (_norm(second) * (rate[:, 2:] * calm)).mean(),
-        # The common lag, where there is no prediction: what is guessed ahead falls short, and should.
-        "lag": (sequence_lag_s(relative, target.positions, dt_s) * (tau_s <= 0)).mean().abs(),
+    terms: dict[str, Tensor] = {}
+    for joints in (pose.positions, pose.free):  # on the skeleton, and as the source places them
+        off = joints.unflatten(0, shape) - target.positions
+        relative = off - off[:, :, :1]
+        first = off[:, 1:] - off[:, :-1]
+        second = first[:, 1:] - first[:, :-1]
+        of = {
+            "pose": (_norm(relative) * share).mean(),
+            "world": (_norm(off) * share).mean(),
+            "velocity": (_norm(first) * (rate[:, 1:] * share)).mean(),
+            "acceleration": (_norm(second) * (rate[:, 2:] * calm)).mean(),
+            # The common lag, where there is no prediction: what is guessed ahead falls short, and should.
+            "lag": (sequence_lag_s(relative, target.positions, dt_s) * (tau_s <= 0)).mean().abs(),
+        }
+        terms = {name: terms.get(name, 0.0) + term for name, term in of.items()}
+    return terms | {
         "rotation": torch.sqrt(turn + 1e-6).mean(),
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3

@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader
 from model.calibration import skeleton_in_use
 from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
-from model.network.front import positions_of
 from model.network.head import Pose, covariance
 from model.noise.corruption import REALISTIC, SOURCES
 from model.training import checkpoint
@@ -73,7 +72,7 @@ def run_batch(model: CausalFilter, batch: Batch, fast: bool = False) -> tuple[Po
 def raw_positions(batch: Batch) -> Tensor:
     """(B, T, J, 3) the input at the time asked for, gaps filled [m]."""
     evidence = batch.seen.evidence
-    return positions_of(evidence.bones_m[:, :, :1], evidence.anchor_m)[:, :, 0].transpose(2, 3)
+    return (evidence.joints_m[:, :, :1] + evidence.anchor_m)[:, :, 0].transpose(2, 3)
 
 
 def batch_losses(model: CausalFilter, batch: Batch, fast: bool = False) -> dict[str, Tensor]:

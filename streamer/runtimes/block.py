@@ -31,7 +31,8 @@ class Block(Protocol):
         tau_s (N,): which pose is wanted, seconds after the frame; offsets_m (N, 24, 3): on which skeleton;
         previous (N, 24, 4): quaternions whose signs the answer's shall continue.
     It reads, where they stand until the next call with that row:
-        positions (N, 24, 3) relative to the origin [m], rotations (N, 24, 4), covariance (N, 24, 3, 3), contact (N, 2).
+        positions (N, 24, 3) relative to the origin [m], source (N, 24, 3) the same joints as the source places them,
+        rotations (N, 24, 4), covariance (N, 24, 3, 3), contact (N, 2).
     """
 
     capacity: int  # N
@@ -41,6 +42,7 @@ class Block(Protocol):
     offsets_m: F32
     previous: F32
     positions: F32
+    source: F32
     rotations: F32
     covariance: F32
     contact: F32

@@ -8,12 +8,11 @@ import numpy as np
 import onnxruntime as ort
 
 from model import contract as contracts
-from model.contract import Contract
+from model.contract import POSE, Contract
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.runtimes.block import F32, Block, RowIndex
 
 ASKED = ("frame", "time", "tau_s", "offsets_m", "previous")
-POSE = ("positions", "rotations", "covariance", "contact")
 
 
 class OnnxRuntime:
@@ -50,8 +49,8 @@ class OnnxBlock:
         self._rows = np.arange(capacity)
         self.frame, self.time = over_rows(6, joints), over_rows(*shapes["time"])
         self.tau_s, self.offsets_m, self.previous = over_rows(), over_rows(joints, 3), over_rows(joints, 4)
-        self.positions, self.rotations = over_rows(joints, 3), over_rows(joints, 4)
-        self.covariance, self.contact = over_rows(joints, 3, 3), over_rows(2)
+        self.positions, self.source = over_rows(joints, 3), over_rows(joints, 3)
+        self.rotations, self.covariance, self.contact = over_rows(joints, 4), over_rows(joints, 3, 3), over_rows(2)
         self._skeleton = over_rows(joints, 4)
         self._latent, self._blocked = over_rows(c.latent), over_rows(c.window)
         self._new = over_rows(c.layers, 2, c.heads, c.head_width)  # keys and values of the frame

@@ -17,7 +17,7 @@ from streamer.errors import RuntimeUnavailable
 from streamer.runtimes.block import F32, RowIndex
 
 GRAPHS = ("step", "head", "skeleton")
-FORM = 1  # of the device graphs: a change of it makes built engines stale
+FORM = 2  # of the device graphs: a change of it makes built engines stale
 PRECISIONS = ("fp16", "fp32")  # of the products of the trunk
 FP16_TOLERANCE_MM = 0.5  # of positions, against fp32; 0.12 measured on noisy streams (tests/test_rows.py)
 ABSENT = -1.0  # ``slot`` of a row that takes in no frame in this call: its state and ring stay as they are
@@ -50,19 +50,19 @@ class Packing(NamedTuple):
     """The fields of each packed tensor of a model."""
 
     request: Fields  # what comes from the host: frame, time, what is asked for, which slots are empty, slot to write
-    pose: Fields  # what goes back: positions, rotations, covariance, contact
+    pose: Fields  # what goes back: positions, source, rotations, covariance, contact
     skeleton: Fields
     state: Fields  # latent and the groups of the contract; never leaves the device
     ring: tuple[int, ...]  # shape of a row: (2 L, H, W, D), keys and values of each layer in turn
 
     @classmethod
     def of(cls, contract: Contract) -> Packing:
-        shapes, j = contract.input_shapes(), len(contract.joints)
+        shapes = contract.input_shapes()
         asked = ("frame", "time", "tau_s", "offsets_m", "previous", "blocked")
         return cls(
             request=Fields.of({name: shapes[name] for name in asked} | {"slot": ()}),
-            pose=Fields.of({"positions": (j, 3), "rotations": (j, 4), "covariance": (j, 3, 3), "contact": (2,)}),
-            skeleton=Fields.of({"skeleton": (j, 4)}),
+            pose=Fields.of(contract.pose_shapes()),
+            skeleton=Fields.of({"skeleton": shapes["previous"]}),
             state=Fields.of({"latent": shapes["latent"]} | dict(contract.state)),
             ring=(2 * contract.layers, *shapes["keys_0"]),
         )
@@ -124,7 +124,7 @@ class RowBlock:
         self._blocked, self._slot = asked["blocked"], asked["slot"]
         self._told: F32 = np.zeros((capacity, packing.pose.width), np.float32)  # what the last call with a row said
         told = packing.pose.views(self._told)
-        self.positions, self.rotations = told["positions"], told["rotations"]
+        self.positions, self.source, self.rotations = told["positions"], told["source"], told["rotations"]
         self.covariance, self.contact = told["covariance"], told["contact"]
         self._skeleton = packing.skeleton.views(device.skeleton[:capacity])["skeleton"]
         self._frames, self._rows = np.zeros(capacity, np.int64), np.arange(capacity)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.contract import Contract, sha256
+from model.contract import POSE, Contract, sha256
 from streamer.errors import ContractError, RuntimeUnavailable
 from streamer.runtimes.block import F32, Block, RowIndex
 from streamer.runtimes.onnx_cpu import OnnxRuntime
@@ -65,8 +65,8 @@ class TorchBlock:
         self.capacity, self._rows = capacity, np.arange(capacity)
         self.frame, self.time, self.tau_s = over_rows(6, joints), over_rows(times), over_rows()
         self.offsets_m, self.previous = over_rows(joints, 3), over_rows(joints, 4)
-        self.positions, self.rotations = over_rows(joints, 3), over_rows(joints, 4)
-        self.covariance, self.contact = over_rows(joints, 3, 3), over_rows(2)
+        self.positions, self.source = over_rows(joints, 3), over_rows(joints, 3)
+        self.rotations, self.covariance, self.contact = over_rows(joints, 4), over_rows(joints, 3, 3), over_rows(2)
         self._states: dict[int, State] = {}
 
     def reset(self, row: int) -> None:
@@ -109,5 +109,5 @@ class TorchBlock:
         return [torch.from_numpy(array[row : row + 1]) for array in arrays]
 
     def _answer(self, row: int, pose: Any) -> None:
-        for into, told in zip((self.positions, self.rotations, self.covariance, self.contact), pose, strict=True):
-            into[row] = told[0].numpy()
+        for name, told in zip(POSE, pose, strict=True):
+            getattr(self, name)[row] = told[0].numpy()

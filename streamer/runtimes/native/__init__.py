@@ -86,7 +86,7 @@ class NativeBlock:
             assert np.may_share_memory(at[name], self._memory)
         self.frame, self.time, self.tau_s = at["frame"], at["time"], at["tau_s"]
         self.offsets_m, self.previous = at["offsets_m"], at["previous"]
-        self.positions, self.rotations = at["positions"], at["rotations"]
+        self.positions, self.source, self.rotations = at["positions"], at["source"], at["rotations"]
         self.covariance, self.contact = at["covariance"], at["contact"]
         self._skeleton, self._blocked = at["skeleton"], at["blocked"]
         self._addresses = self._memory.ctypes.data + 4 * width * np.arange(capacity, dtype=np.uintp)
