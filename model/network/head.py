@@ -77,7 +77,8 @@ class Kept(NamedTuple):
         weight = drawn.shown * dt_s.clamp(min=1e-3, max=0.1)
         seen_s = (self.moved_s + weight).clamp(max=_KEPT_S)
         news = drawn.off_m - self.moved_m
-        news = news * (_KEPT_M / torch.sqrt(news.square().sum(2, keepdim=True) + TINY_M2)).clamp(max=1.0)
+        length = torch.sqrt(news.square().sum(2, keepdim=True) + TINY_M2)
+        news = news / (length / _KEPT_M).clamp(min=1.0)
         return Kept(self.moved_m + weight / (seen_s + _DOUBTED_S) * news, seen_s)
 
 
