@@ -37,7 +37,8 @@ _RESET_S = 0.1  # a joint missing for longer starts its filters anew
 _COAST_S = 0.15  # time constant by which a missing joint's velocity fades
 _FRESH_S = 0.5  # a joint missing for longer is no evidence of anything
 _OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen hours
-_JUMP_M = 0.12  # beyond the noise, in a thirtieth of a second: no body leaves the line of its motion by more
+_JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, beyond the noise,
+_JUMP_M_S2 = 100.0  # and beyond what a limb that is hurled does
 _CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
 
 
@@ -180,7 +181,7 @@ def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
     said = torch.cat([frame.positions - anchor, anchor], 3)  # (B, 1, 3, N)
     said = torch.where(present > 0, said, predicted[:, :1])
     told = (said - predicted) * present
-    jumped = _jumped(told[:, :1, :, :J], state, dt)
+    jumped = _jumped(said[..., :J], predicted[:, :1, :, :J], anchor, state, dt)
     believed = pad(1 - jumped, (0, 1), value=1.0) > 0
     said = torch.where(believed, said, predicted[:, :1])  # an outlier says nothing but that it was there
     stale = torch.maximum(1 - state.seen, (state.age_s > _RESET_S).to(dt))
@@ -198,12 +199,17 @@ def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
     return Followed(seen, age, track, point, velocity, said, told), anchor, jumped
 
 
-def _jumped(innovation: Tensor, state: State, dt: Tensor) -> Tensor:
-    """(B, 1, 1, J) 1 where a joint that was followed is suddenly where no motion brings it. A second such sight in a
-    row is believed: then it was no outlier."""
-    most = _JUMP_M * (dt / 0.033).square().clamp(min=0.3, max=30.0) + 4 * torch.sqrt(state.noise_m2)
+def _jumped(said: Tensor, predicted: Tensor, anchor: Tensor, state: State, dt: Tensor) -> Tensor:
+    """(B, 1, 1, J) 1 where a joint that was followed is suddenly where nothing brings it: neither the fastest filter,
+    nor going on as between the last two frames, nor standing still. A second such sight in a row is believed: then it
+    was no outlier. Joints said and predicted (B, 1, 3, J), relative to the anchor."""
+    before, last = (state.history_m[:, :, -2:].reshape(-1, 2, 3, J) - anchor).split(1, 1)
+    older_s, newer_s = state.history_s[..., -2:].split(1, 3)
+    on = last + (last - before) * (dt / (older_s - newer_s).clamp(min=2e-3)).clamp(max=2.0)
+    off = norm(said - torch.cat([predicted, on, last], 1)).amin(1, keepdim=True)
+    most = _JUMP_M + _JUMP_M_S2 * dt.clamp(max=0.1).square() + 4 * torch.sqrt(state.noise_m2)
     followed = (state.track_s[..., :J] > 0.1).to(dt) * (state.age_s[..., :J] <= 0).to(dt) * (1 - state.jumped)
-    return followed * (norm(innovation) > most).to(dt)
+    return followed * (off > most).to(dt)
 
 
 def _centred(state: State, dt: Tensor) -> State:

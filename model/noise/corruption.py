@@ -71,6 +71,8 @@ class NoiseConfig:
     flicker: float = 0.15
     flicker_odds: Range = (0.005, 0.10)
     confidence: float = 0.70
+    confidence_gain: Range = (0.5, 2.0)  # of the logit, for each factor e of the error
+    confidence_level: Range = (-0.5, 3.0)  # uniform: the logit of a middling error
 
     cameras: float = 0.0  # several, triangulated: one more of the kinds that exclude each other
     outliers: float = 0.0  # odds of the rest, on top of any kind that is not clean
@@ -286,11 +288,11 @@ def _confidence(rng: np.random.Generator, times_s: F64, error_m: F32, config: No
     if len(r) == 0:
         return shown
     level = np.log((error_m[r] + 0.002) / log_uniform(rng, (0.03, 0.15), len(r), 1, 1))
-    level *= (rng.random((len(r), 1, 1)) < 0.8) * log_uniform(rng, (0.5, 2.0), len(r), 1, 1)
+    level *= (rng.random((len(r), 1, 1)) < 0.8) * log_uniform(rng, config.confidence_gain, len(r), 1, 1)
     wobble = normal(rng, len(r), 1, J) * 0.7 + normal(rng, *level.shape) * 0.5
     lag = steady.decays(times_s[r], log_uniform(rng, (0.01, 0.3), len(r), 1))  # visibility is smoothed at the source
     logit = steady.scan(lag, (1.0 - lag) * (wobble - level))
-    logit += rng.uniform(-0.5, 3.0, (len(r), 1, 1)).astype(np.float32)
+    logit += rng.uniform(*config.confidence_level, (len(r), 1, 1)).astype(np.float32)
     shown[r] = np.maximum(1.0 / (1.0 + np.exp(-np.clip(logit, -6.0, 12.0))), 0.02)
     return shown
 
@@ -361,7 +363,7 @@ def _plain(noisy: F32) -> Corrupted:
 SOURCES = replace(
     NoiseConfig(), clean=0.14, white=0.11, hpstm=0.05, wander=0.12, cameras=0.15, scale=(0.12, 2.0), bias=0.4,
     bias_m=(0.003, 0.012), bone_constant=0.01, jitter_m=(0.001, 0.006), outliers=0.15, astray=0.25, swaps=0.12,
-    out_of_sight=0.22, made_up=0.35,
+    out_of_sight=0.22, made_up=0.35, confidence_gain=(0.6, 3.0), confidence_level=(-2.0, 3.0),
 )  # fmt: skip
 # Every sequence is of the estimator kind, at its own size, with gaps in all.
 REALISTIC = replace(

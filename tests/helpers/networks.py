@@ -114,6 +114,7 @@ class Answer(NamedTuple):
     skeleton: Tensor  # (B, T, 1, 3, J)
     weight: Tensor  # (B, T, 1, 1, J)
     positions: Tensor  # (B, T, tau, J, 3)
+    free: Tensor  # (B, T, tau, J, 3)
     world_rot: Tensor  # (B, T, tau, J, 3, 3)
     cholesky: Tensor
     contact: Tensor
@@ -125,7 +126,8 @@ def whole(model: CausalFilter, frames: front.Frame, times: Tensor, offsets: Tens
     shape, poses = times.shape, []
     for tau in TAUS_S:
         pose, encoded = model.forward(frames, times, inner(offsets), torch.full(shape[:1], tau, dtype=torch.float64))
-        poses.append([part.unflatten(0, shape) for part in pose[:4]])
+        told = (pose.positions, pose.free, pose.world_rot, pose.cholesky, pose.contact)
+        poses.append([part.unflatten(0, shape) for part in told])
     return Answer(*encoded, *(torch.stack(part, 2) for part in zip(*poses, strict=True)))
 
 
@@ -138,6 +140,7 @@ class Live:
 
     def reset(self) -> None:
         self.state = front.initial_state(self.batch, torch.float64)
+        self.states = [self.state] * len(TAUS_S)  # what is kept of the source's places rests on the time asked for
         self.ring = self.model.initial_ring(self.batch)
 
     @torch.no_grad()
@@ -147,14 +150,16 @@ class Live:
             phase = phase_of(times[:, t], self.model.config)
             encoded, self.state, new = self.model.step(at(frames, t), phase, self.state, self.ring)
             self.ring = write_rows(self.ring, new, encoded.latent)
-            rows.append((*encoded, *self._poses(encoded.latent, offsets[:, t])))
+            rows.append((*encoded, *self._poses(encoded.latent, offsets[:, t], at(frames, t).dt_s)))
         return Answer(*(torch.stack(part, 1) for part in zip(*rows, strict=True)))
 
-    def _poses(self, latent: Tensor, offsets: Tensor) -> list[Tensor]:
+    def _poses(self, latent: Tensor, offsets: Tensor, dt_s: Tensor) -> list[Tensor]:
         poses = []
-        for tau_s in TAUS_S:
+        for i, tau_s in enumerate(TAUS_S):
             tau = torch.full((self.batch, 1, 1, 1), tau_s, dtype=torch.float64)
-            poses.append(self.model.head(latent, front.evidence(self.state, tau), tau, inner(offsets))[:4])
+            state = self.state._replace(moved_m=self.states[i].moved_m, moved_s=self.states[i].moved_s)
+            pose, self.states[i] = self.model.pose(latent, state, tau, inner(offsets), dt_s)
+            poses.append((pose.positions, pose.free, pose.world_rot, pose.cholesky, pose.contact))
         return [torch.stack(part, 1) for part in zip(*poses, strict=True)]
 
 

@@ -156,7 +156,7 @@ def without(raw: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "a later version": (lambda raw: raw | {"version": 2}, r"version 2.*version 1"),
+    "a later version": (lambda raw: raw | {"version": 3}, r"version 3.*version 2"),
     "no version": (lambda raw: without(raw, "version"), r"version None"),
     "an entry missing": (lambda raw: without(raw, "window"), r"lacks window"),
     "two entries missing": (lambda raw: without(without(raw, "tau_s"), "units"), r"lacks units, tau_s"),

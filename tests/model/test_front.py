@@ -57,7 +57,7 @@ def tau(seconds: float) -> Tensor:
 def members(state: front.State, tau_s: float) -> np.ndarray:
     """(MEMBERS, J, 3) what the head is offered for a time [m]."""
     evidence = front.evidence(state, tau(tau_s))
-    places: np.ndarray = front.positions_of(evidence.bones_m, evidence.anchor_m)[0].transpose(-1, -2).numpy()
+    places: np.ndarray = (evidence.joints_m + evidence.anchor_m)[0].transpose(-1, -2).numpy()
     return places
 
 
@@ -95,7 +95,7 @@ def test_slow_filters_are_smoother() -> None:
     dt = steps(60.0, 6.0)
     still = walk(dt)[:1] + 0.01 * np.random.default_rng(0).standard_normal((len(dt), J, 3))
     seen = run_front(frames_of(still, dt), torch.zeros(1, dtype=torch.float64))
-    bones = seen.evidence.bones_m[0, 120:]  # (T, MEMBERS, 3, J)
+    bones = front.bones_of(seen.evidence.joints_m)[0, 120:]  # (T, MEMBERS, 3, J)
     spread = bones.std(0).mean((-1, -2))
     assert spread[0] > spread[2] > spread[3] > spread[4]
 

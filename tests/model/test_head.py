@@ -99,7 +99,7 @@ def pose_of(positions: np.ndarray) -> Pose:
     tau = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     latent = model.embed(front.features(at(frames, len(positions) - 1), state, seen))
     with torch.no_grad():
-        return model.head(latent, front.evidence(state, tau), tau, as_skeleton(rest_offsets(), 1))
+        return model.pose(latent, state, tau, as_skeleton(rest_offsets(), 1))[0]
 
 
 @pytest.mark.parametrize("degrees", [20.0, 90.0, 180.0, -120.0])
