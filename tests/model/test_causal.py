@@ -118,8 +118,11 @@ def test_an_actor_that_comes_later_shares_the_batch(model: CausalFilter) -> None
     first, second = (front.Frame(*(part[b : b + 1] for part in frames)) for b in range(2))
     ahead = Live(model, 1)
     ahead.feed(at(first, slice(0, late)), times[:1, :late], offsets[:1, :late])
-    both = Live(model, 2)
-    both.state = front.State(*(torch.cat(pair) for pair in zip(ahead.state, Live(model, 1).state, strict=True)))
+    both, new = Live(model, 2), Live(model, 1)
+    both.state, *both.states = (
+        front.State(*(torch.cat(pair) for pair in zip(a, b, strict=True)))
+        for a, b in zip([ahead.state, *ahead.states], [new.state, *new.states], strict=True)
+    )
     both.ring = beside(ahead.ring, model.initial_ring(1))
     n = 2 * W - late
     joined = front.Frame(*(torch.cat([a[:, late:], b[:, :n]]) for a, b in zip(first, second, strict=True)))
@@ -232,7 +235,8 @@ def test_a_moved_world_moves_the_poses_and_nothing_else(
     frames, times, offsets = sequence
     shift = (10.0, -3.0, 250.0)
     answer = whole(model, shifted(frames, shift), times, offsets)
-    assert_same(answer._replace(positions=answer.positions - torch.tensor(shift)), offline, atol=1e-9)
+    here = {name: getattr(answer, name) - torch.tensor(shift) for name in ("positions", "free")}
+    assert_same(answer._replace(**here), offline, atol=1e-9)
 
 
 def test_every_part_of_the_network_takes_part(
