@@ -15,6 +15,7 @@ BUNDLED = "the bundled model"
 
 In = Annotated[str, Parameter("--in", help="Endpoint where frames come in.")]
 Out = Annotated[str, Parameter("--out", help="Endpoint where poses go out.")]
+To = Annotated[str, Parameter("--to", help="Endpoint of a server, where frames come in.")]  # of every source
 Control = Annotated[str, Parameter("--control", help="Endpoint where requests are answered.")]
 Key = Annotated[str | None, Parameter(help="Your NAME.key_secret, for a server that runs with --curve.")]
 ServerKey = Annotated[str | None, Parameter(help="That server's server.key.")]
