@@ -69,7 +69,8 @@ class _Said:
         from streamer.server.log import BackgroundWriter
 
         self._receiver, self._sender, self._now = receiver, sender, now_ns
-        self._seconds, self._kinds = Ticker(1.0, now_ns() + SECOND_NS), receiver.kinds()
+        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
+        self._kinds: tuple[object, ...] | None = None
         self._writer = BackgroundWriter(sys.stdout.fileno(), most=4)
 
     def show(self, last: bool = False) -> None:

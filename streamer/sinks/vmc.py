@@ -153,7 +153,7 @@ class Receivers:
         senders: one to each receiver.
         actors: whose poses the first, the second and so on gets. None named: actors as they appear; the receiver of one
             of whom nothing came for ``LEFT_NS`` goes to the next newcomer who needs it.
-        say: is told, in a line, who goes where, and who nowhere.
+        say: is told, in a line, who goes where, who nowhere, and what cannot be sent.
     Raises:
         ConfigError: not as many names as receivers, or one twice.
     """
@@ -170,6 +170,7 @@ class Receivers:
         self._of = dict(zip(actors, senders))
         self._heard_ns: dict[str, int] = {}
         self._nowhere: set[str] = set()
+        self._failing: set[str] = set()
         for actor, sender in self._of.items():
             say(f"{actor} -> {sender.name}")
 
@@ -179,6 +180,9 @@ class Receivers:
         if sender is not None:
             self._heard_ns[pose.actor] = now_ns()
             sender.send(pose)
+            if sender.failed and sender.name not in self._failing:
+                self._failing.add(sender.name)
+                self._say(f"{pose.actor} -> {sender.name}: cannot be sent ({sender.why})")
 
     def _found(self, actor: str) -> VmcSender | None:
         if self._named:

@@ -2,10 +2,10 @@
 
 VMC has no frames: bones come one by one, in one packet or in several. A frame ends
 
-1. with the packet that brings the last of the bones that its sender has sent of late, the root among them: as soon as it
-   can. At first, when it is not known yet which there are, and when one is lost on the way, it ends
-2. with ``/VMC/Ext/Blend/Apply``, which senders put behind the bones, or ``/VMC/Ext/T``, which comes once a frame, before
-   them or behind, or
+1. with the packet that brings the last of the bones that its sender has sent of late, the root among them: as soon as
+   it can. At first, when it is not known yet which there are, and when one is lost on the way, it ends
+2. with ``/VMC/Ext/Blend/Apply``, which senders put behind the bones, or ``/VMC/Ext/T``, which comes once a frame,
+   before them or behind, or
 3. when a bone comes again: what came before was a frame.
 
 What is missing in a frame is missing: no bone of the frame before stands in for it.
@@ -76,7 +76,7 @@ class Captured:
         Returns:
             (N, 3) positions [m] in the world, Y up, in the order of layout ``vrm``, and (N, 4) rotations
             world_from_joint, xyzw, relative to a T-pose; NaN where a joint is not placed.
-        Source: forward kinematics along the chain. Oracle: model.kinematics.forward_kinematics.
+        Source: forward kinematics along the chain. Oracle: tests/helpers/reference.py.
         """
         root = self.bones.get(ROOT_KEY)
         world: dict[int, tuple[Numbers, Numbers]] = {}

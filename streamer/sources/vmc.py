@@ -102,6 +102,8 @@ class VmcReceiver:
             except (TimeoutError, BlockingIOError):
                 return None
             self._take(packet, address, now_ns())
+            if not self._ready and now_ns() >= deadline:  # whatever else comes
+                return None
         return self._ready.popleft()
 
     def kinds(self) -> tuple[object, ...]:
