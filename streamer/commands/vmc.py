@@ -50,7 +50,8 @@ def source(
     ):
         print(f"ready port={receiver.port} to={to} actor={actor}", flush=True)
         if not sender.joined:
-            print(f"hpstm: no server takes frames at {to}; waiting", file=sys.stderr, flush=True)
+            admits = "" if curve is None else ", or it does not know --key"
+            print(f"hpstm: no server takes frames at {to}{admits}; waiting", file=sys.stderr, flush=True)
         said = _Said(receiver, sender)
         while not stop:
             frame = receiver.receive(WAIT_S)
@@ -93,6 +94,7 @@ def sink(
     server_key: ServerKey = None,
     actor: tuple[str, ...] = (),
     bone_positions: Literal["all", "hips"] = "all",
+    no_upper_chest: bool = False,
 ) -> int:
     """Send a server's poses to avatar programs, as VMC.
 
@@ -100,6 +102,7 @@ def sink(
         to: UDP address of a receiver, HOST:PORT; may be repeated: one for each actor.
         actor: Whose poses go to the first --to, the second and so on; none: actors as they appear.
         bone_positions: Each bone's true place in its parent, or zeros for all but the hips.
+        no_upper_chest: Turn Chest for both: for avatars without the bone UpperChest.
     """
     from streamer.commands.terminal import listening
     from streamer.sinks.subscriber import PoseSubscriber
@@ -110,7 +113,7 @@ def sink(
         raise ConfigError("--to: an address given twice; VMC has no names, each actor needs a port of its own")
     curve = client_keys(key, server_key, out_endpoint)
     with ExitStack() as stack:
-        senders = [stack.enter_context(VmcSender(*address, bone_positions)) for address in addresses]
+        senders = [stack.enter_context(VmcSender(*at, bone_positions, not no_upper_chest)) for at in addresses]
         receivers = Receivers(senders, actor, lambda line: print(line, flush=True))
         only = actor[0] if len(actor) == 1 else None
         subscriber = stack.enter_context(PoseSubscriber(out_endpoint, only, curve=curve))

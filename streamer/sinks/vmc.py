@@ -17,10 +17,25 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
 from streamer.frames import Array, Pose
 from streamer.wire.osc import HEADER_BYTES, bundle, message
-from streamer.wire.vmc import APPLY, BONE, BONES, CANONICAL, FLIP_POSITION, FLIP_QUATERNION, ROOT, STATE, TIME, N
+from streamer.wire.vmc import (
+    APPLY,
+    BONE,
+    BONES,
+    CANONICAL,
+    FLIP_POSITION,
+    FLIP_QUATERNION,
+    PARENT,
+    ROOT,
+    STATE,
+    TIME,
+    N,
+    times,
+)
 
 MOST_BYTES = 1400  # of a packet: Ethernet's 1,500 less the headers of IP and UDP, and room for a tunnel's
 LOADED, CALIBRATING, CALIBRATED, NORMAL, GOOD, BAD = 1, 2, 3, 0, 1, 0  # what /VMC/Ext/OK says
+CHEST, UPPER_CHEST = BONES.index("Chest"), BONES.index("UpperChest")
+ON_UPPER_CHEST = [n for n in range(N) if PARENT[n] == UPPER_CHEST]
 LEFT_NS = 12 * SECOND_NS  # after so long without a pose, an actor's receiver may be given to another
 MOST_NAMES = 256  # actors of whom it is said that there is no receiver for them
 
@@ -33,13 +48,15 @@ class Encoder:
     Args:
         bone_positions: "all": of each bone its true place in its parent, by the actor's skeleton. "hips": zeros for all
             but the hips, for receivers that then take their avatar's own.
+        upper_chest: False: none is sent, and Chest turns for both, for avatars that have none.
     """
 
-    def __init__(self, bone_positions: BonePositions = "all") -> None:
-        self._hips_only = bone_positions == "hips"
+    def __init__(self, bone_positions: BonePositions = "all", upper_chest: bool = True) -> None:
+        self._hips_only, self._upper_chest = bone_positions == "hips", upper_chest
+        self._sent = [n for n in range(N) if upper_chest or n != UPPER_CHEST]
         still = (0.0,) * 6 + (1.0,)
         ahead = [message(STATE, LOADED, CALIBRATED, NORMAL, GOOD), message(TIME, 0.0)]
-        bones = [message(BONE, name, *still) for name in BONES]
+        bones = [message(BONE, BONES[n], *still) for n in self._sent]
         groups = [*_packets([*ahead, message(ROOT, "root", *still), *bones, message(APPLY)]), ahead]
         buffer = bytearray(b"".join(map(bundle, groups)))
         stops = np.cumsum([len(bundle(group)) for group in groups]).tolist()
@@ -50,7 +67,7 @@ class Encoder:
         self._floats, self._ints = np.frombuffer(buffer, ">f4"), np.frombuffer(buffer, ">i4")
         self._state = ends[[0, -2]][:, None] - (3, 1)  # calibration state and tracking status; while lost, too
         self._time = ends[[1, -1]] - 1
-        self._bones = (ends[3 : 3 + N, None] - 7 + np.arange(7)).ravel()
+        self._bones = ends[3 : 3 + len(bones), None] - 7 + np.arange(7)
         self._values = np.zeros((N, 7), np.float32)
         self._start_ns: int | None = None
 
@@ -76,7 +93,11 @@ class Encoder:
             np.multiply(offsets_m.take(CANONICAL, 0), FLIP_POSITION, out=values[:, :3])
         np.multiply(pose.root, FLIP_POSITION, out=values[0, :3])
         np.multiply(pose.rotations.take(CANONICAL, 0), FLIP_QUATERNION, out=values[:, 3:])
-        self._floats[self._bones] = values.ravel()
+        if not self._upper_chest:
+            values[CHEST, 3:] = times(values[CHEST, 3:].tolist(), values[UPPER_CHEST, 3:].tolist())
+            values[ON_UPPER_CHEST, :3] += values[UPPER_CHEST, :3]  # zeros stay zeros
+            values = values[self._sent]
+        self._floats[self._bones] = values
         return self._pose
 
 
@@ -108,18 +129,21 @@ class VmcSender:
 
     Args:
         host, port: where the receiver listens.
-        bone_positions: see ``Encoder``.
+        bone_positions, upper_chest: see ``Encoder``.
     Raises:
         ConfigError: there is no such host.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 39539, bone_positions: BonePositions = "all") -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 39539, bone_positions: BonePositions = "all",
+        upper_chest: bool = True,
+    ) -> None:  # fmt: skip
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         except (OSError, UnicodeError) as error:
             raise ConfigError(f"{host}: no such host ({error})") from error
         self.name, self._address = f"{host}:{port}", address
-        self._encoder = Encoder(bone_positions)
+        self._encoder = Encoder(bone_positions, upper_chest)
         # Not connected: else the next packet after one that nobody took would fail.
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite, sqrt
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,15 @@ from streamer.wire.vmc import (
     STATE,
     TIME,
     N,
+    Numbers,
+    times,
 )
 
 F64 = npt.NDArray[np.float64]
-Numbers = tuple[float, ...]
 
 ROOT_KEY = -1  # the root among the bones
 OF_LATE = 30  # frames in which a bone was missing before it is no more waited for
+FARTHEST_M = 1e5  # that a bone may be away
 UNIT_WITHIN = 0.1  # of a quaternion's length; beyond, it is none
 _INDEX = {name.lower(): n for n, name in enumerate(BONES)}  # some senders write them as VRM does
 _IDENTITY = (0.0, 0.0, 0.0, 1.0)
@@ -91,7 +93,7 @@ class Captured:
                 origin, around = world[up]
                 if not any(place):
                     place = tuple((REST_M[n] - REST_M[up]).tolist())
-            world[n] = _moved(origin, around, place), _times(around, turn)
+            world[n] = _moved(origin, around, place), times(around, turn)
         positions, rotations = np.full((N, 3), np.nan), np.full((N, 4), np.nan)
         for n, (position, rotation) in world.items():
             positions[n], rotations[n] = position, rotation
@@ -169,22 +171,11 @@ def _bone(one: Message) -> tuple[int, Numbers | None, tuple[str, str] | None]:
     if one.address == BONE and (key := _INDEX.get(name, ROOT_KEY)) == ROOT_KEY:
         return 0, None, None if name in SMALL_BONES else ("unknown", f"bone {one.arguments[0]}")
     numbers = one.arguments[1:8]
-    length = sqrt(sum(x * x for x in numbers[3:])) if all(map(isfinite, numbers)) else 0.0
+    length = sqrt(sum(x * x for x in numbers[3:])) if all(abs(x) <= FARTHEST_M for x in numbers) else 0.0  # NaN is not
     if abs(length - 1.0) > UNIT_WITHIN:
-        return 0, None, ("broken", f"{one.address} {one.arguments[0]}: no numbers, or no rotation")
+        return 0, None, ("broken", f"{one.address} {one.arguments[0]}: no place, or no rotation")
     scale = (1.0, 1.0, 1.0) + (1.0 / length,) * 4
     return key, tuple(x * sign * s for x, sign, s in zip(numbers, _FLIP, scale)), None
-
-
-def _times(a: Numbers, b: Numbers) -> Numbers:
-    """Product of two quaternions xyzw."""
-    (ax, ay, az, aw), (bx, by, bz, bw) = a, b
-    return (
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-        aw * bw - ax * bx - ay * by - az * bz,
-    )
 
 
 def _moved(origin: Numbers, around: Numbers, place: Numbers) -> Numbers:

@@ -24,6 +24,7 @@ OTHERS = tuple(f"/VMC/{name}" for name in (
     "Ext/VRM", "Ext/Remote", "Ext/Opt", "Ext/Setting", "Ext/Config", "Ext/Set", "Thru",
 ))  # fmt: skip
 
+Numbers = tuple[float, ...]
 LAYOUT = "vrm"
 _VRM = get_layout(LAYOUT)
 BONES: tuple[str, ...] = tuple(name[0].upper() + name[1:] for name in _VRM.joints)  # in that layout's order
@@ -45,3 +46,14 @@ REST_M: npt.NDArray[np.float64] = (ancestor_matrix() @ rest_offsets())[CANONICAL
 
 FLIP_POSITION = np.array([-1.0, 1.0, 1.0], np.float32)
 FLIP_QUATERNION = np.array([1.0, -1.0, -1.0, 1.0], np.float32)  # xyzw
+
+
+def times(a: Numbers, b: Numbers) -> Numbers:
+    """Product of two quaternions xyzw."""
+    (ax, ay, az, aw), (bx, by, bz, bw) = a, b
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    )

@@ -32,7 +32,7 @@ OPTIONS = {
     "demo": "seconds rate delay seed out-dir",
     "doctor": "",
     "source vmc": "port to key server-key actor allow-remote",
-    "sink vmc": f"to {CLIENT} actor bone-positions",
+    "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds",
     "look": "fps unit-m up root png",

@@ -88,6 +88,22 @@ def test_positions_of_the_hips_only_where_receivers_want_that(listener: Listener
     assert all((bone[:3] == 0).all() for bone in bones.values())
 
 
+def test_an_avatar_without_upper_chest_holds_its_head_and_arms_as_one_with_it(listener: Listener) -> None:
+    pose = any_pose(4)
+    with VmcSender(port=listener.port) as whole, VmcSender(port=listener.port, upper_chest=False) as lacking:
+        whole.send(pose)
+        lacking.send(pose)
+    one, other = listener.bones(), listener.bones()
+    upper = one.pop("UpperChest")
+    assert set(other) == set(one)
+    wanted = Rotation.from_quat(one["Chest"][3:]) * Rotation.from_quat(upper[3:])
+    assert (wanted.inv() * Rotation.from_quat(other["Chest"][3:])).magnitude() < 1e-6
+    for name in ("Neck", "LeftShoulder", "RightShoulder"):
+        np.testing.assert_allclose(other[name], [*one[name][:3] + upper[:3], *one[name][3:]], atol=1e-6)
+    for name in set(one) - {"Chest", "Neck", "LeftShoulder", "RightShoulder"}:
+        np.testing.assert_array_equal(other[name], one[name])
+
+
 def test_other_offsets_than_the_pose_has(listener: Listener) -> None:
     with VmcSender(port=listener.port) as sender:
         sender.send(a_pose(), 2 * OFFSETS)

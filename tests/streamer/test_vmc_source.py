@@ -305,9 +305,9 @@ def test_what_cannot_be_used_is_counted_by_name_and_said(receiver: VmcReceiver) 
     good = packets_of("one bundle, as SlimeVR", 0)[0]
     bad = [("/VMC/Ext/Bone/Pos", ["Hips", 1.0]), bone("Hips", turn=(0, 0, 0, 0)), bone("Hips", (float("nan"), 0, 0)),
            bone("Tail"), ("/avatar/parameters/X", [1.0]), ("/VMC/Ext/Bone/Pos", [1.0] * 8), ("/VMC/Ext/Hmd/Pos", ["x"]),
-           ("/VMC/Ext/T", [])]  # fmt: skip
+           ("/VMC/Ext/T", []), bone("Spine", (1e38, 0, 0))]  # fmt: skip
     assert not sent_to(receiver, good[:-4], b"nonsense", b"", bundle_of(bad))
-    assert sum(receiver.broken.values()) == 7
+    assert sum(receiver.broken.values()) == 8
     assert dict(receiver.unknown) == {"bone Tail": 1, "/avatar/parameters/X": 1}
     said = receiver.status()
     for what in ("0 frames", "truncated", "/VMC/Ext/Bone/Pos Hips", "bone Tail (1)", "/avatar/parameters/X (1)"):
