@@ -36,6 +36,8 @@ COMMANDS = {
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
+    "source vmc": Command(LIVE, "streamer.commands.vmc:source", "From a VMC performer, such as a tracker's program."),
+    "sink vmc": Command(LIVE, "streamer.commands.vmc:sink", "To avatar programs that take VMC."),
     "replay": Command(FILES, "streamer.commands.replay:replay", "Play a file through a server, score what comes out."),
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),
@@ -70,7 +72,11 @@ COMMANDS = {
         MEASURE, "bench.accuracy.targets:command", "What the next model is to hold, measured and judged.", "train,bench"
     ),
 }
-FAMILIES = {"bench": (MEASURE, "Measure: {}.")}  # first words that several commands share
+FAMILIES = {  # first words that several commands share
+    "source": (LIVE, "Another program's stream into a server: {}."),
+    "sink": (LIVE, "A server's poses to another program: {}."),
+    "bench": (MEASURE, "Measure: {}."),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,8 +121,9 @@ def application(called: str | None = None, complete: bool = False) -> App:
     groups = {name: Group(name, sort_key=n) for n, name in enumerate(GROUPS)}
     parents = {"": root}
     for first, (room, line) in FAMILIES.items():
-        names = [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{first} ")]
-        parents[first] = App(name=first, help=line.format(", ".join(names)), group=groups[room])
+        names = {name.partition(" ")[2]: n for n, name in enumerate(COMMANDS) if name.startswith(f"{first} ")}
+        where = min(names.values())
+        parents[first] = App(name=first, help=line.format(", ".join(names)), group=groups[room], sort_key=where)
         root.command(parents[first])
     for n, (name, command) in enumerate(COMMANDS.items()):
         first, _, last = name.rpartition(" ")

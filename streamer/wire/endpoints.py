@@ -36,3 +36,12 @@ def is_local(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # an interface name, a host name, or * for all interfaces
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT, the address of a UDP socket; of IPv6: [HOST]:PORT. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65_536:
+        raise ConfigError(f"{address!r} is not HOST:PORT; write for example 127.0.0.1:39539")
+    return host, int(port)

@@ -31,6 +31,8 @@ OPTIONS = {
     "keys": "dir",
     "demo": "seconds rate delay seed out-dir",
     "doctor": "",
+    "source vmc": "port to key server-key actor allow-remote",
+    "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds",
     "look": "fps unit-m up root png",
@@ -94,7 +96,7 @@ def test_every_line_of_the_table_leads_to_a_function_that_says_what_it_does(name
     assert set(filter(None, command.extra.split(","))) <= set(project()["optional-dependencies"])  # type: ignore[call-overload]
     first = name.rpartition(" ")[0]
     assert (first in FAMILIES) == bool(first)
-    assert (command.group == MEASURE) == bool(first)
+    assert command.group == FAMILIES[first][0] if first else command.group != MEASURE
     loads(command)
     module, _, function = command.function.partition(":")
     target = getattr(import_module(module), function)
@@ -110,8 +112,9 @@ def test_help_groups_the_commands() -> None:
         first, _, _ = name.partition(" ")
         group = GROUPS.index(command.group)
         assert at[group] < said.index(f"│ {first} ") < at[group + 1]
-    bench = help_of("bench")
-    assert all(f"│ {name.split()[1]} " in bench for name in COMMANDS if name.startswith("bench "))
+    for first in FAMILIES:
+        family = help_of(first)
+        assert all(f"│ {name.split()[1]} " in family for name in COMMANDS if name.startswith(f"{first} "))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -165,6 +168,7 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("bench wird", "did you mean wire?"),
         ("xyzzy", "hpstm --help"),
         ("bench xyzzy", "hpstm bench --help"),
+        ("sink vcm", "did you mean vmc?"),
         ("serve --dely 0.1", "--delay"),
         ("listen --evry", "--every"),
         ("export w.safetensors --precision fp61", 'Did you mean "fp16"?'),
@@ -172,6 +176,13 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("serve --delay 0.1 --predict 0.1", "--delay, --predict"),
         ("serve extra", "extra"),
         ("replay", "FILE"),
+        ("sink vmc", "--to"),
+        ("sink vmc --to 39539", "HOST:PORT"),
+        ("sink vmc --to 127.0.0.1:1 --to 127.0.0.1:1", "given twice"),
+        ("sink vmc --to 127.0.0.1:1 --actor a --actor b", "as many --actor as --to"),
+        (f"sink vmc --to {'x' * 70}:1", "no such host"),
+        ("source vmc --port 70000", "UDP port 70000"),
+        ("source vmc --actor two,words\u0007", "--actor"),
         ("export", "averaged.safetensors"),
         ("export nothing.safetensors", "no such file"),
         ("demo --seconds 1", "--seconds must be at least 2"),

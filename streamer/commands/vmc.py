@@ -1,0 +1,122 @@
+"""``hpstm source vmc`` and ``hpstm sink vmc``: the VMC protocol in, and out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Literal
+
+from streamer.commands.options import Key, Out, ServerKey, To, client_keys
+from streamer.errors import ConfigError
+from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT, host_and_port
+
+if TYPE_CHECKING:
+    from streamer.sources.sender import FrameSender
+    from streamer.sources.vmc import VmcReceiver
+
+WAIT_S = 0.5
+
+
+def source(
+    *,
+    port: int = 39539,
+    to: To = DEFAULT_IN,
+    key: Key = None,
+    server_key: ServerKey = None,
+    actor: str = "vmc",
+    allow_remote: bool = False,
+) -> int:
+    """Send what a VMC performer sends to a server, as frames.
+
+    Args:
+        port: UDP port that the performer sends to.
+        actor: Name of the actor.
+        allow_remote: Listen to performers on other machines, too: VMC has no password.
+    """
+    from streamer.sources.sender import FrameSender
+    from streamer.sources.vmc import VmcReceiver
+    from streamer.wire.protocol import is_actor_name
+
+    if not is_actor_name(actor):
+        raise ConfigError(f"--actor {actor!r}: give a name of at most 64 bytes without spaces")
+    stop: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.append(1))
+    curve = client_keys(key, server_key, None)
+    with (
+        VmcReceiver(port, "" if allow_remote else "127.0.0.1", actor) as receiver,
+        FrameSender(to, curve=curve) as sender,
+    ):
+        print(f"ready port={receiver.port} to={to} actor={actor}", flush=True)
+        if not sender.joined:
+            admits = "" if curve is None else ", or it does not know --key"
+            print(f"hpstm: no server takes frames at {to}{admits}; waiting", file=sys.stderr, flush=True)
+        said = _Said(receiver, sender)
+        while not stop:
+            frame = receiver.receive(WAIT_S)
+            if frame is not None:
+                sender.send(frame)
+            said.show()
+        said.show(last=True)
+    return 0
+
+
+class _Said:
+    """The status line: rewritten once a second in a terminal; elsewhere a line when something new is to be said."""
+
+    def __init__(self, receiver: VmcReceiver, sender: FrameSender) -> None:
+        from streamer.clock import SECOND_NS, Ticker, now_ns
+        from streamer.server.log import BackgroundWriter
+
+        self._receiver, self._sender, self._now = receiver, sender, now_ns
+        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
+        self._kinds: tuple[object, ...] | None = None
+        self._writer = BackgroundWriter(sys.stdout.fileno(), most=4)
+
+    def show(self, last: bool = False) -> None:
+        if not last and not self._seconds.due(self._now()):
+            return
+        line = f"{self._receiver.status()}; sent {self._sender.sent}, no server took {self._sender.dropped}"
+        kinds, terminal = self._receiver.kinds(), sys.stdout.isatty()
+        if last or terminal or kinds != self._kinds:
+            self._writer.write(f"\r{line}\033[K" + "\n" * last if terminal else f"{line}\n")
+        if last:
+            self._writer.flush()
+        self._kinds = kinds
+
+
+def sink(
+    *,
+    to: tuple[str, ...],
+    out_endpoint: Out = DEFAULT_OUT,
+    key: Key = None,
+    server_key: ServerKey = None,
+    actor: tuple[str, ...] = (),
+    bone_positions: Literal["all", "hips"] = "all",
+    no_upper_chest: bool = False,
+) -> int:
+    """Send a server's poses to avatar programs, as VMC.
+
+    Args:
+        to: UDP address of a receiver, HOST:PORT; may be repeated: one for each actor.
+        actor: Whose poses go to the first --to, the second and so on; none: actors as they appear.
+        bone_positions: Each bone's true place in its parent, or zeros for all but the hips.
+        no_upper_chest: Turn Chest for both: for avatars without the bone UpperChest.
+    """
+    from streamer.commands.terminal import listening
+    from streamer.sinks.subscriber import PoseSubscriber
+    from streamer.sinks.vmc import Receivers, VmcSender
+
+    addresses = [host_and_port(address) for address in to]
+    if len(set(addresses)) != len(addresses):
+        raise ConfigError("--to: an address given twice; VMC has no names, each actor needs a port of its own")
+    curve = client_keys(key, server_key, out_endpoint)
+    with ExitStack() as stack:
+        senders = [stack.enter_context(VmcSender(*at, bone_positions, not no_upper_chest)) for at in addresses]
+        receivers = Receivers(senders, actor, lambda line: print(line, flush=True))
+        only = actor[0] if len(actor) == 1 else None
+        subscriber = stack.enter_context(PoseSubscriber(out_endpoint, only, curve=curve))
+        for pose in listening(subscriber, out_endpoint, curve):
+            receivers.send(pose)
+    return 0

@@ -1,0 +1,226 @@
+"""Poses to avatar programs, as VMC: OSC over UDP.
+
+A pose is two packets, each small enough to travel in one piece. They are built once; each pose then fills in its
+numbers, all at once. Nobody has to listen: UDP does not ask.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from streamer.clock import SECOND_NS, now_ns
+from streamer.errors import ConfigError
+from streamer.frames import Array, Pose
+from streamer.wire.osc import HEADER_BYTES, bundle, message
+from streamer.wire.vmc import (
+    APPLY,
+    BONE,
+    BONES,
+    CANONICAL,
+    FLIP_POSITION,
+    FLIP_QUATERNION,
+    PARENT,
+    ROOT,
+    STATE,
+    TIME,
+    N,
+    times,
+)
+
+MOST_BYTES = 1400  # of a packet: Ethernet's 1,500 less the headers of IP and UDP, and room for a tunnel's
+LOADED, CALIBRATING, CALIBRATED, NORMAL, GOOD, BAD = 1, 2, 3, 0, 1, 0  # what /VMC/Ext/OK says
+CHEST, UPPER_CHEST = BONES.index("Chest"), BONES.index("UpperChest")
+ON_UPPER_CHEST = [n for n in range(N) if PARENT[n] == UPPER_CHEST]
+LEFT_NS = 12 * SECOND_NS  # after so long without a pose, an actor's receiver may be given to another
+MOST_NAMES = 256  # actors of whom it is said that there is no receiver for them
+
+BonePositions = Literal["all", "hips"]
+
+
+class Encoder:
+    """One actor's packets; each pose is written over the one before.
+
+    Args:
+        bone_positions: "all": of each bone its true place in its parent, by the actor's skeleton. "hips": zeros for all
+            but the hips, for receivers that then take their avatar's own.
+        upper_chest: False: none is sent, and Chest turns for both, for avatars that have none.
+    """
+
+    def __init__(self, bone_positions: BonePositions = "all", upper_chest: bool = True) -> None:
+        self._hips_only, self._upper_chest = bone_positions == "hips", upper_chest
+        self._sent = [n for n in range(N) if upper_chest or n != UPPER_CHEST]
+        still = (0.0,) * 6 + (1.0,)
+        ahead = [message(STATE, LOADED, CALIBRATED, NORMAL, GOOD), message(TIME, 0.0)]
+        bones = [message(BONE, BONES[n], *still) for n in self._sent]
+        groups = [*_packets([*ahead, message(ROOT, "root", *still), *bones, message(APPLY)]), ahead]
+        buffer = bytearray(b"".join(map(bundle, groups)))
+        stops = np.cumsum([len(bundle(group)) for group in groups]).tolist()
+        whole = memoryview(buffer)
+        *self._pose, self._hold = [whole[start:stop] for start, stop in zip([0, *stops], stops)]
+        # Arguments are a message's last words: a word is four bytes, a whole number of them before and after each.
+        ends = np.array(_ends(groups)) // 4
+        self._floats, self._ints = np.frombuffer(buffer, ">f4"), np.frombuffer(buffer, ">i4")
+        self._state = ends[[0, -2]][:, None] - (3, 1)  # calibration state and tracking status; while lost, too
+        self._time = ends[[1, -1]] - 1
+        self._bones = ends[3 : 3 + len(bones), None] - 7 + np.arange(7)
+        self._values = np.zeros((N, 7), np.float32)
+        self._start_ns: int | None = None
+
+    def encode(self, pose: Pose, offsets_m: Array | None = None) -> list[memoryview]:
+        """The packets of a pose, good until the next call.
+
+        Args:
+            offsets_m: (24, 3) rest-pose vector from the parent to each joint [m]; None: the pose's own.
+        Returns:
+            state, time and bones; or state and time alone while the actor is lost: the avatar stays as it was.
+        """
+        if self._start_ns is None or pose.t_ns < self._start_ns:
+            self._start_ns = pose.t_ns
+        self._floats[self._time] = (pose.t_ns - self._start_ns) / SECOND_NS
+        lost = pose.status == "lost"
+        calibration = CALIBRATING if pose.status == "calibrating" else CALIBRATED
+        self._ints[self._state] = calibration, (BAD if lost else GOOD)
+        if lost:
+            return [self._hold]
+        values = self._values
+        if not self._hips_only:
+            offsets_m = pose.offsets_m if offsets_m is None else offsets_m
+            np.multiply(offsets_m.take(CANONICAL, 0), FLIP_POSITION, out=values[:, :3])
+        np.multiply(pose.root, FLIP_POSITION, out=values[0, :3])
+        np.multiply(pose.rotations.take(CANONICAL, 0), FLIP_QUATERNION, out=values[:, 3:])
+        if not self._upper_chest:
+            values[CHEST, 3:] = times(values[CHEST, 3:].tolist(), values[UPPER_CHEST, 3:].tolist())
+            values[ON_UPPER_CHEST, :3] += values[UPPER_CHEST, :3]  # zeros stay zeros
+            values = values[self._sent]
+        self._floats[self._bones] = values
+        return self._pose
+
+
+def _packets(messages: Sequence[bytes]) -> list[list[bytes]]:
+    """The messages in order, in as few bundles as have at most ``MOST_BYTES``."""
+    packets: list[list[bytes]] = [[]]
+    for one in messages:
+        if len(bundle([*packets[-1], one])) > MOST_BYTES:
+            packets.append([])
+        packets[-1].append(one)
+    return packets
+
+
+def _ends(groups: Sequence[Sequence[bytes]]) -> list[int]:
+    """Where each message ends, in bytes, when the bundles lie one behind the other."""
+    ends, at = [], 0
+    for group in groups:
+        at += HEADER_BYTES
+        for one in group:
+            at += 4 + len(one)
+            ends.append(at)
+    return ends
+
+
+class VmcSender:
+    """Sends one actor's poses to one receiver. Never waits, never raises for a receiver that is not there.
+
+    ``sent`` counts poses, ``failed`` those of which a packet could not leave this machine; ``why`` says why, at last.
+
+    Args:
+        host, port: where the receiver listens.
+        bone_positions, upper_chest: see ``Encoder``.
+    Raises:
+        ConfigError: there is no such host.
+    """
+
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 39539, bone_positions: BonePositions = "all",
+        upper_chest: bool = True,
+    ) -> None:  # fmt: skip
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"{host}: no such host ({error})") from error
+        self.name, self._address = f"{host}:{port}", address
+        self._encoder = Encoder(bone_positions, upper_chest)
+        # Not connected: else the next packet after one that nobody took would fail.
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self.sent = self.failed = 0
+        self.why = ""
+
+    def send(self, pose: Pose, offsets_m: Array | None = None) -> None:
+        """Send one pose, with the actor's rest-pose offsets (24, 3) [m]; None: the pose's own."""
+        try:
+            for packet in self._encoder.encode(pose, offsets_m):
+                self._socket.sendto(packet, self._address)
+            self.sent += 1
+        except OSError as error:  # no route, no network, a full queue
+            self.failed += 1
+            self.why = error.strerror or str(error)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> VmcSender:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class Receivers:
+    """Who of several actors goes to which receiver: one actor a receiver, for VMC has no names of its own.
+
+    Args:
+        senders: one to each receiver.
+        actors: whose poses the first, the second and so on gets. None named: actors as they appear; the receiver of one
+            of whom nothing came for ``LEFT_NS`` goes to the next newcomer who needs it.
+        say: is told, in a line, who goes where, who nowhere, and what cannot be sent.
+    Raises:
+        ConfigError: not as many names as receivers, or one twice.
+    """
+
+    def __init__(self, senders: Sequence[VmcSender], actors: Sequence[str], say: Callable[[str], object]) -> None:
+        if actors and len(actors) != len(senders):
+            raise ConfigError(
+                f"{len(actors)} actors for {len(senders)} receivers: give as many --actor as --to, or none"
+            )
+        if len(set(actors)) != len(actors):
+            raise ConfigError("an actor named twice: each goes to one receiver")
+        self._say, self._named = say, bool(actors)
+        self._free = [] if actors else list(senders)
+        self._of = dict(zip(actors, senders))
+        self._heard_ns: dict[str, int] = {}
+        self._nowhere: set[str] = set()
+        self._failing: set[str] = set()
+        for actor, sender in self._of.items():
+            say(f"{actor} -> {sender.name}")
+
+    def send(self, pose: Pose) -> None:
+        """Send a pose to its actor's receiver, if there is one."""
+        sender = self._of.get(pose.actor) or self._found(pose.actor)
+        if sender is not None:
+            self._heard_ns[pose.actor] = now_ns()
+            sender.send(pose)
+            if sender.failed and sender.name not in self._failing:
+                self._failing.add(sender.name)
+                self._say(f"{pose.actor} -> {sender.name}: cannot be sent ({sender.why})")
+
+    def _found(self, actor: str) -> VmcSender | None:
+        if self._named:
+            return None
+        if not self._free:
+            for name in [name for name, heard_ns in self._heard_ns.items() if now_ns() - heard_ns > LEFT_NS]:
+                del self._heard_ns[name]
+                self._free.append(self._of.pop(name))
+        if self._free:
+            self._of[actor] = sender = self._free.pop(0)
+            self._nowhere.discard(actor)
+            self._say(f"{actor} -> {sender.name}")
+            return sender
+        if actor not in self._nowhere and len(self._nowhere) < MOST_NAMES:
+            self._nowhere.add(actor)
+            self._say(f"{actor}: no receiver is left for it; give another --to")
+        return None
