@@ -7,7 +7,6 @@ carries ``bone_offsets`` or joint ``positions`` gets its true skeleton, any othe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 

@@ -57,7 +57,8 @@ def continuous(quaternions: Floats) -> Floats:
         return quaternions
     flips = np.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0.0, -1.0, 1.0)
     signs = np.concatenate([np.ones((1, *flips.shape[1:])), np.cumprod(flips, axis=0)])
-    return quaternions * signs[..., None]
+    out: Floats = quaternions * signs[..., None]
+    return out
 
 
 def between(a: Floats, b: Floats, share: Floats) -> Floats:
@@ -78,7 +79,7 @@ def axis_angles(quaternions: Floats) -> Floats:
     sine = np.linalg.norm(q[..., :3], axis=-1)
     angle = 2.0 * np.arctan2(sine, q[..., 3])
     ratio = np.where(sine < 1e-9, 2.0, angle / np.maximum(sine, 1e-9))
-    return q[..., :3] * ratio[..., None]  # type: ignore[no-any-return]
+    return q[..., :3] * ratio[..., None]
 
 
 def world_from_local(local: Floats) -> Floats:
@@ -90,7 +91,7 @@ def world_from_local(local: Floats) -> Floats:
 
 
 def local_from_world(world: Floats) -> Floats:
-    """(..., 24, 3, 3) parent_from_joint of world_from_joint rotations (..., 24, 3, 3); the root's stays in the world."""
+    """(..., 24, 3, 3) parent_from_joint of world_from_joint rotations (..., 24, 3, 3); the root's in the world."""
     out = world.copy()
     out[..., 1:, :, :] = np.swapaxes(world[..., list(PARENTS[1:]), :, :], -1, -2) @ world[..., 1:, :, :]
     return out

@@ -32,7 +32,8 @@ OPTIONS = {
     "demo": "seconds rate delay seed out-dir",
     "doctor": "",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
-    "record": f"{CLIENT} poses-only seconds",
+    "record": f"{CLIENT} poses-only seconds fps actor",
+    "convert": "fps actor from unit-m up root",
     "look": "fps unit-m up root png",
     "prepare": "split listing strict fps unit-m up",
     "train": "data out pairs minutes threads rate start twin",
@@ -53,7 +54,7 @@ OPTIONS = {
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
-              "record": "FILE", "prepare": "DATA OUT", "export": "WEIGHTS",
+              "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 

@@ -22,7 +22,9 @@ _CHUNK = 4096
 def write_bvh(animation: Animation, file: BinaryIO) -> None:
     """Writes an animation as BVH. The root's OFFSET is zero: its position is all in the channels."""
     header = ["HIERARCHY", *_joint(0, animation.offsets_m * _CM, 0), "MOTION", f"Frames: {len(animation)}"]
-    file.write("\n".join([*header, f"Frame Time: {np.format_float_positional(1.0 / animation.fps)}", ""]).encode("ascii"))
+    file.write(
+        "\n".join([*header, f"Frame Time: {np.format_float_positional(1.0 / animation.fps)}", ""]).encode("ascii")
+    )
     order = _depth_first(0)
     row = " ".join(["%.6f"] * (3 + 3 * J)) + "\n"
     last = np.zeros((J, 3))

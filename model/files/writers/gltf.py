@@ -33,7 +33,7 @@ def write_glb(animation: Animation, file: BinaryIO) -> None:
 
 
 def rest_positions(offsets_m: Floats) -> Floats:
-    """(24, 3) joints of the rest pose [m], its lowest on the ground: hips at a height that a retargeter can scale by."""
+    """(24, 3) joints of the rest pose [m], its lowest on the ground: retargeting scales by the height of the hips."""
     places: Floats = ancestor_matrix() @ offsets_m
     places[:, 1] -= places[:, 1].min()
     return places
@@ -107,7 +107,9 @@ def _add_skin(document: dict[str, Any], data: Data, rest: Floats) -> None:
     indices = data.add(triangles.astype(np.uint16).reshape(-1), _INDICES)
     inverse = np.tile(np.eye(4, dtype=np.float32), (J, 1, 1))
     inverse[:, 3, :3] = -rest  # column by column, as glTF has matrices
-    document["materials"] = [{"name": "bones", "pbrMetallicRoughness": {"baseColorFactor": _COLOUR, "metallicFactor": 0}}]
+    document["materials"] = [
+        {"name": "bones", "pbrMetallicRoughness": {"baseColorFactor": _COLOUR, "metallicFactor": 0}}
+    ]
     primitive = {"attributes": attributes, "indices": indices, "material": 0}
     document["meshes"] = [{"name": "bones", "primitives": [primitive]}]
     matrices = data.add(inverse.reshape(J, 16))

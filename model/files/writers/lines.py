@@ -25,7 +25,9 @@ def _plain(value: Any, digits: int) -> Any:
     numbers = np.round(value.astype(np.float64), digits) + 0.0  # no -0.0
     if np.isfinite(numbers).all():
         return numbers.tolist()
-    return np.where(np.isfinite(numbers), numbers.astype(object), None).tolist()
+    out = numbers.astype(object)
+    out[~np.isfinite(numbers)] = None
+    return out.tolist()
 
 
 def write_lines(animation: Animation, file: BinaryIO, actor: str) -> None:

@@ -24,7 +24,8 @@ def octahedra(rest: Floats) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[
     bones = [(p, rest[p], rest[j]) for j, p in enumerate(PARENTS) if p >= 0]
     head = JOINTS.index("head")
     bones.append((head, rest[head], rest[head] + _HEAD_M))
-    vertices, joints, triangles = [], [], []
+    vertices: list[Floats] = []
+    joints, triangles = [], []
     for joint, start, end in bones:
         length = float(np.linalg.norm(end - start))
         if length < _SMALL_M:
