@@ -1,4 +1,4 @@
-"""A motion as files of animation hold it: turns of the joints of one skeleton at an even rate, and where its root is."""
+"""A motion as files of animation hold it: turns of the joints of one skeleton at an even rate, and its root."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 // What programs that are not ours make of a .glb or .vrma: one JSON object on stdout. Packages come from NODE_PATH.
 //   node gltf_judges.cjs packages               which of them can be loaded
 //   node gltf_judges.cjs validate FILE          Khronos' gltf-validator: its issues
-//   node gltf_judges.cjs three FILE TIME...     three.js: where each node is in the world, at each time [s]
+//   node gltf_judges.cjs three FILE TIME...     three.js: where each node is at each time [s], its +Z, the mesh's vertices
 //   node gltf_judges.cjs avatar FILE TIME...    @pixiv/three-vrm-animation: the turns of VRM's bones, and the hips
 const fs = require("fs");
 const path = require("path");
@@ -35,13 +35,21 @@ const said = {
   three: async (file, ...times) => {
     const { THREE, gltf } = await parsed(file);
     const mixer = new THREE.AnimationMixer(gltf.scene);
-    mixer.clipAction(gltf.animations[0]).setLoop(THREE.LoopOnce).play();
+    const action = mixer.clipAction(gltf.animations[0]).setLoop(THREE.LoopOnce);
+    action.clampWhenFinished = true;
+    action.play();
     return times.map((time) => {
       mixer.setTime(Number(time));
       gltf.scene.updateMatrixWorld(true);
-      const places = {};
-      gltf.scene.traverse((node) => { places[node.name] = node.getWorldPosition(new THREE.Vector3()).toArray(); });
-      return places;
+      const found = { at: {}, forward: {}, vertices: [] };
+      gltf.scene.traverse((node) => {
+        found.at[node.name] = node.getWorldPosition(new THREE.Vector3()).toArray();
+        const turn = node.getWorldQuaternion(new THREE.Quaternion());
+        found.forward[node.name] = new THREE.Vector3(0, 0, 1).applyQuaternion(turn).toArray();
+        for (let i = 0; node.isSkinnedMesh && i < node.geometry.attributes.position.count; i++)
+          found.vertices.push(node.getVertexPosition(i, new THREE.Vector3()).toArray());
+      });
+      return found;
     });
   },
 
