@@ -134,7 +134,7 @@ def _fork_gauge(bones: Floats) -> Floats:
     return out  # type: ignore[no-any-return]
 
 
-def _in_our_rest_pose(bones: Floats) -> bool:
+def in_our_rest_pose(bones: Floats) -> bool:
     """Whether a T-pose is the canonical one: every bone but a fork's children, whose shape is a person's own.
 
     Trunk and feet lean in it as those of our mean skeleton do, so it is a skeleton of ours, and its axes are right.
@@ -152,7 +152,7 @@ def _gauges(bones: Floats) -> Floats:
     parent's, so that a foot follows a splayed leg and a hand an arm that hangs in the source's zero pose.
     """
     directions, out = rest_directions(), np.broadcast_to(np.eye(3), (J, 3, 3)).copy()
-    if _in_our_rest_pose(bones):
+    if in_our_rest_pose(bones):
         return out
     for fork, gauge in zip(FORKS, _fork_gauge(bones), strict=True):
         out[fork] = gauge.T

@@ -115,13 +115,24 @@ def test_vrm_requires_these_bones() -> None:
 @pytest.mark.parametrize("who", [raised(), wild(), wild(seed=1, fps=24.0)], ids=["raised", "wild", "24 fps"])
 def test_what_is_written_is_read_again(suffix: str, who: Animation, tmp_path: Path) -> None:
     """0.5 mm and 0.1 degrees are allowed; the skeleton's own forks come back as they were, not re-gauged."""
-    clip = read_clip(written(who, tmp_path, suffix), up="y" if suffix == ".bvh" else None)
+    clip = read_clip(written(who, tmp_path, suffix))
     positions, world = clip_of(who)
     assert clip.world_rotations is not None
     assert (len(clip), clip.fps) == (len(who), pytest.approx(who.fps, rel=1e-12))
     assert np.abs(clip.positions - positions).max() < 1e-6
     assert turns_deg(clip.world_rotations, world) < 1e-4
     np.testing.assert_allclose(clip.offsets_m, who.offsets_m, atol=1e-8)
+
+
+def test_somebody_who_lies_on_the_ground_lies_there_again(tmp_path: Path) -> None:
+    """Feet at the origin, along +Z: by the stance alone this is somebody who stands, in a file whose Z is up."""
+    who = raised()
+    lying = who.local.copy()
+    lying[:, 0] = Rotation.from_euler("x", 90.0, degrees=True).as_quat()
+    who = replace(who, local=lying, root=np.tile((0.0, 0.15, 0.92), (len(who), 1)))
+    clip = read_clip(written(who, tmp_path, ".bvh"))
+    np.testing.assert_allclose(clip.positions, clip_of(who)[0], atol=1e-6)
+    assert clip.notes == ()
 
 
 @pytest.mark.parametrize("suffix", [s for s in SUFFIXES if s != ".jsonl"])
@@ -259,7 +270,7 @@ def test_a_moment_is_enough(count: int, tmp_path: Path) -> None:
     assert np.abs(got.local - who.local[:count]).max() < 1e-12
     for suffix in SUFFIXES:
         write_animation(got, tmp_path / f"{count}{suffix}")
-    assert len(read_clip(tmp_path / f"{count}.bvh", up="y")) == count
+    assert len(read_clip(tmp_path / f"{count}.bvh")) == count
 
 
 @pytest.mark.parametrize(
