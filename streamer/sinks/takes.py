@@ -119,7 +119,7 @@ def animation_in(path: Path, actor: str, fps: float | None) -> tuple[Animation, 
     if len(times_s) > 1:
         notes.insert(0, f"from {len(times_s)} poses at {1.0 / float(np.median(np.diff(times_s))):.2f} Hz")
     if take.changes:
-        notes.append(f"the bones changed {take.changes} times (they were being measured); the last are used throughout")
+        notes.append(f"the bones changed {take.changes} times; the last are used throughout")
     return animation, notes + ([str(faults)] if str(faults) else [])
 
 

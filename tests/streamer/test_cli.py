@@ -148,6 +148,7 @@ def test_help_is_there_at_once() -> None:
         (["sevre"], ["numpy", "rich", "bench", "streamer.commands"]),
         (["serve", "--dely", "1"], ["numpy", "zmq", "streamer.server"]),
         (["serve", "--help"], ["numpy", "zmq", "onnxruntime", "streamer.server"]),
+        (["convert", "--help"], ["numpy", "zmq", "model.prepare"]),
         (["export"], ["torch", "onnxruntime", "rich", "docstring_parser"]),
     ],
 )
