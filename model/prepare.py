@@ -1,7 +1,7 @@
-"""Motion files in, canonical clips out: `read_clip`, and packing of whole splits for training.
+"""Motion files in, canonical clips out: `read_clip`, and packing of whole splits for training. Animations into files.
 
 Formats, mappings and checks are in files/; this is what the rest of the project imports of them. numpy only: the
-streamer may read clips without torch.
+streamer may read and write clips without torch.
 """
 
 from __future__ import annotations
@@ -13,30 +13,48 @@ from pathlib import Path
 
 import numpy as np
 
+from model.files.animation import MOST_FRAMES, Animation, animation_of, frames_at, resampled, sampled, usual_fps
 from model.files.jumps import jumps, split_at_jumps
 from model.files.listing import LISTING, ListedClip, listed_clips
+from model.files.new_file import new_file
 from model.files.read import Reading, read_clip, read_file
 from model.files.rest import measure_rest
 from model.files.retarget import Clip, ClipError
 from model.files.source import Arrays
 from model.files.stance import UP_AXES, stature_m
+from model.files.write import BY_BLENDER, LINES, SUFFIXES, check_out, write_animation
+from model.files.writers.lines import line
 
 __all__ = [
+    "BY_BLENDER",
+    "LINES",
+    "MOST_FRAMES",
+    "SUFFIXES",
     "UP_AXES",
+    "Animation",
     "Arrays",
     "Clip",
     "ClipError",
     "ListedClip",
     "Reading",
+    "animation_of",
+    "check_out",
+    "frames_at",
     "jumps",
+    "line",
     "listed_clips",
     "load_packed",
     "measure_rest",
+    "new_file",
     "prepare",
     "read_clip",
     "read_file",
+    "resampled",
+    "sampled",
     "split_at_jumps",
     "stature_m",
+    "usual_fps",
+    "write_animation",
 ]
 
 

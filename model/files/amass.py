@@ -7,7 +7,6 @@ carries ``bone_offsets`` or joint ``positions`` gets its true skeleton, any othe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ _POSITIONS = ("positions", "joint_positions", "joints")
 _TOLERANCE_M = 1e-3
 # Joint 0 of the templates without a shape, as their users print them: SMPL-H (and SMPL, male; the other genders differ
 # by 2 cm, a person's shape by as much), and SMPL-X (neutral). The models themselves are licensed, and not read here.
-_SMPLH_PELVIS = (-0.0018, -0.2233, 0.0282)
+SMPLH_PELVIS = (-0.0018, -0.2233, 0.0282)
 _SMPLX_PELVIS = (0.0031, -0.3514, 0.0120)
 
 
@@ -93,8 +92,12 @@ def rotation_from_axis_angle(axis_angle: Floats) -> Floats:
     return np.eye(3) + sine * k + cosine * (k @ k)  # type: ignore[no-any-return]
 
 
-def _world_rotations(path: Path, poses: np.ndarray[Any, Any]) -> Floats:
-    """(T, 24, 3, 3) world_from_joint in the file's Z-up world; a hand turns with its wrist unless SMPL's 72 say."""
+def _world_rotations(path: Path, data: Arrays) -> Floats:
+    """(T, 24, 3, 3) world_from_joint in the file's Z-up world.
+
+    A hand turns with its wrist unless SMPL's 72 columns or our own key ``hands`` say.
+    """
+    poses = data["poses"]
     if poses.ndim == 3 and poses.shape[-1] == 3:
         poses = poses.reshape(len(poses), -1)
     if (
@@ -110,6 +113,9 @@ def _world_rotations(path: Path, poses: np.ndarray[Any, Any]) -> Floats:
     check_size(path, len(poses), J)
     poses = _finite(path, "poses", poses.astype(np.float64)).reshape(len(poses), -1, 3)
     joints = J if poses.shape[1] == J else _BODY  # 72 columns: SMPL
+    if joints < J and "hands" in data:
+        hands = _finite(path, "hands", _array(path, data, "hands", (len(poses), J - joints, 3)))
+        poses, joints = np.concatenate([poses[:, :joints], hands], axis=1), J
     local = rotation_from_axis_angle(poses[:, :joints])
     world = np.empty((len(poses), J, 3, 3))
     for j, p in enumerate(PARENTS):
@@ -122,8 +128,7 @@ def _world_rotations(path: Path, poses: np.ndarray[Any, Any]) -> Floats:
 
 def _amass(path: Path, data: Arrays, fps: float | None) -> tuple[Recipe, float]:
     rate = _rate(path, data, fps)
-    poses = data["poses"]
-    rot = _world_rotations(path, poses)
+    rot = _world_rotations(path, data)
     frames = len(rot)
     trans = _finite(path, "trans", _array(path, data, "trans", (None, 3)))
     if len(trans) != frames:
@@ -137,7 +142,7 @@ def _amass(path: Path, data: Arrays, fps: float | None) -> tuple[Recipe, float]:
         parents = [max(p, 0) for p in PARENTS]
         offsets = np.einsum("tjki,tjk->ji", rot[:, parents], bone_vectors(positions)) / frames
     else:
-        offsets[0] = _template_pelvis(data, poses.shape[-1])
+        offsets[0] = _template_pelvis(data, data["poses"].shape[-1])
     root = trans + offsets[0] if positions is None else positions[:, 0]
     if positions is not None:
         error = np.abs(forward_kinematics(rot, offsets, root) - positions).max()
@@ -157,7 +162,7 @@ def _template_pelvis(data: Arrays, columns: int) -> Floats:
     ``trans`` plus this, whatever the pose, in the axes of the file's world.
     """
     known = str(data["surface_model_type"]) if "surface_model_type" in data else ""
-    return np.array(_SMPLX_PELVIS if "smplx" in known.lower() or columns == 165 else _SMPLH_PELVIS)
+    return np.array(_SMPLX_PELVIS if "smplx" in known.lower() or columns == 165 else SMPLH_PELVIS)
 
 
 def _plain(path: Path, data: Arrays, fps: float | None) -> Clip:

@@ -15,7 +15,7 @@ from model.files.amass import read_npz
 from model.files.asf import read_amc
 from model.files.bvh import read_bvh
 from model.files.listing import listed_fps
-from model.files.retarget import Clip, ClipError, Recipe, retarget, turned
+from model.files.retarget import Clip, ClipError, Recipe, in_our_rest_pose, retarget, turned
 from model.files.rigs import recipe_of
 from model.files.source import MAX_FPS
 from model.files.stance import is_person, posed_up, stature_m, turn_up
@@ -124,7 +124,8 @@ def _tree_file(
 ) -> Reading:
     tree, recipe = _person(path, _trees(path, unit_m), unit_m, root)
     clip = retarget(recipe, _name(path), tree.fps if rate is None else rate)
-    turn = _turn(clip, recipe, up) if kind == ".bvh" or up is not None else None
+    asked = up is not None or (kind == ".bvh" and not in_our_rest_pose(recipe.bones))  # ours may lie down: Y is up
+    turn = _turn(clip, recipe, up) if asked else None
     if turn is not None:
         recipe = turned(recipe, turn)
         clip = retarget(recipe, clip.name, clip.fps)

@@ -16,6 +16,7 @@ from model.kinematics import fork_axis_weights, fork_frames, forward_kinematics
 from model.skeleton import CHILDREN, FORKS, INDEX, JOINTS, PARENTS, J, rest_directions, rest_lengths_m, rest_offsets
 
 _LONGEST = 400  # characters of what a broken file puts into an error
+_SAME_DIRECTION = 1e-4  # between unit vectors, 0.006 degrees: the canonical rest pose, through a file with few digits
 _FLAT_M2 = 1e-5  # area between the two axes of a fork, below which they define no frame: 1 cm by 1 mm
 
 
@@ -24,7 +25,7 @@ def _short(text: str) -> str:
 
 
 class ClipError(ValueError):
-    """A motion file that cannot be read: names the file, the line or field, and what to do."""
+    """A motion file that cannot be read or written: names the file, the line or field, and what to do."""
 
     def __init__(self, path: str | Path, where: str, message: str) -> None:
         super().__init__(f"{path}: {_short(where)}: {_short(message)}")
@@ -133,6 +134,17 @@ def _fork_gauge(bones: Floats) -> Floats:
     return out  # type: ignore[no-any-return]
 
 
+def in_our_rest_pose(bones: Floats) -> bool:
+    """Whether a T-pose is the canonical one: every bone but a fork's children, whose shape is a person's own.
+
+    Trunk and feet lean in it as those of our mean skeleton do, so it is a skeleton of ours, and its axes are right.
+    """
+    single = [c for j in range(J) if len(CHILDREN[j]) == 1 for c in CHILDREN[j]]
+    length = np.linalg.norm(bones[single], axis=-1)
+    off = np.linalg.norm(bones[single] - length[:, None] * rest_directions()[single], axis=-1)
+    return bool((off < _SAME_DIRECTION * length).all())  # NaN, a bone that the source has not, is no skeleton of ours
+
+
 def _gauges(bones: Floats) -> Floats:
     """(24, 3, 3) rotation from the canonical rest pose to the source's T-pose, per joint.
 
@@ -140,6 +152,8 @@ def _gauges(bones: Floats) -> Floats:
     parent's, so that a foot follows a splayed leg and a hand an arm that hangs in the source's zero pose.
     """
     directions, out = rest_directions(), np.broadcast_to(np.eye(3), (J, 3, 3)).copy()
+    if in_our_rest_pose(bones):
+        return out
     for fork, gauge in zip(FORKS, _fork_gauge(bones), strict=True):
         out[fork] = gauge.T
     for j in range(1, J):

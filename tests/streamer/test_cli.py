@@ -34,7 +34,8 @@ OPTIONS = {
     "source vmc": "port to key server-key actor allow-remote",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
-    "record": f"{CLIENT} poses-only seconds",
+    "record": f"{CLIENT} poses-only seconds fps actor",
+    "convert": "fps actor from unit-m up root",
     "look": "fps unit-m up root png",
     "prepare": "split listing strict fps unit-m up",
     "train": "data out pairs minutes threads rate start twin",
@@ -55,7 +56,7 @@ OPTIONS = {
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
-              "record": "FILE", "prepare": "DATA OUT", "export": "WEIGHTS",
+              "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
@@ -150,6 +151,7 @@ def test_help_is_there_at_once() -> None:
         (["sevre"], ["numpy", "rich", "bench", "streamer.commands"]),
         (["serve", "--dely", "1"], ["numpy", "zmq", "streamer.server"]),
         (["serve", "--help"], ["numpy", "zmq", "onnxruntime", "streamer.server"]),
+        (["convert", "--help"], ["numpy", "zmq", "model.prepare"]),
         (["export"], ["torch", "onnxruntime", "rich", "docstring_parser"]),
     ],
 )
