@@ -26,7 +26,9 @@ def skeleton_in_use(observed_m: Tensor, weight: Tensor, dt_s: Tensor) -> tuple[T
     weight = weight[..., None]
     running = (weight * observed_m).cumsum(1) / weight.cumsum(1)
     elapsed = dt_s.clamp(max=LONGEST_STEP_S).cumsum(1)
-    level = (elapsed[..., None] >= torch.tensor(EVENTS_S, dtype=elapsed.dtype) - 1e-9).sum(-1)  # (B, T) events so far
+    events = torch.tensor(EVENTS_S, dtype=elapsed.dtype, device=elapsed.device)
+    level = (elapsed[..., None] >= events - 1e-9).sum(-1)  # (B, T) events so far
     rises = torch.cat([torch.ones_like(level[:, :1]), level[:, 1:] - level[:, :-1]], 1) > 0
-    index = torch.where(rises, torch.arange(level.shape[1]), 0).cummax(1).values  # (B, T) frame of the latest event
+    frames = torch.arange(level.shape[1], device=level.device)
+    index = torch.where(rises, frames, 0).cummax(1).values  # (B, T) frame of the latest event
     return running.gather(1, index[..., None, None].expand_as(running)), running

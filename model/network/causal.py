@@ -95,7 +95,7 @@ class Seen(NamedTuple):
 def run_front(frames: front.Frame, tau_s: Tensor) -> Seen:
     """The front over a sequence of frames (B, T, 1, ..., J): its memory frame by frame, as live; the rest at once."""
     batch, length = frames.dt_s.shape[:2]
-    state = front.initial_state(batch, frames.positions.dtype)
+    state = front.initial_state(batch, frames.positions.dtype, frames.positions.device)
     tau = tau_s.reshape(-1, 1, 1, 1)
     none = frames.positions.new_zeros(batch, 0)
     rows: list[tuple[Tensor, ...]] = []
@@ -118,7 +118,8 @@ def run_front(frames: front.Frame, tau_s: Tensor) -> Seen:
 
 def phase_of(times_s: Tensor, config: Config) -> Phase:
     """Rotary phase of times (..., ) in seconds since any epoch, computed in float64."""
-    angle = times_s.double()[..., None] * torch.tensor(config.angular_hz(), dtype=torch.float64)
+    turns = torch.tensor(config.angular_hz(), dtype=torch.float64, device=times_s.device)
+    angle = times_s.double()[..., None] * turns
     return Phase(torch.cos(angle), torch.sin(angle))
 
 
@@ -225,7 +226,7 @@ class CausalFilter(nn.Module):
         """Latents (B, T, width) of a whole sequence of features (B, T, FEATURES)."""
         x = self.embed(features).to(features.dtype)
         phase = Phase(phase.cos[:, None].to(x.dtype), phase.sin[:, None].to(x.dtype))
-        mask = band_mask(features.shape[1], self.config.window, self.config.bidirectional)
+        mask = band_mask(features.shape[1], self.config.window, self.config.bidirectional).to(x.device)
         for block in self.blocks:
             x = block(x, phase, mask)
         return self.norm(x)
@@ -250,7 +251,7 @@ class CausalFilter(nn.Module):
 
         ``fast``, here and below, is for training: products of the network in bfloat16, geometry always in full.
         """
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.autocast(seen.features.device.type, torch.bfloat16, enabled=fast):
             latent = self.encode(seen.features, phase_of(times_s, self.config))
         latent = latent.to(seen.features)
         if not self.config.bidirectional:  # who sees the future needs no steadying from the past
@@ -261,7 +262,7 @@ class CausalFilter(nn.Module):
         """Poses (B * T, ...) of latents (B, T, width) on skeletons (B, T, 1, 3, J) [m]."""
         evidence = front.Evidence(*(part.flatten(0, 1) for part in seen.evidence))
         tau = tau_s[:, None].expand(latent.shape[:2]).reshape(-1, 1, 1, 1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.autocast(latent.device.type, torch.bfloat16, enabled=fast):
             outputs = self.head.network(latent.flatten(0, 1), tau)
         offsets = offsets_m.flatten(0, 1)
         drawn = self.head.draw([x.to(tau) for x in outputs], evidence, tau, offsets)

@@ -111,8 +111,8 @@ def unpack(groups: Sequence[Tensor]) -> State:
     return State(**parts)
 
 
-def initial_state(batch: int, dtype: torch.dtype = torch.float32) -> State:
-    return unpack([torch.zeros(batch, *shape, dtype=dtype) for shape in group_shapes().values()])
+def initial_state(batch: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> State:
+    return unpack([torch.zeros(batch, *shape, dtype=dtype, device=device) for shape in group_shapes().values()])
 
 
 def norm(x: Tensor) -> Tensor:
@@ -371,7 +371,7 @@ def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
     Bone lengths on the canonical rest directions; the children of pelvis and spine3 as seen in their parent's frame.
     What a frame does not show falls back to the running mean, then to the mean skeleton, at little weight.
     """
-    children = torch.tensor(FORK_CHILDREN)
+    children = torch.tensor(FORK_CHILDREN, device=frame.mask.device)
     frame = frame._replace(mask=frame.mask * (1 - state.jumped))
     length, valid = bones_shown(frame)
     # |d + noise| is longer than |d|: by the variance across the bone over its length, to first order.

@@ -86,6 +86,14 @@ _CONSTANTS = {torch.float64: _constants()}
 _CONSTANTS[torch.float32] = {name: value.float() for name, value in _CONSTANTS[torch.float64].items()}
 
 
+_ELSEWHERE: dict[tuple[torch.device, torch.dtype, str], Tensor] = {}
+
+
 def constant(name: str, like: Tensor) -> Tensor:
-    """A constant matrix of the skeleton in the dtype of ``like``."""
-    return _CONSTANTS[like.dtype][name]
+    """A constant matrix of the skeleton in the dtype of ``like``, where that lies."""
+    if like.device.type == "cpu":
+        return _CONSTANTS[like.dtype][name]
+    key = (like.device, like.dtype, name)
+    if key not in _ELSEWHERE:
+        _ELSEWHERE[key] = _CONSTANTS[like.dtype][name].to(like.device)
+    return _ELSEWHERE[key]

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-AVERAGED, RESUME = "averaged.safetensors", "resume.safetensors"
+AVERAGED, RESUME, BEST = "averaged.safetensors", "resume.safetensors", "best.safetensors"
 
 
 @torch.no_grad()
@@ -38,6 +38,22 @@ def save(
     for i, state in optimizer.state_dict()["state"].items():
         parts |= {f"optimizer.{i}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
     _write(parts, out / RESUME, {"step": str(step), "minutes": str(minutes)})
+
+
+def keep_best(out: Path, kept: nn.Module, left: float, step: int) -> int:
+    """Keeps these weights if less is ``left`` of the error with them than with those kept before; the best's step."""
+    if (out / BEST).exists():
+        with safe_open(out / BEST, "pt") as file:
+            said = file.metadata()
+        if float(said["left"]) <= left:
+            return int(said["step"])
+    _write(kept.state_dict(), out / BEST, {"left": str(left), "step": str(step)})
+    return step
+
+
+def best(out: Path) -> dict[str, Tensor]:
+    """The weights that ``keep_best`` kept."""
+    return load_file(out / BEST)
 
 
 def resume(out: Path, model: nn.Module, kept: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:

@@ -41,7 +41,19 @@ def _must_be_there(_: Any, path: Path) -> None:
 Packed = Annotated[Path, Parameter(validator=_must_be_there, help="train.npz, from `hpstm prepare`.")]  # of a command
 
 
+class Drawn(NamedTuple):
+    """A batch of what sources send, and of the truth."""
+
+    frames: front.Frame  # (B, T, ...) each
+    times_s: Tensor  # (B, T) float64
+    tau_s: Tensor  # (B,)
+    given: Tensor  # (B,) True: the actor's skeleton is given, not calibrated
+    target: Target
+
+
 class Batch(NamedTuple):
+    """The same with the front run over it: what the network needs."""
+
     seen: Seen
     times_s: Tensor  # (B, T) float64
     dt_s: Tensor  # (B, T)
@@ -50,20 +62,42 @@ class Batch(NamedTuple):
     target: Target
     own_target_m: Tensor  # (B, T, J, 3) true bones, entry 0 the root from the anchor
 
+    @classmethod
+    def of(cls, drawn: Drawn) -> Batch:
+        """On the device where the parts of ``drawn`` lie."""
+        seen = run_front(drawn.frames, drawn.tau_s)
+        joints = drawn.target.positions.transpose(2, 3)
+        own = front.bones_of(joints).transpose(2, 3).contiguous()
+        own[:, :, 0] = drawn.target.positions[:, :, 0] - seen.evidence.anchor_m[:, :, 0, :, 0]
+        return cls(seen, drawn.times_s, seen.dt_s, drawn.tau_s, drawn.given, drawn.target, own)
+
+
+def moved(parts: Any, device: torch.device) -> Any:
+    """Tensors, and tuples of them, on a device."""
+    if isinstance(parts, Tensor):
+        return parts.to(device)
+    return type(parts)(*(moved(part, device) for part in parts))
+
 
 class Sampler:
     """Draws augmented, corrupted sequences; the same seed gives the same batches."""
 
-    def __init__(self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True) -> None:
+    def __init__(
+        self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True, kind: str = "own"
+    ) -> None:
         """``noise``: its odds and sizes (None: what sources really do), or the name of a test noise. Without
-        ``augment`` the source has our own joints, all of them."""
-        self.noise, self.augment = noise or SOURCES, augment
+        ``augment`` every source has the joints of one ``kind``: our own, all of them, or another of KINDS."""
+        self.noise, self.augment, self.kind = noise or SOURCES, augment, kind
         self.rng = np.random.default_rng(seed)
         self.motion = motion
         self.motions = MotionSampler(motion, self.rng, augment)
         self.layouts = {name: LayoutOfTruth.of(name) for name in LAYOUT_ODDS}
 
     def batch(self, size: int, length: int, tau_s: float | None = None, fps: float | None = None) -> Batch:
+        """``draw`` with the front run over it."""
+        return Batch.of(self.draw(size, length, tau_s, fps))
+
+    def draw(self, size: int, length: int, tau_s: float | None = None, fps: float | None = None) -> Drawn:
         """One batch of ``size`` sequences of ``length`` frames, each asked for its own tau (or the one given), at its
         own rate (or evenly at ``fps``)."""
         rng = self.rng
@@ -80,7 +114,7 @@ class Sampler:
         times, now, then, offsets = motions.draw(times - times[:, :1], tau)
         return self.observed(now, times, tau, then, offsets)
 
-    def observed(self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray) -> Batch:
+    def observed(self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray) -> Drawn:
         """A batch of motions at times (B, T): what sources of some layout and definition see of them, and the truth
         then as they define it: a constant difference from our joints is no error."""
         kinds, layouts = self._sources(len(tau))
@@ -90,21 +124,21 @@ class Sampler:
         defined = put(then.positions(offsets), then.world_rot, source.offsets_m)
         wanted = np.stack([way.told @ joints for way, joints in zip(ways, defined)])
         world_rot, skeleton = gauged(wanted, then.world_rot)
-        if not self.augment:
+        if not self.augment and self.kind == "own":
             world_rot, skeleton = then.world_rot, offsets
-        return self._batch(frames, times, tau, target_of(wanted, world_rot, skeleton, then.contact))
+        return self._drawn(frames, times, tau, target_of(wanted, world_rot, skeleton, then.contact))
 
     def _sources(self, size: int) -> tuple[list[str], list[str]]:
         """A definition and a layout for each of ``size`` sources."""
         rng = self.rng
         if not self.augment:
-            return ["own"] * size, ["smpl_24"] * size
+            return [self.kind] * size, [KINDS[self.kind].layout] * size
         kinds = rng.choice(list(ODDS), size, p=list(ODDS.values())).tolist()
         layouts = rng.choice(list(LAYOUT_ODDS), size, p=list(LAYOUT_ODDS.values())).tolist()
         kinds = ["own" if own else kind for own, kind in zip(rng.random(size) < OWN, kinds)]
         return kinds, [of if kind == "own" else KINDS[kind].layout for of, kind in zip(layouts, kinds)]
 
-    def pairs(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Batch:
+    def pairs(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
         """A batch of what a real estimator said."""
         tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
         drawn = pairs.cut(self.rng, takes, size, length, tau)
@@ -112,15 +146,11 @@ class Sampler:
         frames = as_frames(drawn.noisy, drawn.present, drawn.confidence, drawn.derived, dt)
         world_rot, skeleton = gauged(drawn.truth.astype(np.float32), drawn.world_rot)
         unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
-        return self._batch(frames, drawn.times_s, tau, target_of(drawn.truth, world_rot, skeleton, unknown))
+        return self._drawn(frames, drawn.times_s, tau, target_of(drawn.truth, world_rot, skeleton, unknown))
 
-    def _batch(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Batch:
-        tau_t = torch.from_numpy(tau.astype(np.float32))
-        seen = run_front(frames, tau_t)
-        own = bone_vectors(target.positions)
-        own[:, :, 0] = target.positions[:, :, 0] - seen.evidence.anchor_m[:, :, 0, :, 0]
+    def _drawn(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Drawn:
         given = torch.from_numpy(self.rng.random(len(tau)) < 0.3)
-        return Batch(seen, torch.from_numpy(times), frames.dt_s.flatten(1), tau_t, given, target, own)
+        return Drawn(frames, torch.from_numpy(times), torch.from_numpy(tau.astype(np.float32)), given, target)
 
     def _observe(self, source: Defined, times: np.ndarray, ways: Sequence[LayoutOfTruth]) -> front.Frame:
         """Noise, then what the source and its layout leave of it, as the filter's frames."""
@@ -189,23 +219,29 @@ def gauged(positions: np.ndarray, world_rot: np.ndarray) -> tuple[np.ndarray, np
     return out.astype(np.float32), skeleton.astype(np.float32)
 
 
-class Stream(torch.utils.data.IterableDataset[Batch]):
+class Stream(torch.utils.data.IterableDataset[Drawn | Batch]):
     """Batches for ever, for a DataLoader with one worker and batch_size=None."""
 
     def __init__(
-        self, path: Path, size: int, length: int, seed: int, leave_out: tuple[str, ...], pairs: Sequence[Path] = ()
-    ) -> None:
-        """``pairs``: recordings of a real estimator with truth, for a share of the batches."""
+        self, path: Path, size: int, length: int, seed: int, leave_out: tuple[str, ...], pairs: Sequence[Path] = (),
+        finished: bool = True,
+    ) -> None:  # fmt: skip
+        """``pairs``: recordings of a real estimator with truth, for a share of the batches. Not ``finished``: the front
+        is left to who takes the batches."""
         self.path, self.size, self.length, self.seed, self.leave_out = path, size, length, seed, leave_out
-        self.pairs = pairs
+        self.pairs, self.finished = pairs, finished
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Drawn | Batch]:
         torch.set_num_threads(1)
+        for drawn in self._draw():
+            yield Batch.of(drawn) if self.finished else drawn
+
+    def _draw(self) -> Iterator[Drawn]:
         sampler = Sampler(Motion.from_clips(training_clips(self.path, self.leave_out)), self.seed)
         takes = pairs.read_takes(self.pairs, RENDERED_HELD_OUT)
         while True:
-            yield sampler.batch(self.size, self.length)
-            yield sampler.batch(max(1, self.size // 2), 2 * self.length)
+            yield sampler.draw(self.size, self.length)
+            yield sampler.draw(max(1, self.size // 2), 2 * self.length)
             if takes and sampler.rng.random() < 2 * PAIRED / (1 - PAIRED):
                 yield sampler.pairs(takes, self.size, self.length)
 

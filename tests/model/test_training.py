@@ -24,12 +24,13 @@ from model.network.head import covariance
 from model.noise.corruption import NoiseConfig
 from model.prepare import load_packed
 from model.skeleton import INDEX, J
-from model.training import run_log
+from model.training import checkpoint, run_log
 from model.training import train as training
-from model.training.dataset import Batch, Sampler, training_clips, validation_clips
+from model.training.dataset import Batch, Sampler, Stream, moved, training_clips, validation_clips
 from model.training.losses import WEIGHTS, sequence_lag_s
 from model.training.run_log import rows_of
 from model.training.train import VALIDATION, Plan, batch_losses, load_model, rate_at, take_weights, train
+from streamer.cli import main
 from tests.helpers.networks import TINY, save_weights, tiny_model
 
 CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, wander=0, dropout=0, flicker=0, stuck=0, confidence=0)
@@ -193,6 +194,34 @@ def metadata(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
         found: dict[str, str] = file.metadata()
         return found
+
+
+def test_the_front_gives_the_same_in_the_trainer_as_in_the_worker(packed: Path) -> None:
+    finished, drawn = (next(iter(Stream(packed, 2, 12, 3, VALIDATION, finished=done))) for done in (True, False))
+    later = Batch.of(moved(drawn, torch.device("cpu")))
+    assert isinstance(finished, Batch)
+    assert torch.equal(finished.seen.features, later.seen.features)
+    assert torch.equal(finished.own_target_m, later.own_target_m)
+
+
+def test_the_best_weights_of_a_run_are_those_that_leave_least(tmp_path: Path) -> None:
+    model = CausalFilter(TINY)
+    assert checkpoint.keep_best(tmp_path, model, 0.8, 100) == 100
+    best = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        model.embed.weight.add_(1.0)
+    assert checkpoint.keep_best(tmp_path, model, 0.9, 200) == 100
+    assert torch.equal(checkpoint.best(tmp_path)["embed.weight"], best["embed.weight"])
+    assert checkpoint.keep_best(tmp_path, model, 0.7, 300) == 300
+    assert torch.equal(checkpoint.best(tmp_path)["embed.weight"], model.embed.weight)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_training_on_a_gpu_that_is_not_there_is_refused(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--data", str(packed), "--out", "x", "--device", "cuda"]) != 0
+    assert "no NVIDIA GPU" in capsys.readouterr().err
+    assert main(["train", "--data", str(packed), "--out", "x", "--device", "tpu"]) != 0
+    assert "give cpu or cuda" in capsys.readouterr().err
 
 
 def test_a_run_leaves_weights_a_log_and_a_way_to_go_on(plan: Plan) -> None:

@@ -38,7 +38,7 @@ OPTIONS = {
     "convert": "fps actor from unit-m up root",
     "look": "fps unit-m up root png",
     "prepare": "split listing strict fps unit-m up",
-    "train": "data out pairs minutes threads rate start twin",
+    "train": "data out pairs minutes threads device rate start twin",
     "train-windowed": "model data out minutes threads",
     "export": "out name int8 runtime lanes precision library",
     "evaluate": ACCURACY,
