@@ -239,7 +239,8 @@ class PoseHead(nn.Module):
         parent_rot = world_rot.index_select(1, self.parent_order)  # (B, J, 3, 3)
         bones = (parent_rot @ offsets_m.transpose(1, 3)).reshape(-1, J, 3)  # the root's offset is zero
         positions: Tensor = self.ancestors @ bones
-        return positions + (seen * (wanted_m - positions)).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+        weight = seen + 1e-4  # of a body that is not seen at all, every joint counts
+        return positions + (weight * (wanted_m - positions)).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
 
     def fit(self, bones: Tensor, offsets_m: Tensor) -> Tensor:
         """(B, 1, 3, J) bone vectors near ``bones`` whose lengths are nearly the skeleton's: a few steps towards the
