@@ -21,8 +21,8 @@ Key = Annotated[str | None, Parameter(help="Your NAME.key_secret, for a server t
 ServerKey = Annotated[str | None, Parameter(help="That server's server.key.")]
 
 
-def client_keys(key: str | None, server_key: str | None, out_endpoint: str) -> ClientKeys | None:
-    """The keys that the server at ``out_endpoint`` lets in; None when none are given.
+def client_keys(key: str | None, server_key: str | None, out_endpoint: str | None) -> ClientKeys | None:
+    """The keys that the server at ``out_endpoint`` lets in (None: not asked whether it does); None when none are given.
 
     Raises:
         ConfigError: one of the two is missing, or the server does not let them in.
@@ -34,5 +34,6 @@ def client_keys(key: str | None, server_key: str | None, out_endpoint: str) -> C
     if key is None or server_key is None:
         raise ConfigError("give --key and --server-key together: your own secret key, and the server's public one")
     keys = ClientKeys.load(key, server_key)
-    check_admitted(out_endpoint, keys)
+    if out_endpoint is not None:
+        check_admitted(out_endpoint, keys)
     return keys
