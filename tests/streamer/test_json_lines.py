@@ -197,6 +197,7 @@ def test_bad_lines_end_nothing_and_are_counted() -> None:
     )
 
 
+@pytest.mark.timed
 def test_a_recording_is_paced_by_its_own_times() -> None:
     times = [100.0, 100.1, 100.2, 5000.0, 5000.1, 3.0]  # another take begins, and another
     sender, _, _ = sent(b"".join(line(t=t) for t in times), paced=True)
