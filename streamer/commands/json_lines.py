@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from streamer.commands.options import Key, Out, ServerKey, To, client_keys
@@ -43,6 +44,7 @@ def source(
     except LayoutError as error:
         raise ConfigError(f"--layout: {error}") from error
     report, reader = Report(), LineReader(layout, own, actor)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
     with FrameSender(to, curve=client_keys(key, server_key, None)) as sender:
         if not sender.joined:
             _say(f"no server takes frames at {to} yet: lines are dropped until one does")

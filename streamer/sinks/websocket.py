@@ -105,8 +105,8 @@ class Hub:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """None: may connect; else the answer that says why not."""
-        origin = request.headers.get("Origin")
-        if origin is not None and origin not in self._origins and not _LOOPBACK.fullmatch(origin):
+        origin = ", ".join(request.headers.get_all("Origin"))  # one, or none from what is no page
+        if origin and origin not in self._origins and not _LOOPBACK.fullmatch(origin):
             if origin not in self._refused and len(self._refused) < 100:
                 self._refused.add(origin)
                 self._say(f"refused a web page of {origin!r}; to let it in: --origin {origin}")

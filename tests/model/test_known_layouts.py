@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench.accuracy.landmarks import landmarks
 from model.layouts import LAYOUTS, get_layout
 from model.motion.synthetic import SyntheticActor
+from model.prepare import read_clip
 from model.skeleton import INDEX, JOINTS, MIRROR
+from tests.helpers.as_sent import as_sent
+from tests.helpers.rig_files import Rig, bvh, named, person
 
 LIMBS = [
     f"{side}_{part}" for side in ("left", "right") for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -55,25 +60,13 @@ DERIVED_FROM = {
     "coco_wholebody_133": {
         "head": {3, 4}, "left_foot": {17, 18}, "right_foot": {20, 21}, "left_hand": {96, 108}, "right_hand": {117, 129},
     },
-    "kinect_25": {"spine3": {1, 20}, "spine1": {0, 1}},
+    "kinect_25": {"spine3": {1, 2}, "spine1": {0, 1}},
     "azure_kinect_32": {"spine1": {0, 1}},
     "freemocap_33": {"head": {7, 8}, "left_hand": {17, 19}, "right_hand": {18, 20}},
     "xsens_23": {"spine2": {2, 3}},
 }  # fmt: skip
 # How far a derived joint may lie from ours on this body [m], others 0.07: the middle of hips, ears and knuckles.
 NEAR_M = {"pelvis": 0.11, "head": 0.08, "left_hand": 0.05, "right_hand": 0.05}
-
-
-def as_sent(name: str, xyz: np.ndarray) -> np.ndarray:
-    """Our metres with Y up in the numbers of the project, by hand."""
-    x, y, z = np.moveaxis(xyz, -1, 0)
-    if name == "freemocap_33":
-        return 1000.0 * np.stack([x, -z, y], -1)
-    if name == "azure_kinect_32":
-        return 1000.0 * np.stack([x, -y, -z], -1)
-    if name == "xsens_23":
-        return np.stack([x, -z, y], -1)
-    return xyz
 
 
 def own(name: str) -> dict[str, int]:
@@ -112,3 +105,19 @@ def test_a_known_body_comes_out_where_it_is_and_left_is_left(name: str) -> None:
         if JOINTS[j].startswith("left_"):
             found = xyz[:, j] - xyz[:, MIRROR[j]]
             assert ((found * across[:, j]).sum(-1) > 0).all(), JOINTS[j]
+
+
+def test_rokokos_joints_by_name_are_those_of_its_file(tmp_path: Path) -> None:
+    """A BVH under the names of the Newton skeleton, read as a file and as positions in the layout: the same joints."""
+    who = person()
+    names = named("{side}{name}", "Shoulder", "Arm", "ForeArm", "Hand", "Thigh", "Shin", "Foot", "Toe",
+                  Spine="Spine1", Spine1="Spine2", Spine2="Spine4")  # fmt: skip
+    (tmp_path / "newton.bvh").write_text(bvh((who, Rig(names))))
+    clip = read_clip(tmp_path / "newton.bvh")
+    sent = np.full((len(clip.positions), 23, 3), np.nan)
+    for joint, xyz in who.positions().items():
+        sent[:, get_layout("rokoko_23").joints.index(names.get(joint, joint))] = xyz
+    xyz, measured, _, _ = get_layout("rokoko_23").to_canonical(sent)
+    assert measured[0].sum() == 22
+    for name in ("pelvis", "neck", "head", *LIMBS):
+        np.testing.assert_allclose(xyz[:, INDEX[name]], clip.positions[:, INDEX[name]], atol=1e-5, err_msg=name)

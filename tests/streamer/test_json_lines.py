@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -238,6 +239,21 @@ def test_a_pipe_of_lines_becomes_poses(server: ServerProcess) -> None:
     assert said[0].startswith("hpstm: line 6: not JSON")
     assert said[1] == f"hpstm: 12 lines, 11 frames sent to {server.in_endpoint}; 1 broken: json 1 (first in line 6)"
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_ends_it_gets_the_summary(server: ServerProcess, number: int) -> None:
+    source = subprocess.Popen([*SOURCE, "--to", server.in_endpoint], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert source.stdin is not None
+    assert source.stderr is not None
+    source.stdin.write(b"oops\n")
+    source.stdin.flush()
+    assert b"line 1: not JSON" in source.stderr.readline()
+    source.send_signal(number)
+    assert source.wait(10) == 130
+    assert b"1 lines, 0 frames sent" in source.stderr.read()
+    source.stdin.close()
+    source.stderr.close()
 
 
 def test_without_a_server_lines_are_counted_as_dropped() -> None:

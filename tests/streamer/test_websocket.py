@@ -233,14 +233,25 @@ def test_a_wrong_wish_is_refused_with_the_key(url: str, query: str) -> None:
     assert query.partition("=")[0] in (refused.value.response.body or b"").decode()
 
 
-def test_what_is_no_websocket_is_answered_and_ends_nothing(url: str) -> None:
+def test_what_is_no_websocket_is_answered_and_ends_nothing(server: ServerProcess) -> None:
+    with sink(server) as (url, process):
+        no_websocket(url)
+        process.terminate()
+        assert process.stderr is not None
+        assert [line for line in process.stderr.read().splitlines() if "http://a.b" not in line] == []
+
+
+def no_websocket(url: str) -> None:
     with pytest.raises(HTTPError) as refused:
         urlopen(url.replace("ws://", "http://"), timeout=5)
     assert refused.value.code == 426
     refused.value.close()
-    host, _, port = url.removeprefix("ws://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as rude:
-        rude.sendall(b"\x00\xff" * 100)
+    for said in (b"\x00\xff" * 100, b"GET / HTTP/1.1\r\n" + b"Origin: http://a.b\r\n" * 2 + b"\r\n", b""):
+        host, _, port = url.removeprefix("ws://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as rude:
+            rude.sendall(said)
+            rude.shutdown(socket.SHUT_WR)
+            rude.recv(1000)
     assert some(url, 1)
 
 
