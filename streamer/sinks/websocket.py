@@ -26,6 +26,7 @@ from streamer.sinks.subscriber import MAX_ACTORS
 from streamer.wire.json_lines import pose_fields
 
 MOST_CLIENTS = 64
+STALLED_S = 30.0  # a client that takes nothing for so long is let go: others may want its place
 _HOLDS_BYTES = 16 * 1024  # of one client, beyond which sending waits: a few poses
 _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _FORMATS = ("json", "msgpack")
@@ -72,6 +73,10 @@ class Hub:
         self._origins, self._say = frozenset(origins), say
         self._refused: set[str] = set()
         self._clients: set[_Client] = set()
+
+    @property
+    def clients(self) -> int:
+        return len(self._clients)
 
     def publish(self, poses: Sequence[Pose]) -> None:
         """Gives poses, in their order, to every client that wants them; never waits."""
@@ -140,9 +145,12 @@ async def _send(connection: ServerConnection, client: _Client) -> None:
             await client.some.wait()
             client.some.clear()
             while client.waiting:
-                await connection.send(client.waiting.pop(next(iter(client.waiting))))
+                message = client.waiting.pop(next(iter(client.waiting)))
+                await asyncio.wait_for(connection.send(message), STALLED_S)
     except ConnectionClosed:
         return
+    except asyncio.TimeoutError:
+        connection.transport.abort()
 
 
 def _message(pose: Pose, wish: Wish) -> str | bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -22,13 +23,15 @@ from bench.service.child import ServerProcess
 from streamer.cli import main
 from streamer.client import PoseSubscriber
 from streamer.clock import now_ns
-from tests.helpers.live import status, streaming, wait_until
+from streamer.filter import PoseFilter
+from tests.helpers.live import body_frame, status, streaming, wait_until
 
 websockets = pytest.importorskip("websockets", reason="websockets is not installed (extra: websocket)")
 from websockets.exceptions import InvalidStatus  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
-from streamer.sinks.websocket import Wish, wish_of  # noqa: E402
+from streamer.sinks import websocket  # noqa: E402
+from streamer.sinks.websocket import Hub, Wish, wish_of  # noqa: E402
 
 SINK = [sys.executable, "-m", "streamer", "sink", "websocket", "--port", "0"]
 
@@ -131,6 +134,29 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_then_gets_a_fresh_pose(
     assert backlog[-1]["seq"] > seqs[-1]  # and its end is what is there now
     gaps = np.diff([pose["seq"] for pose in backlog])
     assert gaps.max() > 50  # between what its queues held and the newest, nothing
+
+
+def test_a_client_that_takes_nothing_at_all_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "STALLED_S", 0.3)
+    pose = PoseFilter.load(runtime="onnx").push(body_frame("a", 0, t_ns=0))
+
+    async def main() -> list[int]:
+        hub, counts = Hub(), []
+        async with await hub.serve("127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            client = await asyncio.to_thread(Stalled, f"ws://127.0.0.1:{port}/?full=1")
+            for _ in range(500):
+                counts.append(hub.clients)
+                hub.publish([pose])
+                if 1 in counts and not hub.clients:
+                    break
+                await asyncio.sleep(0.005)
+            client.socket.close()
+        return counts
+
+    counts = asyncio.run(main())
+    assert counts.count(1) * 0.005 > 0.2
+    assert len(counts) < 500
 
 
 class Stalled:
