@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.service.child import ServerProcess, free_endpoints
@@ -28,10 +27,10 @@ from streamer.errors import FrameError
 from streamer.filter import PoseFilter
 from streamer.sources.json_lines import Report, send_lines
 from streamer.wire.json_lines import MOST_BYTES, LineReader, own_layout, pose_fields
-from tests.helpers.live import BODY, body_frame, counter, poses, subscribed, wait_until
+from tests.helpers.live import BODY, body_frame, counter, next_pose, subscribed, wait_until
+from tests.helpers.program import HPSTM, Program
 
 NOW = 77
-HPSTM = [sys.executable, "-m", "streamer"]
 SOURCE, JSONL = [*HPSTM, "source", "stdin"], [*HPSTM, "sink", "jsonl"]
 
 
@@ -133,6 +132,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw is, on a busy machine
 @given(st.dictionaries(st.sampled_from(["actor", "t", "t_ns", "layout", "positions", "confidence"]), _JSON))
 def test_no_line_raises_anything_else(fields: dict[str, Any]) -> None:
     reader = LineReader(layout="coco_17")
@@ -217,43 +217,32 @@ def server() -> Iterator[ServerProcess]:
         yield running
 
 
+@pytest.mark.timed
 def test_a_pipe_of_lines_becomes_poses(server: ServerProcess) -> None:
-    with subscribed(server, "piped") as subscriber:
-        source = subprocess.Popen(
-            [*SOURCE, "--to", server.in_endpoint, "--layout", "smpl_24"],
-            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        assert source.stdin is not None
-        assert source.stderr is not None
+    words = [*SOURCE, "--to", server.in_endpoint, "--layout", "smpl_24"]
+    with subscribed(server, "piped") as subscriber, Program(words) as source:
         for n in range(12):
             good = line(actor="piped", layout="left out", t=10.0 + n / 30, positions=(BODY + 0.01 * n).tolist())
-            source.stdin.write(good if n != 5 else good[:-40] + b"\n")
-            source.stdin.flush()
+            source.feed(good.decode() if n != 5 else good[:-40].decode() + "\n")
             if n != 5:
-                (pose,) = poses(subscriber, least=1)
+                pose = next_pose(subscriber)
                 assert pose.captured_ns == round((10.0 + n / 30) * SECOND_NS)
         source.stdin.close()
-        assert source.wait(20) == 0
-        said = source.stderr.read().decode().splitlines()
-        source.stderr.close()
+        assert source.wait(30) == 0
+        said = source.stderr.read().splitlines()
     assert said[0].startswith("hpstm: line 6: not JSON")
     assert said[1] == f"hpstm: 12 lines, 11 frames sent to {server.in_endpoint}; 1 broken: json 1 (first in line 6)"
     assert len(said) == 2
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_ends_it_gets_the_summary(server: ServerProcess, number: int) -> None:
-    source = subprocess.Popen([*SOURCE, "--to", server.in_endpoint], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert source.stdin is not None
-    assert source.stderr is not None
-    source.stdin.write(b"oops\n")
-    source.stdin.flush()
-    assert b"line 1: not JSON" in source.stderr.readline()
-    source.send_signal(number)
-    assert source.wait(10) == 130
-    assert b"1 lines, 0 frames sent" in source.stderr.read()
-    source.stdin.close()
-    source.stderr.close()
+    with Program([*SOURCE, "--to", server.in_endpoint]) as source:
+        source.feed("oops\n")
+        assert "line 1: not JSON" in source.stderr.readline()
+        assert source.said(number)[0].startswith("hpstm: 1 lines, 0 frames sent")
+        assert source.returncode == 130
 
 
 def test_without_a_server_lines_are_counted_as_dropped() -> None:
@@ -281,16 +270,12 @@ def test_a_wrong_option_is_one_line(words: list[str], says: str, capsys: pytest.
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.timed
 def test_poses_come_as_lines_and_a_reader_that_leaves_is_no_error(server: ServerProcess) -> None:
     before = counter(server, "subscriptions")
-    sink = subprocess.Popen(
-        [*JSONL, "--out", server.out_endpoint, "--actor", "lined", "--every"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert sink.stdout is not None
-    assert sink.stderr is not None
-    with FrameSender(server.in_endpoint) as sender:
-        wait_until(lambda: counter(server, "subscriptions") >= before + 2)
+    words = [*JSONL, "--out", server.out_endpoint, "--actor", "lined", "--every"]
+    with FrameSender(server.in_endpoint) as sender, Program(words) as sink:
+        wait_until(lambda: counter(server, "subscriptions") >= before + 2, 30.0)
         for n in range(5):
             sender.send(body_frame("lined", n))
             said = json.loads(sink.stdout.readline())  # flushed, line by line
@@ -299,11 +284,10 @@ def test_poses_come_as_lines_and_a_reader_that_leaves_is_no_error(server: Server
             assert np.shape(said["rotations"]) == (24, 4)
             assert "covariance" not in said
         sink.stdout.close()
-        for n in range(5, 60):
+        end, n = time.monotonic() + 30.0, 5
+        while sink.poll() is None and time.monotonic() < end:
             sender.send(body_frame("lined", n))
-            if sink.poll() is not None:
-                break
+            n += 1
             time.sleep(0.05)
-    assert sink.wait(10) == 0
-    assert sink.stderr.read() == b""
-    sink.stderr.close()
+        assert sink.returncode == 0
+        assert sink.stderr.read() == ""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from streamer.client import PoseSubscriber
 from streamer.clock import now_ns
 from streamer.filter import PoseFilter
 from tests.helpers.live import body_frame, status, streaming, wait_until
+from tests.helpers.program import HPSTM, Program
 
 websockets = pytest.importorskip("websockets", reason="websockets is not installed (extra: websocket)")
 from websockets.exceptions import InvalidStatus  # noqa: E402
@@ -33,7 +33,7 @@ from websockets.sync.client import connect  # noqa: E402
 from streamer.sinks import websocket  # noqa: E402
 from streamer.sinks.websocket import Hub, Wish, wish_of  # noqa: E402
 
-SINK = [sys.executable, "-m", "streamer", "sink", "websocket", "--port", "0"]
+SINK = [*HPSTM, "sink", "websocket", "--port", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,12 @@ def server() -> Iterator[ServerProcess]:
 
 
 @contextmanager
-def sink(server: ServerProcess, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def sink(server: ServerProcess, *words: str) -> Iterator[tuple[str, Program]]:
     """Its address, and the process."""
-    process = subprocess.Popen(
-        [*SINK, "--out", server.out_endpoint, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
+    with Program([*SINK, "--out", server.out_endpoint, *words]) as process:
         ready = process.stdout.readline()
         assert ready.startswith("ready websocket=ws://")
         yield ready.strip().partition("=")[2], process
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +209,7 @@ def test_clients_come_and_go_by_the_dozen(server: ServerProcess) -> None:
         for _ in range(3):
             some(url, 3)
         assert process.poll() is None
-        process.terminate()
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert process.said(signal.SIGTERM) == []
 
 
 # -- who may, and what is said ----------------------------------------------------------------------------------------
@@ -245,9 +236,7 @@ def test_a_page_that_is_named_may_and_a_refused_one_is_told_of_once(server: Serv
         for _ in range(2):
             with pytest.raises(InvalidStatus):
                 some(url, 1, origin="https://other.org")
-        process.terminate()
-        assert process.stderr is not None
-        said = process.stderr.read().splitlines()
+        said = process.said(signal.SIGTERM)
     assert said == ["hpstm: refused a web page of 'https://other.org'; to let it in: --origin https://other.org"]
 
 
@@ -262,9 +251,7 @@ def test_a_wrong_wish_is_refused_with_the_key(url: str, query: str) -> None:
 def test_what_is_no_websocket_is_answered_and_ends_nothing(server: ServerProcess) -> None:
     with sink(server) as (url, process):
         no_websocket(url)
-        process.terminate()
-        assert process.stderr is not None
-        assert [line for line in process.stderr.read().splitlines() if "http://a.b" not in line] == []
+        assert [line for line in process.said(signal.SIGTERM) if "http://a.b" not in line] == []
 
 
 def no_websocket(url: str) -> None:
@@ -289,9 +276,8 @@ def test_a_wish() -> None:
 def test_more_than_this_machine_is_warned_of(server: ServerProcess) -> None:
     with sink(server, "--host", "0.0.0.0") as (url, process):
         assert some(url.replace("0.0.0.0", "127.0.0.1"), 1)
-        process.terminate()
-        assert process.stderr is not None
-        assert "warning: whoever reaches 0.0.0.0 sees every pose" in process.stderr.read()
+        (said,) = process.said(signal.SIGTERM)
+    assert "warning: whoever reaches 0.0.0.0 sees every pose" in said
 
 
 def test_a_port_that_is_taken_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,13 +287,8 @@ def test_a_port_that_is_taken_is_one_line(url: str, capsys: pytest.CaptureFixtur
 
 
 def test_it_says_why_nothing_comes() -> None:
-    process = subprocess.Popen([*SINK, "--out", "tcp://127.0.0.1:9"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    try:
-        assert b"no server answers at tcp://127.0.0.1:9" in process.stderr.readline()
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
+    with Program([*SINK, "--out", "tcp://127.0.0.1:9"]) as process:
+        assert "no server answers at tcp://127.0.0.1:9" in process.stderr.readline()
 
 
 @pytest.mark.timed
@@ -315,6 +296,6 @@ def test_ctrl_c_ends_it_at_once_with_a_client_that_does_not_read(server: ServerP
     with sink(server) as (url, process), stalled(url):
         wait_until(lambda: bool(some(url, 1)))
         started = time.monotonic()
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert time.monotonic() - started < 4
