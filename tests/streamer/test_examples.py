@@ -51,7 +51,8 @@ def piped(server: ServerProcess, example: Sequence[str], actor: str, count: int)
         Program(source, stdin=first.stdout) as second,
     ):
         first.stdout.close()
-        came = [next_pose(subscriber)] + poses(subscriber, least=count // 2)  # a busy machine may skip some
+        came = [next_pose(subscriber)]
+        came += poses(subscriber, least=count // 2)  # a busy machine may skip some
         came += poses(subscriber, seconds=1.0)
         assert (first.wait(30), second.wait(30)) == (0, 0)
         return came, first.stderr.read(), second.stderr.read()
