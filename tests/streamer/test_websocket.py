@@ -133,23 +133,20 @@ def test_a_client_that_takes_nothing_at_all_is_let_go(monkeypatch: pytest.Monkey
     monkeypatch.setattr(websocket, "STALLED_S", 0.3)
     pose = PoseFilter.load(runtime="onnx").push(body_frame("a", 0, t_ns=0))
 
-    async def main() -> list[int]:
-        hub, counts = Hub(), []
+    async def main() -> float:
+        hub = Hub()
         async with await hub.serve("127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             client = await asyncio.to_thread(Stalled, f"ws://127.0.0.1:{port}/?full=1")
-            for _ in range(500):
-                counts.append(hub.clients)
+            start = time.monotonic()
+            while hub.clients or time.monotonic() < start + 0.2:
+                assert time.monotonic() < start + 30.0, "is still there"
                 hub.publish([pose])
-                if 1 in counts and not hub.clients:
-                    break
                 await asyncio.sleep(0.005)
             client.socket.close()
-        return counts
+        return time.monotonic() - start
 
-    counts = asyncio.run(main())
-    assert counts.count(1) * 0.005 > 0.2
-    assert len(counts) < 500
+    assert asyncio.run(main()) > 0.3  # as long as it had been given, and its queues before
 
 
 class Stalled:
