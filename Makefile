@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Stamps live inside .venv, so that removing it forgets them too.
 MADE := $(VENV)/.made
-PACKAGES := streamer model bench tests
+PACKAGES := streamer model bench tests examples
 # A few threads of every library on two cores only get in each other's way, and make timings jump.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 

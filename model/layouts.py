@@ -1,7 +1,7 @@
 """Input layouts: which joints a source sends, and how each canonical joint comes from them.
 
-A layout is one weight matrix (24, J) and a rule of validity; the built-in ones are by name, a user's own is a small
-TOML file. numpy only: the streamer imports it. MediaPipe's axes are turned to Y up at the source, not here.
+A layout is one weight matrix (24, J) and a rule of validity; the built-in ones are by name (known_layouts.py), a user's
+own is a small TOML file. numpy only: the streamer imports it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.known_layouts import KNOWN
 from model.skeleton import INDEX, JOINTS, J, ancestor_matrix, rest_offsets
 
 if sys.version_info >= (3, 11):
@@ -33,44 +34,7 @@ class LayoutError(ValueError):
     """A layout that does not exist or cannot be used; the message names the file, the key and what to do."""
 
 
-def _sides(*names: str) -> tuple[str, ...]:
-    return tuple(f"{side}_{name}" for name in names for side in ("left", "right"))
-
-
-_H36M = {
-    "root": "pelvis", "RHip": "right_hip", "RKnee": "right_knee", "RFoot": "right_ankle", "LHip": "left_hip",
-    "LKnee": "left_knee", "LFoot": "left_ankle", "spine": "spine2", "thorax": "neck", "neck_base": "", "head": "head",
-    "LSho": "left_shoulder", "LElb": "left_elbow", "LWri": "left_wrist", "RSho": "right_shoulder",
-    "RElb": "right_elbow", "RWri": "right_wrist",
-}  # fmt: skip
-_VRM_TORSO = {
-    "hips": "pelvis", "spine": "spine1", "chest": "spine2", "upperChest": "spine3", "neck": "neck", "head": "head",
-}  # fmt: skip
-_VRM_SIDES = {
-    "Shoulder": "collar", "UpperArm": "shoulder", "LowerArm": "elbow", "Hand": "wrist",
-    "UpperLeg": "hip", "LowerLeg": "knee", "Foot": "ankle", "Toes": "foot",
-}  # fmt: skip
-_VRM = _VRM_TORSO | {
-    f"{side}{theirs}": f"{side}_{ours}" for theirs, ours in _VRM_SIDES.items() for side in ("left", "right")
-}
-_COCO = ("nose", *_sides("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
-_MEDIAPIPE = (
-    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
-    *_sides("ear"), "mouth_left", "mouth_right",
-    *_sides("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee", "ankle", "heel", "foot_index"),
-)  # fmt: skip
-_MEDIAPIPE_FEET = {"left_foot": "left_foot_index", "right_foot": "right_foot_index"}
-
-# name -> (joints in order, canonical joint -> theirs where the names differ)
-_BUILT_IN: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "smpl_24": (JOINTS, {}),
-    "smpl_22": (JOINTS[:22], {}),
-    "h36m_17": (tuple(_H36M), {ours: theirs for theirs, ours in _H36M.items() if ours}),
-    "coco_17": (_COCO, {}),
-    "mediapipe_33": (_MEDIAPIPE, _MEDIAPIPE_FEET),
-    "vrm": (tuple(_VRM), {ours: theirs for theirs, ours in _VRM.items()}),
-}
-LAYOUTS: tuple[str, ...] = tuple(_BUILT_IN)
+LAYOUTS: tuple[str, ...] = tuple(KNOWN)
 
 _REST = ancestor_matrix() @ rest_offsets()
 _SPINE = ("pelvis", "spine1", "spine2", "spine3", "neck")
@@ -355,7 +319,8 @@ def _choice(path: str | Path, table: dict[str, Any], key: str, known: Mapping[st
 
 @lru_cache(maxsize=32)
 def _built_in(name: str) -> Layout:
-    return _build(name, *_BUILT_IN[name])
+    known = KNOWN[name]
+    return _build(name, known.joints, known.ours, _Y_UP_FROM[known.up_axis] * _UNITS[known.units])
 
 
 def get_layout(name_or_path: str | Path) -> Layout:
@@ -365,7 +330,7 @@ def get_layout(name_or_path: str | Path) -> Layout:
         LayoutError: no such name or file, or a file that cannot be used.
     """
     name = str(name_or_path)
-    if name in _BUILT_IN:
+    if name in KNOWN:
         return _built_in(name)
     if name.endswith(".toml") or "/" in name:
         return read_layout(name)

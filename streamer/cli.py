@@ -38,6 +38,11 @@ COMMANDS = {
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
     "source vmc": Command(LIVE, "streamer.commands.vmc:source", "From a VMC performer, such as a tracker's program."),
     "sink vmc": Command(LIVE, "streamer.commands.vmc:sink", "To avatar programs that take VMC."),
+    "source stdin": Command(LIVE, "streamer.commands.json_lines:source", "From lines of JSON on standard input."),
+    "sink jsonl": Command(LIVE, "streamer.commands.json_lines:sink", "To standard output, as lines of JSON."),
+    "sink websocket": Command(
+        LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
+    ),
     "replay": Command(FILES, "streamer.commands.replay:replay", "Play a file through a server, score what comes out."),
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),

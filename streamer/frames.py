@@ -23,8 +23,8 @@ class Frame:
         actor: name of the actor, one filter state each.
         seq: the source's frame counter.
         t_ns: capture time on the source's clock, integer nanoseconds (any epoch; 0 is a time).
-        positions: (J, 3) joint positions in ``layout``'s order [m], right-handed, Y up; NaN = missing, and so is
-            exactly (0, 0, 0), but for layouts that say ``zeros_are_real``.
+        positions: (J, 3) joint positions in ``layout``'s order [m], right-handed, Y up, but for layouts that say other
+            units or axes; NaN = missing, and so is exactly (0, 0, 0), but for those that say ``zeros_are_real``.
         confidence: (J,) in 0..1, or None for all ones; 0 = missing.
         layout: name of the input layout, see model.layouts.
         received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.

@@ -30,11 +30,14 @@ ROOMS = {
     "tests": "bench helpers model streamer",
 }
 AT_THE_TOP = {
-    "model": "calibration contract corruption evaluate export kinematics layouts prepare rotations run_log skeleton",
+    "model": (
+        "calibration contract corruption evaluate export kinematics known_layouts layouts prepare rotations run_log"
+        " skeleton"
+    ),
     "streamer": (
         "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings watch"
     ),
-    "bench": "drive noise options pictures report scores track",
+    "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_project",
 }
 

@@ -11,16 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.track import Floats
+from model.files.landmarks import plain_name
 from model.layouts import get_layout
 from model.skeleton import INDEX
 
-# Of the left side, in the axes of the joint in the rest pose [m]: x to the left, y up, z forward. Right ones mirror.
+# By the name without its side. Of the left side, in the axes of the joint in the rest pose [m]: x to the left, y up, z
+# forward. Right ones mirror.
 _FACE = {
-    "nose": (0.0, 0.045, 0.115), "eye_inner": (0.018, 0.080, 0.095), "eye": (0.032, 0.080, 0.090),
-    "eye_outer": (0.046, 0.078, 0.082), "ear": (0.074, 0.070, 0.005), "mouth": (0.024, 0.005, 0.098),
+    "nose": (0.0, 0.045, 0.115), "eyeinner": (0.018, 0.080, 0.095), "eye": (0.032, 0.080, 0.090),
+    "eyeouter": (0.046, 0.078, 0.082), "ear": (0.074, 0.070, 0.005), "mouth": (0.024, 0.005, 0.098),
+    "head": (0.0, 0.170, 0.010),  # of a source that means the top of it
 }  # fmt: skip
-_HAND = {"index": (0.095, 0.0, 0.022), "pinky": (0.085, 0.0, -0.030), "thumb": (0.050, -0.012, 0.048)}
-_HEEL = (0.0, -0.045, -0.055)
+_HAND = {
+    "index": (0.095, 0.0, 0.022), "pinky": (0.085, 0.0, -0.030), "thumb": (0.050, -0.012, 0.048),
+    "forefinger1": (0.095, 0.0, 0.022), "pinkyfinger1": (0.085, 0.0, -0.030), "handroot": (0.0, 0.0, 0.0),
+    "handtip": (0.185, -0.004, 0.0),
+}  # fmt: skip
+_FOOT = {"heel": (0.0, -0.045, -0.055), "bigtoe": (-0.015, -0.050, 0.185), "smalltoe": (0.045, -0.050, 0.130)}
+# Of the trunk: in the middle, so that nothing mirrors. T12 is the vertebra below spine2's half of the back.
+_TRUNK = {
+    "hip": ("pelvis", (0.0, -0.090, 0.040)), "midhip": ("pelvis", (0.0, -0.090, 0.040)),
+    "neck": ("spine3", (0.0, 0.105, -0.004)), "spineshoulder": ("spine3", (0.0, 0.105, -0.004)),
+    "l3": ("spine1", (0.0, 0.085, -0.005)), "t12": ("spine2", (0.0, 0.045, 0.0)),
+    "spine3": ("spine2", (0.0, 0.058, 0.0)),
+}  # fmt: skip
 
 
 class Landmarks(NamedTuple):
@@ -51,13 +65,12 @@ def landmarks(name: str) -> Landmarks:
 
 def _landmark(word: str) -> tuple[int, Floats] | None:
     """Host and offset of a landmark by its name, if it is one."""
-    side = "right" if word.startswith("right") or word.endswith("right") else "left"
-    kind = word.replace("left_", "").replace("right_", "").replace("_left", "").replace("_right", "")
-    mirrored = (1.0 if side == "left" else -1.0, 1.0, 1.0)
-    if kind in _FACE:
-        return INDEX["head"], np.array(_FACE[kind]) * mirrored
-    if kind in _HAND:
-        return INDEX[f"{side}_wrist"], np.array(_HAND[kind]) * mirrored
-    if kind == "heel":
-        return INDEX[f"{side}_ankle"], np.array(_HEEL) * mirrored
+    side, kind = plain_name(word)
+    if not side and kind in _TRUNK:
+        host, offset = _TRUNK[kind]
+        return INDEX[host], np.array(offset)
+    mirrored = (-1.0 if side == "right" else 1.0, 1.0, 1.0)
+    for joint, offsets in (("head", _FACE), (f"{side}_wrist", _HAND), (f"{side}_ankle", _FOOT)):
+        if joint in INDEX and kind in offsets:
+            return INDEX[joint], np.array(offsets[kind]) * mirrored
     return None

@@ -37,15 +37,31 @@ def pose_line(pose: Pose) -> str:
 
 def listening(subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None = None) -> Iterator[Pose]:
     """Poses as they come; when none does for some seconds, stderr says why, as long as the reason is a new one."""
-    said = ""
+    silence = Silence(endpoint, curve)
     while True:
         pose = subscriber.receive(SILENT_S)
+        silence.tell(heard=pose is not None)
         if pose is not None:
-            said = ""
             yield pose
-        elif (why := why_silent(endpoint, curve)) != said:
-            said = why
-            print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)
+
+
+class Silence:
+    """Says on stderr why nothing has come for some seconds, as long as the reason is a new one."""
+
+    def __init__(self, endpoint: str, curve: ClientKeys | None = None) -> None:
+        self._endpoint, self._curve = endpoint, curve
+        self._said, self._since_ns = "", now_ns()
+
+    def tell(self, heard: bool) -> None:
+        """To be called whenever something came, or nothing did for a moment."""
+        if heard:
+            self._said, self._since_ns = "", now_ns()
+        elif now_ns() - self._since_ns >= int(SILENT_S * SECOND_NS):
+            self._since_ns = now_ns()
+            why = why_silent(self._endpoint, self._curve)
+            if why != self._said:
+                self._said = why
+                print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)
 
 
 class StatusLine:

@@ -70,6 +70,13 @@ def poses(subscriber: PoseSubscriber, seconds: float = 0.5, least: int = 0) -> l
     return taken
 
 
+def next_pose(subscriber: PoseSubscriber, seconds: float = 60.0) -> Pose:
+    """The next one; by default of a source that has to be started first, on a machine as busy as it likes."""
+    pose = subscriber.receive(seconds)
+    assert pose is not None, "no pose came"
+    return pose
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     """Returns as soon as ``true()``; fails after ``seconds``."""
     end = time.monotonic() + seconds

@@ -1,0 +1,92 @@
+"""``hpstm source stdin`` and ``hpstm sink jsonl``: frames and poses as lines of JSON, through pipes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from streamer.commands.options import Key, Out, ServerKey, To, client_keys
+from streamer.errors import ConfigError
+from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
+
+
+def source(
+    *,
+    to: To = DEFAULT_IN,
+    key: Key = None,
+    server_key: ServerKey = None,
+    layout: str | None = None,
+    actor: str = "actor",
+    paced: bool = False,
+) -> int:
+    """Send lines of JSON on standard input to a server, as frames: {"actor", "t", "layout", "positions", "confidence"}.
+
+    Args:
+        layout: Layout of lines that name none; a .toml file is one of your own, for the server's --layout, too.
+        actor: Actor of lines that name none.
+        paced: Wait for each line's t, as for a recording; else lines are sent as they come.
+    """
+    from model.layouts import LayoutError, get_layout
+    from streamer.sources.json_lines import Report, send_lines
+    from streamer.sources.sender import FrameSender
+    from streamer.wire.json_lines import LineReader, own_layout
+    from streamer.wire.protocol import is_actor_name
+
+    if not is_actor_name(actor):
+        raise ConfigError(f"--actor {actor!r}: 1 to 64 bytes without spaces")
+    own = {}
+    try:
+        if layout is not None and (layout.endswith(".toml") or "/" in layout):
+            named = own_layout(layout)
+            layout, own = named.name, {named.name: named}
+        elif layout is not None:
+            get_layout(layout)
+    except LayoutError as error:
+        raise ConfigError(f"--layout: {error}") from error
+    report, reader = Report(), LineReader(layout, own, actor)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
+    with FrameSender(to, curve=client_keys(key, server_key, None)) as sender:
+        if not sender.joined:
+            _say(f"no server takes frames at {to} yet: lines are dropped until one does")
+        try:
+            send_lines(sys.stdin.buffer, sender, reader, report, _say, paced)
+        finally:
+            _say(report.text(sender.dropped, to))
+    return 0 if sender.sent or not report.lines else 1
+
+
+def sink(
+    *,
+    out_endpoint: Out = DEFAULT_OUT,
+    key: Key = None,
+    server_key: ServerKey = None,
+    actor: str | None = None,
+    every: bool = False,
+    full: bool = False,
+    count: int = 0,
+) -> int:
+    """Print a server's poses as lines of JSON.
+
+    Args:
+        actor: Only this actor's; none: everybody's.
+        every: Every pose, not only the newest.
+        full: With bones, covariances and all stamps.
+        count: Stop after so many poses; 0: on Ctrl-C.
+    """
+    from json import dumps
+
+    from streamer.commands.terminal import listening
+    from streamer.sinks.subscriber import PoseSubscriber
+    from streamer.wire.json_lines import pose_fields
+
+    curve = client_keys(key, server_key, out_endpoint)
+    with PoseSubscriber(out_endpoint, actor, every=every, curve=curve) as subscriber:
+        for n, pose in enumerate(listening(subscriber, out_endpoint, curve), 1):
+            print(dumps(pose_fields(pose, full)), flush=True)
+            if n == count:
+                break
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"hpstm: {text}", file=sys.stderr, flush=True)
