@@ -35,7 +35,8 @@ TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
 _FAR_S = 1e3  # age of history slots that were never written
 _RESET_S = 0.1  # a joint missing for longer starts its filters anew
 _COAST_S = 0.15  # time constant by which a missing joint's velocity fades
-_FRESH_S = 0.5  # a joint missing for longer is no evidence of anything
+_FRESH_S = 0.2  # a joint missing for longer is no evidence of anything, and less and less on the way there
+_QUICK_S = 0.004  # frames that come closer together say no more of speed than such do
 _OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen hours
 _JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, beyond the noise,
 _JUMP_M_S2 = 100.0  # and beyond what a limb that is hurled does
@@ -188,11 +189,11 @@ def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
     kept = 1 - present * stale  # 0 where filters start anew
     track = (state.track_s + dt) * kept
     innovation = (said - predicted) * kept
-    tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=1e-4))  # young tracks adapt faster
+    tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=_QUICK_S))  # young tracks adapt faster
     theta = torch.exp(-dt / tau)  # (B, K, 1, N)
     # Fading-memory filters of order two: no lag on constant velocity, with real dt.
     point = torch.where(kept > 0, predicted + present * (1 - theta * theta) * innovation, said)
-    rate = present * (1 - theta).square() / dt.clamp(min=1e-3)
+    rate = present * (1 - theta).square() / dt.clamp(min=_QUICK_S)
     velocity = (faded + rate * innovation) * kept
     seen, age = torch.maximum(state.seen, present), (state.age_s + dt) * (1 - present)
     told = torch.where(believed, innovation, told)
@@ -324,7 +325,7 @@ class Evidence(NamedTuple):
     anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
     noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input, with the doubt that prediction adds
     slow_m2: Tensor  # (B, 1, 1, J) the part of it that shows in bones alone: noise, or bones that are none
-    seen: Tensor  # (B, 1, 1, J) 1 = lately
+    seen: Tensor  # (B, 1, 1, J) 1 = now, 0 = not lately
     shown: Tensor  # (B, 1, 1, J) 1 = by the newest frame, and believed
     heading: Tensor  # (B, 1, 3, 3) world_from_heading
 
@@ -342,7 +343,7 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     points = constant("point_joints", tau_s)
     members = torch.cat([past, state.point_m @ points], 1) - anchor
     ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
-    lately = state.seen[..., :J] * (state.age_s[..., :J] < _FRESH_S).to(tau_s)
+    lately = state.seen[..., :J] * (1 - state.age_s[..., :J] / _FRESH_S).clamp(min=0.0)
     slow = torch.minimum(state.slow_m2, state.noise_m2)
     shown = (state.age_s[..., :J] <= 0).to(tau_s) * state.seen[..., :J] * (1 - state.jumped)
     noise, lead = state.noise_m2 + ahead, state.velocity @ points

@@ -124,7 +124,6 @@ def _constants() -> dict[str, Tensor]:
         "triangle": torch.tensor(triangle),
         "ancestors": torch.tensor(ancestor_matrix()),
         "root_unit": torch.tensor(root_unit),
-        "is_input": torch.tensor([1.0] * MEMBERS + [0.0])[:, None, None],
     }
 
 
@@ -160,7 +159,6 @@ class PoseHead(nn.Module):
     triangle: Tensor
     ancestors: Tensor
     root_unit: Tensor
-    is_input: Tensor
     spans: Tensor
     sigma: Tensor
 
@@ -261,7 +259,7 @@ class PoseHead(nn.Module):
         """(B, 1, 3, J) refined joints relative to the anchor: of what is seen, a mix of input, filters and the
         network's own; what is not seen is the network's own, carried along by what is."""
         seen = evidence.seen
-        gate = said.gates.reshape(-1, MEMBERS + 1, 1, J) + self.is_input * (1e4 * (seen - 1))
+        gate = said.gates.reshape(-1, MEMBERS + 1, 1, J)
         gate = torch.softmax(gate, 1)
         mixed = (gate * torch.cat([evidence.joints_m, said.own], 1)).sum(1, keepdim=True)
         share = torch.sigmoid(said.shares.reshape(-1, K, 1, J))
@@ -272,7 +270,8 @@ class PoseHead(nn.Module):
         mixed = given + refined_share(noise) * (mixed - given)
         weight = torch.exp(self.carry) * seen.transpose(2, 3)  # (B, 1, J from, J to)
         carried = ((mixed - said.own) * seen) @ weight / weight.sum(2, keepdim=True).clamp(min=1e-9)
-        return torch.where(seen > 0, mixed, said.own + said.shift + carried)
+        unseen = said.own + said.shift + carried
+        return unseen + seen * (mixed - unseen)
 
     def _rotations(self, vectors: Tensor, offsets_m: Tensor, second: Tensor, leaf: Tensor) -> Tensor:
         """(B, J, 3, 3): forks turn rigidly, single bones by direction and a learned second axis, leaves freely.
