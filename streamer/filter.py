@@ -21,6 +21,7 @@ from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
+from streamer.source_joints import Told
 from streamer.vetting import POINT_M
 
 LONGEST_BONE_M = 1000.0
@@ -160,7 +161,7 @@ class PoseFilter:
                 return {}
             rows, seen = [rows[i] for i in kept], seen.at(kept)
         wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
-        return dict(zip(seen.places, self._poses(rows, seen.frames, wanted_ns, wanted_ns)))
+        return dict(zip(seen.places, self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)))
 
     def _take_in(self, rows: list[int], seen: Seen) -> RowIndex:
         at = row_index(rows)
@@ -217,10 +218,13 @@ class PoseFilter:
         self._apply_profile(name)
         return row
 
-    def _poses(self, rows: list[int], frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int]) -> list[Pose]:
+    def _poses(
+        self, rows: list[int], frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int], seen: Seen | None = None
+    ) -> list[Pose]:
         """What the block has just answered, as poses for ``t_ns``, where ``wanted_ns`` was asked for.
 
-        ``frames``: the newest of each actor. A pose's arrays are its own: whoever keeps it keeps nothing of others.
+        ``frames``: the newest of each actor; ``seen`` where it has just taken them in. A pose's arrays are its own:
+        whoever keeps it keeps nothing of others.
         """
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
@@ -230,15 +234,19 @@ class PoseFilter:
             block.covariance[at], block.contact[at],
         )  # fmt: skip
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
+        told = Told(t_ns, block.source[at], arrays[1], actors.origin[at])
+        sources = actors.points.answer(rows, told, seen, self._intake.layout)
         poses, inferred_ns = [], now_ns()
-        for row, frame, t, wanted, done, version, *own in zip(rows, frames, t_ns, wanted_ns, *known, *arrays):
+        for row, frame, t, wanted, source, done, version, *own in zip(
+            rows, frames, t_ns, wanted_ns, sources, *known, *arrays
+        ):
             a = [array.astype(np.float32) for array in own]
             track = actors.tracks[row]
             status = self._status(wanted, track.last_ns, track.seen_ns, done)
             poses.append(
                 Pose(
                     frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
-                    track.last_ns, frame.received_ns, inferred_ns, skeleton_version=version,
+                    track.last_ns, frame.received_ns, inferred_ns, skeleton_version=version, layout=source[0], source=source[1],
                 )
             )  # fmt: skip
         return poses

@@ -32,7 +32,8 @@ ROOMS = {
 AT_THE_TOP = {
     "model": "calibration contract corruption evaluate export kinematics layouts prepare rotations run_log skeleton",
     "streamer": (
-        "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings watch"
+        "__main__ actors carried carriers cli client clock errors filter frames intake sight skeletons source_joints"
+        " tracks vetting warnings watch"
     ),
     "bench": "drive noise options pictures report scores track",
     "tests": "conftest test_project",
