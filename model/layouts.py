@@ -185,7 +185,7 @@ class Layout:
         out = positions[which].astype(np.float64)
         if confidence is not None:
             out[~(confidence[which] > 0)] = np.nan
-        if not self.zeros_are_real:
+        if not self.zeros_are_real and np.count_nonzero(out) < out.size:
             out[~out.any(1)] = np.nan
         return out if self._turn is None else out @ self._turn
 

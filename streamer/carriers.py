@@ -1,7 +1,7 @@
 """Which points of a layout are the model's own joints, and which joint carries each of the others.
 
-A nose, a finger or a heel is no joint of the model. It hangs on one that is: the joint that the layout computes from it,
-else what its name says, else (``UNKNOWN``) whatever joint it turns out to be near: source_joints.py finds that.
+A nose, a finger or a heel is no joint of the model. It hangs on one that is: the joint that the layout computes from
+it, else what its name says, else (``UNKNOWN``) whatever joint it turns out to be near: carried.py finds that.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Carriers(NamedTuple):
     joints: Indices  # and which
     others: Indices  # points that are none,
     carriers: Indices  # and the joint that carries each, or UNKNOWN
+    measured: npt.NDArray[np.bool_]  # (24,) the layout's
 
 
 @lru_cache(maxsize=64)
@@ -63,10 +64,15 @@ def carriers_of(layout: Layout) -> Carriers:
     others = [point for point in range(len(layout.joints)) if point not in joint_of]
     own = sorted(joint_of)
     joints = [joint_of[point] for point in own]
+    whole = joints == list(range(J)) and not others
+    carriers = [_carrier(layout, point) for point in others]
     return Carriers(
-        layout, joints == list(range(J)) and not others, *(np.array(x, np.intp) for x in (own, joints, others)),
-        np.array([_carrier(layout, point) for point in others], np.intp),
-    )  # fmt: skip
+        layout, whole, _indices(own), _indices(joints), _indices(others), _indices(carriers), layout.measured
+    )
+
+
+def _indices(numbers: list[int]) -> Indices:
+    return np.array(numbers, np.intp)
 
 
 def _carrier(layout: Layout, point: int) -> int:

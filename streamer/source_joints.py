@@ -15,16 +15,26 @@ import numpy as np
 from model.layouts import Layout
 from model.skeleton import PARENTS, J
 from streamer.carried import F64, Bools, CarriedPoints
-from streamer.carriers import Carriers, carriers_of
+from streamer.carriers import Carriers, Indices, carriers_of
 from streamer.intake import Seen
 from streamer.runtimes.block import F32
 
 LayoutOf = Callable[[str], Layout]
 
-# (4, 25) whose rotation comes 1, 2, 4 and 8 joints before each one's; 24: nobody's
-_BEFORE = [np.array([*(p if p >= 0 else J for p in PARENTS), J])]
-for _ in range(3):
-    _BEFORE.append(_BEFORE[-1][_BEFORE[-1]])
+_LONGEST = 8  # joints from the pelvis to a wrist
+
+
+def _chain(joint: int) -> list[int]:
+    """The joints whose local rotations make the world rotation of a joint, J for none; a hand turns with its wrist."""
+    chain: list[int] = []
+    while joint >= 0:
+        chain.insert(0, joint)
+        joint = PARENTS[joint]
+    return [*chain[:_LONGEST], *[J] * (_LONGEST - len(chain))]
+
+
+_CHAINS = np.array([_chain(joint) for joint in range(J)]).T  # (8, 24)
+_IDENTITY = np.eye(3, dtype=np.float32)
 _OUTER = np.zeros((16, 9), np.float32)  # products of the parts of a quaternion -> its matrix, flat
 for _entry, _terms in enumerate(
     [
@@ -37,15 +47,16 @@ for _entry, _terms in enumerate(
         _OUTER[4 * _a + _b, _entry] = _factor
 
 
-def world_rotations(local: F32) -> F32:
-    """(..., 24, 3, 3) world_from_joint rotations of (..., 24, 4) local quaternions xyzw."""
-    outer = (local[..., :, None] * local[..., None, :]).reshape(*local.shape[:-1], 16)
-    world: F32 = np.empty((*local.shape[:-2], J + 1, 3, 3), local.dtype)
-    world[..., :J, :, :] = (outer @ _OUTER).reshape(*local.shape[:-1], 3, 3)
-    world[..., J, :, :] = np.eye(3)
-    for before in _BEFORE:
-        world = world[..., before, :, :] @ world
-    return world[..., :J, :, :]
+def world_rotations(local: F32, joints: Indices) -> F32:
+    """(n, 3, 3) world_from_joint rotations of some joints, of all the local quaternions xyzw (24, 4)."""
+    matrices: F32 = np.empty((J + 1, 3, 3), np.float32)
+    matrices[:J] = ((local[:, :, None] * local[:, None]).reshape(J, 16) @ _OUTER).reshape(J, 3, 3)
+    matrices[J] = _IDENTITY
+    world = matrices[_CHAINS[:, joints]]  # (8, n, 3, 3)
+    while len(world) > 1:
+        world = world[0::2] @ world[1::2]
+    first: F32 = world[0]
+    return first
 
 
 class Told(NamedTuple):
@@ -100,28 +111,36 @@ class SourceJoints:
         if seen is not None:
             for i, row in enumerate(rows):
                 self._meet(row, seen, i, layout_of)
-        known = [state for row in rows if (state := self._rows[row]) is not None]  # of every row that shows somebody
-        busy = [i for i, state in enumerate(known) if state.carried is not None]
-        worlds = dict(zip(busy, world_rotations(told.rotations[busy]))) if busy else {}
         placed = told.free + told.origin[:, None]  # (B, 24, 3) in float64
         answers = []
-        for i, state in enumerate(known):
+        for i, row in enumerate(rows):
+            state = self._rows[row]
+            assert state is not None  # of every row that has an answer a frame was seen
             points = placed[i].astype(np.float32) if state.of.whole else _own(state.of, placed[i])
             if state.carried is not None:
-                if seen is not None:
-                    state.carried.take(*_news(state.of, seen, i, told.origin[i]), told.t_ns[i], worlds[i], told.free[i])
-                points[state.of.others] = state.carried.at(told.t_ns[i], worlds[i], told.free[i]) + told.origin[i]
+                points[state.of.others] = self._carried(state.of, state.carried, i, told, seen) + told.origin[i]
             if state.missing is not None:
                 points[state.of.own[state.missing]] = np.nan
             answers.append((state.layout, points))
         return answers
+
+    def _carried(self, of: Carriers, carried: CarriedPoints, i: int, told: Told, seen: Seen | None) -> F64:
+        """(E, 3) relative to the origin."""
+        axes = world_rotations(told.rotations[i], carried.carriers)
+        if seen is not None:
+            frame = seen.frames[i]
+            positions = np.asarray(frame.positions, np.float64)
+            confidence = None if frame.confidence is None else np.asarray(frame.confidence, np.float32)
+            points = of.layout.points(of.others, positions, confidence) - told.origin[i]
+            carried.take(seen.t_ns[i], points, seen.joints[i, :4], told.t_ns[i], axes, told.free[i])
+        return carried.at(told.t_ns[i], axes, told.free[i])
 
     def _meet(self, row: int, seen: Seen, i: int, layout_of: LayoutOf) -> None:
         """A frame of an actor: another layout begins anew."""
         state, name = self._rows[row], seen.frames[i].layout
         if state is None or state.layout != name:
             of = carriers_of(layout_of(name))
-            carried = CarriedPoints(of.carriers) if len(of.others) else None
+            carried = CarriedPoints(of) if len(of.others) else None
             state = self._rows[row] = Row(of, name, np.ones(len(of.own), np.bool_), carried)
         state.note(seen.shown[i][3])
 
@@ -130,11 +149,3 @@ def _own(of: Carriers, placed: F64) -> F32:
     points: F32 = np.empty((len(of.layout.joints), 3), np.float32)
     points[of.own] = placed[of.joints]
     return points
-
-
-def _news(of: Carriers, seen: Seen, i: int, origin: F64) -> tuple[int, F64, F32]:
-    """The time of a frame, its points that are carried, and the model's joints, as ``CarriedPoints.take`` has them."""
-    frame = seen.frames[i]
-    positions = np.asarray(frame.positions, np.float64)
-    confidence = None if frame.confidence is None else np.asarray(frame.confidence, np.float32)
-    return seen.t_ns[i], of.layout.points(of.others, positions, confidence) - origin, seen.joints[i, :4]
