@@ -2,7 +2,9 @@
 
 A point's place beside its joint, in the axes of the joint's rotation, is passed on as it came where the input is clean,
 is smoothed where it is noisy, and is kept while the point is not seen. All of it happens at the time that a pose is
-for: of a time between two frames the place is interpolated, beyond the newest it turns with the joint.
+for: of a time between two frames the place is interpolated, beyond the newest it turns with the joint. The axes are
+those of the stream's own poses, all of them as far from their frames: between poses of a time seen and one foretold a
+joint seems to turn.
 """
 
 from __future__ import annotations
@@ -10,17 +12,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from math import exp
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from model.skeleton import J
-from streamer.carriers import UNKNOWN, Carriers, Indices
+from streamer.carriers import UNKNOWN, Carriers, Indices, world_rotations
 from streamer.clock import SECOND_NS
 from streamer.runtimes.block import F32
 
 F64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Values = TypeVar("Values", F64, F32)
 
 FRAMES = 48  # kept for poses of the past: 0.2 s at 240 Hz
 RHO_M = 0.003  # as in the network: noisier places are smoothed, cleaner ones passed on
@@ -33,7 +37,6 @@ FIRST_M2, FIRST_S = 1e-4, 0.01  # the noise before any was seen, and for how lon
 RESET_S = 0.1  # what was missing for longer is followed anew
 FADE_S = 1.0  # a missing point goes to where it is kept within this
 JUMP_M = 0.12  # in a thirtieth of a second, beyond the noise: an outlier, unless a second frame says so, too
-NEAR_NS = 40_000_000  # a rotation this near to a frame's time is that of the frame
 LEARNED = 30  # frames that say which joint an unknown point is near
 
 
@@ -63,17 +66,17 @@ class CarriedPoints:
         self._points: deque[F64] = deque(maxlen=FRAMES)  # (E, 3) as sent, NaN where missing
         self._beside: deque[F64] = deque(maxlen=FRAMES)  # (E, 3) the same from the carriers as sent
         self._heard: deque[F64] = deque(maxlen=5)  # whichever of the two the point's answer rests on
-        self._axes: deque[tuple[int, F32]] = deque(maxlen=FRAMES)  # the carriers', in the stream's poses
+        self._axes: deque[F32] = deque(maxlen=FRAMES)  # (E, 3, 3) the carriers', in the stream's poses
+        self._axes_ns: deque[int] = deque(maxlen=FRAMES)  # the times that these are for; ``local`` is for the newest
         self._jumped: Bools = np.zeros(count, np.bool_)
         self._gone_s: F64 = np.full((count, 1), np.inf)
-        self._for_ns: int | None = None  # the time that ``local`` is for
 
-    def take(self, t_ns: int, points: F64, joints: F32, for_ns: int, axes: F32, free: F32) -> None:
+    def take(self, t_ns: int, points: F64, joints: F32, for_ns: int, rotations: F32, free: F32) -> None:
         """A frame, and the pose that followed it.
 
         Args:
             points: (E, 3) as sent, NaN where missing. joints: (4, 24) x, y, z and present.
-            for_ns: the time of the pose. axes: (E, 3, 3) rotations of the carriers in it. free: (24, 3) its joints.
+            for_ns: the time of the pose. rotations: (24, 4) its local quaternions. free: (24, 3) its joints.
         """
         if len(self._unknown):
             self._find(points, joints)
@@ -88,20 +91,20 @@ class CarriedPoints:
         self._points.append(points)
         self._beside.append(beside)
         self._heard.append(np.where(self._free, points, beside))
-        self._axes.append((for_ns, axes))
+        self._axes.append(world_rotations(rotations, self.carriers))
+        self._axes_ns.append(for_ns)
         step_s = min(max(dt_s, 1e-3), 0.1)
         if len(self._heard) == 5:
             self._watch(step_s)
-        self._follow(self._shown(for_ns, axes, free), dt_s, step_s)
-        self._for_ns = for_ns
+        self._follow(self._shown(for_ns, free), dt_s, step_s)
 
-    def at(self, for_ns: int, axes: F32, free: F32) -> F64:
-        """(E, 3) the points of a pose for a time; as in ``take``. NaN where nothing was ever seen."""
+    def at(self, for_ns: int, free: F32) -> F64:
+        """(E, 3) the points of a pose for a time, whose joints are free (24, 3); NaN where nothing was ever seen."""
         local = self.local
-        if for_ns != self._for_ns and self._t_ns:
-            shown = self._shown(for_ns, axes, free)
+        if for_ns != self._axes_ns[-1]:
+            shown = self._shown(for_ns, free)
             local = np.where(np.isnan(shown), local, shown + self._share * (self._steady - shown))
-        placed: F64 = free[self.carriers] + (axes @ local[..., None])[..., 0]
+        placed: F64 = free[self.carriers] + (self._axes_at(for_ns) @ local[..., None])[..., 0]
         return placed
 
     def _carry(self, carriers: Indices) -> None:
@@ -146,31 +149,36 @@ class CarriedPoints:
         gain = step_s / np.minimum(self._watched_s, NOISE_S)
         self._noise_m2 += np.where(told, gain * (square - self._noise_m2), 0.0)
 
-    def _shown(self, for_ns: int, axes: F32, free: F32) -> F64:
+    def _shown(self, for_ns: int, free: F32) -> F64:
         """(E, 3) the places that frames show for a time, in the carriers' axes; NaN where none does.
 
         Beside a carrier that the layout measures: beside it as the frame gave it, so that the point goes where the
         filter moves the carrier. Else beside the filter's own.
         """
         newest_ns = self._t_ns[-1]
-        if for_ns >= newest_ns or len(self._t_ns) == 1:
+        if for_ns >= newest_ns:
             points, beside = self._points[-1], self._beside[-1]
         else:
-            k = max(bisect_right(self._t_ns, for_ns), 1)
-            share = max(0.0, (for_ns - self._t_ns[k - 1]) / (self._t_ns[k] - self._t_ns[k - 1]))
-            points, beside = (of[k - 1] + share * (of[k] - of[k - 1]) for of in (self._points, self._beside))
-        if for_ns > newest_ns:
-            axes, apart = self._axes_at(newest_ns, axes), np.isnan(beside)
-        else:
-            apart = np.isnan(beside) | self._free
+            points, beside = _at(self._t_ns, self._points, for_ns), _at(self._t_ns, self._beside, for_ns)
+        apart = np.isnan(beside)
+        if for_ns <= newest_ns:  # else the carrier has moved on since
+            apart |= self._free
         beside = np.where(apart, points - free[self.carriers], beside)
-        shown: F64 = (beside[:, None] @ axes)[:, 0]
+        shown: F64 = (beside[:, None] @ self._axes_at(min(for_ns, newest_ns)))[:, 0]
         return shown
 
-    def _axes_at(self, t_ns: int, axes: F32) -> F32:
-        """(E, 3, 3) the carriers' axes in the stream's pose for a time; ``axes`` where there is none."""
-        for_ns, known = min(self._axes, key=lambda one: abs(one[0] - t_ns))
-        return known if abs(for_ns - t_ns) < NEAR_NS else axes
+    def _axes_at(self, t_ns: int) -> F32:
+        """(E, 3, 3) the carriers' axes at a time; ahead of the poses they turn on as they have done."""
+        times, axes = self._axes_ns, self._axes
+        ahead_ns = t_ns - times[-1]
+        if ahead_ns == 0 or len(times) == 1:
+            return axes[-1]
+        if ahead_ns < 0:
+            return _at(times, axes, t_ns)
+        k = max(min(bisect_right(times, times[-1] - ahead_ns), len(times) - 1) - 1, 0)
+        share = min(ahead_ns / (times[-1] - times[k]), 1.0)
+        turned = axes[-1] @ axes[k].swapaxes(1, 2) @ axes[-1]
+        return (axes[-1] + share * (turned - axes[-1])).astype(np.float32)
 
     def _follow(self, shown: F64, dt_s: float, step_s: float) -> None:
         """Means of the places shown, NaN where none is; and ``local``, the places as they are answered."""
@@ -195,6 +203,15 @@ class CarriedPoints:
         self._share = level / (level + 1.0) * np.minimum(3.0 * self._noise_m2 / np.maximum(self._moves_m2, 1e-12), 1.0)
         kept = self._slow + exp(-dt_s / FADE_S) * (self.local - self._slow)
         self.local = np.where(there, shown - self._share * off, kept)
+
+
+def _at(times_ns: deque[int], values: deque[Values], t_ns: int) -> Values:
+    """Values between those of the times (rising) around a time, or the only or the first ones."""
+    k = bisect_right(times_ns, t_ns)
+    if k == 0 or len(times_ns) == 1:
+        return values[0]
+    share = (t_ns - times_ns[k - 1]) / (times_ns[k] - times_ns[k - 1])
+    return values[k - 1] + values[k].dtype.type(share) * (values[k] - values[k - 1])
 
 
 def _cubic(a: float, b: float, c: float, d: float) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""Which points of a layout are the model's own joints, and which joint carries each of the others.
+"""Which points of a layout are the model's own joints, which joint carries each of the others, and how it is turned.
 
 A nose, a finger or a heel is no joint of the model. It hangs on one that is: the joint that the layout computes from
 it, else what its name says, else (``UNKNOWN``) whatever joint it turns out to be near: carried.py finds that.
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from model.layouts import Layout
-from model.skeleton import INDEX, JOINTS, PARENTS, J
+from model.skeleton import INDEX, PARENTS, J
+from streamer.runtimes.block import F32
 
 UNKNOWN = -1
 Indices = npt.NDArray[np.intp]
@@ -101,4 +102,39 @@ def joint_named(point: str) -> str | None:
     return None
 
 
-assert {f"left_{part}" for part in _LIMBS} | set(_MIDDLE) <= set(JOINTS)
+_LONGEST = 8  # joints from the pelvis to a wrist
+
+
+def _chain(joint: int) -> list[int]:
+    """The joints whose local rotations make the world rotation of a joint, J for none; a hand turns with its wrist."""
+    chain: list[int] = []
+    while joint >= 0:
+        chain.insert(0, joint)
+        joint = PARENTS[joint]
+    return [*chain[:_LONGEST], *[J] * (_LONGEST - len(chain))]
+
+
+_CHAINS = np.array([_chain(joint) for joint in range(J)]).T  # (8, 24)
+_IDENTITY = np.eye(3, dtype=np.float32)
+_OUTER = np.zeros((16, 9), np.float32)  # products of the parts of a quaternion -> its matrix, flat
+for _entry, _terms in enumerate(
+    [
+        {(0, 0): 1, (1, 1): -1, (2, 2): -1, (3, 3): 1}, {(0, 1): 2, (2, 3): -2}, {(0, 2): 2, (1, 3): 2},
+        {(0, 1): 2, (2, 3): 2}, {(0, 0): -1, (1, 1): 1, (2, 2): -1, (3, 3): 1}, {(1, 2): 2, (0, 3): -2},
+        {(0, 2): 2, (1, 3): -2}, {(1, 2): 2, (0, 3): 2}, {(0, 0): -1, (1, 1): -1, (2, 2): 1, (3, 3): 1},
+    ]
+):  # fmt: skip
+    for (_a, _b), _factor in _terms.items():
+        _OUTER[4 * _a + _b, _entry] = _factor
+
+
+def world_rotations(local: F32, joints: Indices) -> F32:
+    """(n, 3, 3) world_from_joint rotations of some joints, of all the local quaternions xyzw (24, 4)."""
+    matrices: F32 = np.empty((J + 1, 3, 3), np.float32)
+    matrices[:J] = ((local[:, :, None] * local[:, None]).reshape(J, 16) @ _OUTER).reshape(J, 3, 3)
+    matrices[J] = _IDENTITY
+    world = matrices[_CHAINS[:, joints]]  # (8, n, 3, 3)
+    while len(world) > 1:
+        world = world[0::2] @ world[1::2]
+    first: F32 = world[0]
+    return first

@@ -13,50 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from model.layouts import Layout
-from model.skeleton import PARENTS, J
 from streamer.carried import F64, Bools, CarriedPoints
-from streamer.carriers import Carriers, Indices, carriers_of
+from streamer.carriers import Carriers, carriers_of
 from streamer.intake import Seen
 from streamer.runtimes.block import F32
 
 LayoutOf = Callable[[str], Layout]
-
-_LONGEST = 8  # joints from the pelvis to a wrist
-
-
-def _chain(joint: int) -> list[int]:
-    """The joints whose local rotations make the world rotation of a joint, J for none; a hand turns with its wrist."""
-    chain: list[int] = []
-    while joint >= 0:
-        chain.insert(0, joint)
-        joint = PARENTS[joint]
-    return [*chain[:_LONGEST], *[J] * (_LONGEST - len(chain))]
-
-
-_CHAINS = np.array([_chain(joint) for joint in range(J)]).T  # (8, 24)
-_IDENTITY = np.eye(3, dtype=np.float32)
-_OUTER = np.zeros((16, 9), np.float32)  # products of the parts of a quaternion -> its matrix, flat
-for _entry, _terms in enumerate(
-    [
-        {(0, 0): 1, (1, 1): -1, (2, 2): -1, (3, 3): 1}, {(0, 1): 2, (2, 3): -2}, {(0, 2): 2, (1, 3): 2},
-        {(0, 1): 2, (2, 3): 2}, {(0, 0): -1, (1, 1): 1, (2, 2): -1, (3, 3): 1}, {(1, 2): 2, (0, 3): -2},
-        {(0, 2): 2, (1, 3): -2}, {(1, 2): 2, (0, 3): 2}, {(0, 0): -1, (1, 1): -1, (2, 2): 1, (3, 3): 1},
-    ]
-):  # fmt: skip
-    for (_a, _b), _factor in _terms.items():
-        _OUTER[4 * _a + _b, _entry] = _factor
-
-
-def world_rotations(local: F32, joints: Indices) -> F32:
-    """(n, 3, 3) world_from_joint rotations of some joints, of all the local quaternions xyzw (24, 4)."""
-    matrices: F32 = np.empty((J + 1, 3, 3), np.float32)
-    matrices[:J] = ((local[:, :, None] * local[:, None]).reshape(J, 16) @ _OUTER).reshape(J, 3, 3)
-    matrices[J] = _IDENTITY
-    world = matrices[_CHAINS[:, joints]]  # (8, n, 3, 3)
-    while len(world) > 1:
-        world = world[0::2] @ world[1::2]
-    first: F32 = world[0]
-    return first
 
 
 class Told(NamedTuple):
@@ -126,14 +88,13 @@ class SourceJoints:
 
     def _carried(self, of: Carriers, carried: CarriedPoints, i: int, told: Told, seen: Seen | None) -> F64:
         """(E, 3) relative to the origin."""
-        axes = world_rotations(told.rotations[i], carried.carriers)
         if seen is not None:
             frame = seen.frames[i]
             positions = np.asarray(frame.positions, np.float64)
             confidence = None if frame.confidence is None else np.asarray(frame.confidence, np.float32)
             points = of.layout.points(of.others, positions, confidence) - told.origin[i]
-            carried.take(seen.t_ns[i], points, seen.joints[i, :4], told.t_ns[i], axes, told.free[i])
-        return carried.at(told.t_ns[i], axes, told.free[i])
+            carried.take(seen.t_ns[i], points, seen.joints[i, :4], told.t_ns[i], told.rotations[i], told.free[i])
+        return carried.at(told.t_ns[i], told.free[i])
 
     def _meet(self, row: int, seen: Seen, i: int, layout_of: LayoutOf) -> None:
         """A frame of an actor: another layout begins anew."""
