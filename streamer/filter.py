@@ -240,7 +240,7 @@ class PoseFilter:
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
         sources: Sequence[tuple[str, F32 | None]] = [(frame.layout, None) for frame in frames]
         if self._with_source:
-            told = Told(t_ns, block.source[at], arrays[1], actors.origin[at])
+            told = Told(t_ns, block.frame[at], block.source[at], arrays[1], actors.origin[at])
             sources = actors.points.answer(rows, told, seen, self._intake.layout)
         poses, inferred_ns = [], now_ns()
         for row, frame, t, wanted, (layout, source), done, version, *own in zip(

@@ -25,6 +25,7 @@ class Told(NamedTuple):
     """Poses of some rows (B), relative to the actors' origins."""
 
     t_ns: list[int]  # the times that they are for
+    frames: F32  # (B, 6, 24) the newest, as in the block
     free: F32  # (B, 24, 3) m
     rotations: F32  # (B, 24, 4)
     origin: F64  # (B, 3) m
@@ -93,7 +94,7 @@ class SourceJoints:
             positions = np.asarray(frame.positions, np.float64)
             confidence = None if frame.confidence is None else np.asarray(frame.confidence, np.float32)
             points = of.layout.points(of.others, positions, confidence) - told.origin[i]
-            carried.take(seen.t_ns[i], points, seen.joints[i, :4], told.t_ns[i], told.rotations[i], told.free[i])
+            carried.take(seen.t_ns[i], points, told.frames[i, :4], told.t_ns[i], told.rotations[i], told.free[i])
         return carried.at(told.t_ns[i], told.free[i])
 
     def _meet(self, row: int, seen: Seen, i: int, layout_of: LayoutOf) -> None:
