@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from streamer.frames import Frame, Pose
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import Runtime
 from streamer.sinks.recording import read_recording, record
-from tests.helpers.live import poses, subscribed
+from tests.helpers.live import counter, poses, subscribed, wait_until
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED, SECOND_NS, mean_mm
 
 FPS = 30
@@ -396,16 +397,16 @@ def test_a_server_that_is_asked_to_sends_what_the_filter_says(
 
 @bundled
 def test_a_recording_holds_it(server: ServerProcess, tmp_path: Path) -> None:
-    from threading import Thread
-
-    path = tmp_path / "take.hpstm"
-    recorder = Thread(target=record, args=(server.out_endpoint, path, False, 2.0, lambda: False))
+    path, done, before = tmp_path / "take.hpstm", Event(), counter(server, "subscriptions")
+    recorder = Thread(target=record, args=(server.out_endpoint, path, False, 60.0, done.is_set))
     recorder.start()
+    wait_until(lambda: counter(server, "subscriptions") >= before + 3)  # poses, skeletons, books
     with FrameSender(server.in_endpoint) as sender, subscribed(server, "b") as subscriber:
         for frame in stream(seen("coco_17", 1.0), "coco_17"):
             frame.actor = "b"
             sender.send(frame)
             poses(subscriber, least=1)
+    done.set()
     recorder.join()
     held = [pose for pose in read_recording(path).poses if pose.actor == "b"]
     assert len(held) >= 20
