@@ -141,6 +141,18 @@ class Layout:
             xyz = xyz @ self._turn
         return xyz, measured, derived, trust
 
+    def points(
+        self, which: npt.NDArray[np.intp], positions: npt.NDArray[Any], confidence: npt.NDArray[Any] | None = None
+    ) -> F64:
+        """(n, 3) points of one frame, none of them a pelvis, in the world [m]: NaN where ``to_canonical`` takes them
+        for missing. Arguments as there, but (J, 3) and (J,)."""
+        out = positions[which].astype(np.float64)
+        if confidence is not None:
+            out[~(confidence[which] > 0)] = np.nan
+        if not self.zeros_are_real and np.count_nonzero(out) < out.size:
+            out[~out.any(1)] = np.nan
+        return out if self._turn is None else out @ self._turn
+
     def _unseen(self, positions: npt.NDArray[Any]) -> Bools:
         """(..., J, 1) True for joints at exactly zero that stand for "not seen"."""
         zero: Bools = (positions == 0).all(-1)

@@ -22,6 +22,7 @@ from streamer.intake import FARTHEST_NS, Seen
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.sight import Sight, repeats
 from streamer.skeletons import F64, Skeletons
+from streamer.source_joints import SourceJoints
 from streamer.tracks import ALTERNATED, PAUSE_NS, SHORT_NS, Clock
 from streamer.warnings import Warnings
 from streamer.watch import EVERY_NS, Opinion, percent
@@ -73,7 +74,7 @@ class Actors(Mapping[str, Actor]):
         try:
             self.block = runtime.open(most)
             n = self.capacity = self.block.capacity
-            self.skeletons, self.sight = Skeletons(contract, n), Sight(n)
+            self.skeletons, self.sight, self.points = Skeletons(contract, n), Sight(n), SourceJoints(n)
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self.warnings = Warnings()
@@ -148,6 +149,7 @@ class Actors(Mapping[str, Actor]):
         """All that is thought of an actor, too."""
         self._clear(row)
         self._opinions[row] = Opinion()
+        self.points.forget(row)
 
     def _clear(self, row: int) -> None:
         """The track."""
@@ -156,6 +158,7 @@ class Actors(Mapping[str, Actor]):
         self.tracks[row] = Track()
         self._opinions[row].forget_samples()
         self.sight.forget(row)
+        self.points.restart(row)
 
     # -- the hot path
 

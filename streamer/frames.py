@@ -60,6 +60,11 @@ class Pose:
         received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
         skipped: frames of this actor skipped under overload since it appeared.
         skeleton_version: grows when lengths or offsets change; the same one never comes with others.
+        layout: the name that the frame gave its layout.
+        source: (J of the layout, 3) float32, the refined joints in that layout's order, each where the source itself
+            places it [m], world, Y up: on no skeleton, so that what is precise comes out as it came in. Gaps are
+            filled; NaN where the source has never given the joint, in this layout. Points that are no joints of the
+            model (face, fingers, heels) move with those that they hang on. None from a server without --source-joints.
     """
 
     actor: str
@@ -79,3 +84,5 @@ class Pose:
     published_ns: int = 0
     skipped: int = 0
     skeleton_version: int = 0
+    layout: str = ""
+    source: Array | None = None

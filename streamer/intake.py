@@ -64,7 +64,7 @@ class Intake:
         groups: dict[tuple[Layout, bool], Group] = {}
         for place, frame in enumerate(frames):
             try:
-                layout = self._layout(frame.layout)
+                layout = self.layout(frame.layout)
                 positions, confidence = _checked(frame, layout)
             except FrameError as error:
                 errors[place] = error
@@ -86,7 +86,8 @@ class Intake:
         )  # fmt: skip
         return seen.at(sorted(range(len(places)), key=places.__getitem__))
 
-    def _layout(self, name: str) -> Layout:
+    def layout(self, name: str) -> Layout:
+        """The layout that frames call by this name. Raises FrameError."""
         layout = self._layouts.get(name)
         if layout is None:
             try:

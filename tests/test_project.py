@@ -35,7 +35,8 @@ AT_THE_TOP = {
         " skeleton"
     ),
     "streamer": (
-        "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings watch"
+        "__main__ actors carried carriers cli client clock errors filter frames intake sight skeletons source_joints"
+        " tracks vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_project",

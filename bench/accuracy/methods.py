@@ -102,8 +102,8 @@ def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float]) -> li
         for a, i in due.get(k, []) if frame.actor in pose_filter.actors else []:
             pose = pose_filter.pose_at(int(targets[a][i]), frame.actor)
             positions[a, i], covariance[a, i], quaternions[a, i] = pose.positions, pose.covariance, pose.rotations
-            if (refined := getattr(pose, "source", None)) is not None:
-                source[a, i] = refined
+            if pose.source is not None:
+                source[a, i] = pose.source
     has_source = np.isfinite(source).any()
     return [
         Answers(

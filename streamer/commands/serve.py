@@ -25,6 +25,7 @@ def serve(
     delay: Annotated[float, Parameter(group=LATE_OR_EARLY)] = 0.0,
     predict: Annotated[float, Parameter(group=LATE_OR_EARLY)] = 0.0,
     rate: float = 0.0,
+    source_joints: bool = False,
     runtime: str = "auto",
     threads: int = 1,
     layout: tuple[str, ...] = (),
@@ -46,6 +47,7 @@ def serve(
         delay: Fixed lag for a smoother pose [s], 0 to 0.2.
         predict: Predict ahead [s], 0 to 0.15.
         rate: Steady output clock [Hz], coasting over gaps; 0: one pose a frame.
+        source_joints: Send the source's own joints, refined, in each pose as well.
         runtime: auto (native, else onnx), native, onnx, tensorrt, torch, torch_cuda.
         threads: Threads that share a crowd of actors.
         layout: TOML file of an input layout of your own; may be repeated.
@@ -77,7 +79,7 @@ def serve(
         layouts=layout, weights=weights, runtime=runtime, threads=threads, delay_s=delay, predict_s=predict,
         rate_hz=rate, max_actors=max_actors, evict_s=evict, budget_s=budget_ms / 1e3, metrics_port=metrics_port,
         allow_remote=allow_remote, curve=curve, rehearse=not no_rehearsal,
-        skeletons=skeletons,
+        skeletons=skeletons, source_joints=source_joints,
     )  # fmt: skip
     server = Server(config)
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None

@@ -28,6 +28,7 @@ class ServerConfig:
     threads: int = 1
     delay_s: float = 0.0
     predict_s: float = 0.0
+    source_joints: bool = False  # poses carry the source's own joints, refined
     rate_hz: float = 0.0  # 0: one pose per frame; else a steady output clock
     max_actors: int = 64
     evict_s: float = 30.0

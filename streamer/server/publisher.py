@@ -5,6 +5,7 @@ from __future__ import annotations
 from model.skeleton import JOINTS, PARENTS
 from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Pose
+from streamer.server.config import ServerConfig
 from streamer.server.crowd import OWED, ActorRecord, Crowd
 from streamer.server.metrics import Metrics
 from streamer.server.sockets import Sockets
@@ -20,9 +21,10 @@ JOIN, LEAVE = b"\x01", b"\x00"  # how a subscription's message begins; any other
 class Publisher:
     """Encodes and sends; counts what it sends. For the loop's thread alone."""
 
-    def __init__(self, sockets: Sockets, metrics: Metrics, crowd: Crowd) -> None:
+    def __init__(self, sockets: Sockets, metrics: Metrics, crowd: Crowd, config: ServerConfig) -> None:
         self._sockets, self._metrics, self._crowd = sockets, metrics, crowd
-        self._encoder = Encoder()
+        self._encoder = Encoder(config.source_joints)
+        self._layouts = {path: name for name, path in config.layout_paths().items()}  # as the frames call them
         self._latency = metrics.histograms["latency"]
         self._frame_topics: set[bytes] = set()  # who wants the input passed on
 
@@ -30,6 +32,7 @@ class Publisher:
         """Publish a pose of the actor of ``record``; its skeleton first, if that is news."""
         record.pose = pose
         pose.skipped = record.skipped
+        pose.layout = self._layouts.get(pose.layout, pose.layout)
         if pose.skeleton_version != record.filters_version:
             self._crowd.number(record, pose.skeleton_version)
         pose.skeleton_version = record.version

@@ -289,7 +289,7 @@ class Server:
         """Put together what works on open sockets."""
         self._sockets = sockets
         self._ticker = Ticker(self.config.rate_hz, now_ns()) if self.config.rate_hz else None
-        self._publisher = Publisher(sockets, self.metrics, self._crowd)
+        self._publisher = Publisher(sockets, self.metrics, self._crowd, self.config)
         self._housekeeping = Housekeeping(
             self._filter, self._crowd, self.metrics, sockets, self._publisher, self.config.evict_s
         )

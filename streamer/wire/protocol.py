@@ -67,10 +67,15 @@ def is_actor_name(name: str) -> bool:
 
 
 class Encoder:
-    """Messages to bytes. One msgpack packer, kept; not thread-safe, like the sockets it feeds."""
+    """Messages to bytes. One msgpack packer, kept; not thread-safe, like the sockets it feeds.
 
-    def __init__(self) -> None:
+    Args:
+        source_joints: poses go with the source's own joints, where they have them.
+    """
+
+    def __init__(self, source_joints: bool = False) -> None:
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
+        self._source_joints = source_joints
 
     def map(self, fields: dict[str, Any]) -> bytes:
         """A bare msgpack map with ``v`` (control requests and replies)."""
@@ -92,28 +97,29 @@ class Encoder:
 
     def pose(self, pose: Pose) -> bytes:
         """Topic ``pose.<actor>``."""
-        return topic("pose", pose.actor) + self._pack(
-            {
-                "v": VERSION,
-                "actor": pose.actor,
-                "seq": pose.seq,
-                "t_ns": pose.t_ns,
-                "status": pose.status,
-                "positions": _bytes(pose.positions),
-                "rotations": _bytes(pose.rotations),
-                "root": _bytes(pose.root),
-                "lengths": _bytes(pose.lengths_m),
-                "offsets": _bytes(pose.offsets_m),
-                "covariance": _bytes(pose.covariance),
-                "contact": _bytes(pose.contact),
-                "captured_ns": pose.captured_ns,
-                "received_ns": pose.received_ns,
-                "inferred_ns": pose.inferred_ns,
-                "published_ns": pose.published_ns,
-                "skipped": pose.skipped,
-                "skeleton_version": pose.skeleton_version,
-            }
-        )
+        fields = {
+            "v": VERSION,
+            "actor": pose.actor,
+            "seq": pose.seq,
+            "t_ns": pose.t_ns,
+            "status": pose.status,
+            "positions": _bytes(pose.positions),
+            "rotations": _bytes(pose.rotations),
+            "root": _bytes(pose.root),
+            "lengths": _bytes(pose.lengths_m),
+            "offsets": _bytes(pose.offsets_m),
+            "covariance": _bytes(pose.covariance),
+            "contact": _bytes(pose.contact),
+            "captured_ns": pose.captured_ns,
+            "received_ns": pose.received_ns,
+            "inferred_ns": pose.inferred_ns,
+            "published_ns": pose.published_ns,
+            "skipped": pose.skipped,
+            "skeleton_version": pose.skeleton_version,
+        }
+        if self._source_joints and pose.source is not None:
+            fields["layout"], fields["source"] = pose.layout, _bytes(pose.source)
+        return topic("pose", pose.actor) + self._pack(fields)
 
     def books(self, books: Books) -> bytes:
         """Topic ``books``."""
@@ -225,7 +231,7 @@ def _unpack(body: bytes, most_keys: int = MAX_KEYS) -> dict[str, Any]:
 
 
 def _frame(name: bytes, fields: dict[str, Any]) -> Frame:
-    joints = _joint_count(fields)
+    joints = _joint_count(fields, "positions")
     has_confidence = fields.get("confidence") is not None
     return Frame(
         actor=_actor(name, b"frame.", fields),
@@ -241,6 +247,7 @@ def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
     status = _str(fields, "status")
     if status not in _STATUSES:
         raise ProtocolError("value:status", "status", f"unknown status {shown(status)}")
+    has_source = fields.get("source") is not None
     return Pose(
         actor=_actor(name, b"pose.", fields),
         seq=_int(fields, "seq"),
@@ -259,6 +266,8 @@ def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
         published_ns=_int(fields, "published_ns"),
         skipped=_int(fields, "skipped"),
         skeleton_version=_int(fields, "skeleton_version"),
+        layout=_layout(fields) if has_source else "",
+        source=_floats(fields, "source", (_joint_count(fields, "source"), 3)) if has_source else None,
     )
 
 
@@ -323,12 +332,12 @@ def _actor(name: bytes, prefix: bytes, fields: dict[str, Any]) -> str:
     return actor
 
 
-def _joint_count(fields: dict[str, Any]) -> int:
-    value = _get(fields, "positions")
+def _joint_count(fields: dict[str, Any], key: str) -> int:
+    value = _get(fields, key)
     size = len(value) if type(value) is bytes else 12  # another type is _floats' to name
     joints, rest = divmod(size, 12)
     if rest or not 0 < joints <= MAX_JOINTS:
-        raise ProtocolError("joint_count", "positions", f"{size} bytes are not float32 (J, 3), J <= {MAX_JOINTS}")
+        raise ProtocolError("joint_count", key, f"{key}: {size} bytes are not float32 (J, 3), J <= {MAX_JOINTS}")
     return joints
 
 

@@ -14,6 +14,7 @@ from bench.accuracy import baselines, pair_bench, pair_methods, pair_tables
 from bench.accuracy.answers import Answers
 from bench.accuracy.bone_axes import bone_axes
 from bench.accuracy.methods import FILTER, Case, smoothed_positions
+from bench.accuracy.pair_methods import REFINED
 from bench.accuracy.pair_scores import PairTruth, parted, relative
 from bench.accuracy.pairs import HIPS, Pair, read_pairs
 from model.motion.synthetic import SyntheticActor
@@ -199,7 +200,7 @@ def test_rows_of_a_short_run() -> None:
     assert [(row["source"], row["method"]) for row in rows] == [
         (source, method)
         for source in ("made", "other", pair_bench.ALL)
-        for method in ("input", "Kalman", pair_bench.BEST, FILTER)
+        for method in ("input", "Kalman", pair_bench.BEST, FILTER, REFINED)
     ]
     by = {(row["source"], row["method"]): row for row in rows}
     assert by["made", "input"]["worse"] == 0.0

@@ -238,6 +238,8 @@ def assert_poses_equal(got: Iterable[Pose | None], want: Iterable[Pose | None], 
         assert (a.t_ns - clock_ns, a.captured_ns - clock_ns) == (b.t_ns, b.captured_ns)
         for name, array in arrays(b).items():
             np.testing.assert_array_equal(arrays(a)[name], array, err_msg=f"{name} at frame {b.seq}")
+        assert a.layout == b.layout
+        np.testing.assert_array_equal(np.asarray(a.source), np.asarray(b.source), err_msg=f"source at frame {b.seq}")
 
 
 def assert_finite(pose: Pose) -> None:

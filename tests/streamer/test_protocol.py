@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def sample_pose() -> Pose:
     )  # fmt: skip
 
 
+def sample_pose_with_source() -> Pose:
+    """Of ``sample_frame``, but that its nose was never given."""
+    source = sample_frame().positions.copy()
+    source[0] = np.nan
+    return replace(sample_pose(), layout="coco_17", source=source)
+
+
 def sample_skeleton() -> Skeleton:
     return Skeleton("a", 1, JOINTS, PARENTS, np.zeros((24, 3), np.float32), np.ones(24, np.float32))
 
@@ -51,6 +59,7 @@ def sample_books() -> Books:
 SAMPLES: dict[str, tuple[Any, Callable[[Any], bytes]]] = {
     "frame": (sample_frame(), ENCODER.frame),
     "pose": (sample_pose(), ENCODER.pose),
+    "source": (sample_pose_with_source(), Encoder(source_joints=True).pose),
     "skeleton": (sample_skeleton(), ENCODER.skeleton),
     "books": (sample_books(), ENCODER.books),
 }
@@ -114,6 +123,31 @@ def test_missing_joints_travel_as_nan_and_absent_confidence_as_none() -> None:
 def test_unknown_keys_are_ignored() -> None:
     message, encode = SAMPLES["frame"]
     assert_same(decode(changed(encode(message), hair_colour="blue", later=[1, 2])), message)
+
+
+def test_the_sources_joints_are_sent_to_who_asked_alone() -> None:
+    assert ENCODER.pose(sample_pose_with_source()) == ENCODER.pose(sample_pose())
+    assert Encoder(source_joints=True).pose(sample_pose()) == ENCODER.pose(sample_pose())
+
+
+SOURCE = SAMPLES["source"][1](sample_pose_with_source())
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "field"),
+    [
+        (changed(SOURCE, source=[0.0] * 51), "type:source", "source"),
+        (changed(SOURCE, source=b""), "joint_count", "source"),
+        (changed(SOURCE, source=bytes(13)), "joint_count", "source"),
+        (changed(SOURCE, source=bytes(12 * 257)), "joint_count", "source"),
+        (changed(SOURCE, layout=...), "missing:layout", "layout"),
+        (changed(SOURCE, layout="../../etc/passwd"), "layout", "layout"),
+    ],
+)
+def test_bad_joints_of_the_source_are_named(message: bytes, reason: str, field: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(message)
+    assert (caught.value.reason, caught.value.field) == (reason, field)
 
 
 # -- PROTOCOL.md ------------------------------------------------------------------------------------------------------
