@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
+from streamer.orientation import Orientation
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.sight import Sight, repeats
 from streamer.skeletons import F64, Skeletons
@@ -73,7 +74,7 @@ class Actors(Mapping[str, Actor]):
         try:
             self.block = runtime.open(most)
             n = self.capacity = self.block.capacity
-            self.skeletons, self.sight = Skeletons(contract, n), Sight(n)
+            self.skeletons, self.sight, self.orientation = Skeletons(contract, n), Sight(n), Orientation(n)
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self.warnings = Warnings()
@@ -156,6 +157,7 @@ class Actors(Mapping[str, Actor]):
         self.tracks[row] = Track()
         self._opinions[row].forget_samples()
         self.sight.forget(row)
+        self.orientation.forget(row)
 
     # -- the hot path
 
@@ -270,6 +272,7 @@ class Actors(Mapping[str, Actor]):
                 track.intervals_ns.append(interval_ns)
             track.frames += 1
             track.newest, track.last_ns, track.even_ns = seen.frames[i], t_ns, even_ns
+            self.orientation.take(row, seen.frames[i], even_ns)
             if any(seen.shown[i][3]):
                 if t_ns - track.seen_ns > LOST_NS:
                     self._opinions[row].back = True
@@ -309,6 +312,23 @@ class Actors(Mapping[str, Actor]):
             if len(changed):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]
                 self.block.pose(changed)
+
+    def turned(self, rows: Sequence[int], t_ns: Sequence[int], wanted_ns: Sequence[int], variance: F32) -> F32:
+        """(B, 24, 4) the rotations that the block has just answered, for ``t_ns``, turned as the sources show them.
+
+        Args:
+            wanted_ns: the times that were asked for. variance: (B, 24) of the rotations [rad^2], changed with them.
+        """
+        block, rotations = self.block, self.block.rotations[row_index(rows)].copy()
+        for i, row in enumerate(rows):
+            shown = self.orientation.of(row)
+            if shown is not None:
+                ahead_ns = self.tracks[row].even_ns - self.tracks[row].last_ns
+                shown.put(
+                    rotations[i], block.previous[row], variance[i], self.skeletons.offsets_m[row],
+                    int(self.skeletons.version[row]), t_ns[i] + ahead_ns, wanted_ns[i] + ahead_ns,
+                )  # fmt: skip
+        return rotations
 
     def sound(self, at: RowIndex) -> bool:
         """Whether all that the block has just answered is finite: a product with itself says it in one pass."""

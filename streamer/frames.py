@@ -5,7 +5,7 @@ Plain numpy, no behaviour: protocol.py puts them on the wire, filter.py turns th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,8 @@ class Frame:
         confidence: (J,) in 0..1, or None for all ones; 0 = missing.
         layout: name of the input layout, see model.layouts.
         received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.
+        rotations: (J, 4) world_from_joint quaternions xyzw of ``layout``'s joints, relative to the rest pose, in the axes
+            of the positions; a row with NaN = not known. None: the source sends none.
     """
 
     actor: str
@@ -37,6 +39,11 @@ class Frame:
     confidence: Array | None = None
     layout: str = "smpl_24"
     received_ns: int = 0
+    rotations: Array | None = None
+
+
+def _unknown() -> Array:
+    return np.full(24, np.nan, np.float32)
 
 
 @dataclass(slots=True)
@@ -60,6 +67,8 @@ class Pose:
         received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
         skipped: frames of this actor skipped under overload since it appeared.
         skeleton_version: grows when lengths or offsets change; the same one never comes with others.
+        rotation_sigma: (24,) float32 angle [rad] by which each joint's rotation in the world may be off: one sigma. NaN in
+            messages of servers that do not say.
     """
 
     actor: str
@@ -79,3 +88,4 @@ class Pose:
     published_ns: int = 0
     skipped: int = 0
     skeleton_version: int = 0
+    rotation_sigma: Array = field(default_factory=_unknown)
