@@ -226,7 +226,7 @@ class PoseFilter:
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
         lengths_m, covariance = skeletons.lengths_m[at], block.covariance[at]
-        variance = doubts(covariance, lengths_m)
+        variance = doubts(covariance, skeletons.inverse_m2[at])
         rotations = actors.turned(rows, t_ns, wanted_ns, variance)
         block.previous[at] = rotations
         arrays = (

@@ -28,8 +28,8 @@ class Frame:
         confidence: (J,) in 0..1, or None for all ones; 0 = missing.
         layout: name of the input layout, see model.layouts.
         received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.
-        rotations: (J, 4) world_from_joint quaternions xyzw of ``layout``'s joints, relative to the rest pose, in the axes
-            of the positions; a row with NaN = not known. None: the source sends none.
+        rotations: (J, 4) unit quaternions xyzw, world_from_joint relative to the rest pose (a T-pose: contract.ROTATIONS)
+            of ``layout``'s joints, in the axes of the positions; a row with NaN = not known. None: it sends none.
     """
 
     actor: str
@@ -67,8 +67,8 @@ class Pose:
         received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
         skipped: frames of this actor skipped under overload since it appeared.
         skeleton_version: grows when lengths or offsets change; the same one never comes with others.
-        rotation_sigma: (24,) float32 angle [rad] by which each joint's rotation in the world may be off: one sigma. NaN in
-            messages of servers that do not say.
+        rotation_sigma: (24,) float32 angle [rad] by which each joint's rotation in the world may be off, one sigma. NaN:
+            the server, an older one, does not say.
     """
 
     actor: str

@@ -8,6 +8,7 @@ through the last ones, at the time that is asked for, is causal filter, fixed la
 from __future__ import annotations
 
 from functools import lru_cache
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,13 @@ Bools = npt.NDArray[np.bool_]
 KEPT = 32  # samples of the past
 SPACING_S = 1 / 90  # so far apart at least; a closer one takes the place of the last
 NARROW_S, WIDE_S = 0.02, 0.3  # reach of the line: REACH times the root of noise over what turning changes by
-REACH, CALM_RAD_S2, HASTE_HZ = 3.0, 3.0, 5.0  # which is so much at rest, and the more, the faster it is
-LEVEL = 0.03  # pull of the line's slope to zero
+REACH, CALM_RAD_S2, HASTE_HZ = 2.5, 3.0, 10.0  # which is so much at rest, and the more, the faster it is
+LEVEL = 0.05  # pull of the line's slope to zero
 AHEAD_S = 0.06  # after the newest sample the line goes on for so long
-SPEED_S = 0.1  # turning's speed is a mean over so long
+HASTE_SLOTS = 4  # its speed is that since so many samples ago
 NOISE_S, SURE_RAD = 0.7, 0.03  # the noise is a mean over so long, and so much at first
 STRIKES, FAR, FAR_RAD = 2, 4.0, 0.3  # so many samples on end that lie so far off, sigma and more, are left out
+MOST = 2.5  # times the step before, at most, tells a step what the sample should be
 FAINT = 0.1  # confidence below which nothing is seen
 HOLD_S, FADE_S, BACK_S = 0.25, 1.0, 0.2  # unseen: held; the network's own, little by little; and back
 DRIFT_RAD_S = 0.5  # doubt grows by, while it is held
@@ -39,31 +41,38 @@ NEVER_S = -1e9
 
 TWIST_RAD, LEAF_RAD = 0.45, 0.6  # how far the network is off where nothing is seen: about a bone, of a leaf
 _UNSEEN = np.array([LEAF_RAD**2 if j in LEAVES else 0.0 if j in FORKS else TWIST_RAD**2 for j in range(J)], np.float32)
+_PRIOR: list[float] = _UNSEEN.tolist()
 SWING = 0.5  # part of the variance of a bone's ends that is not of both alike
-LEAST_M2, MOST_RAD2 = 0.03**2, 1.5**2
-_TRACE = np.eye(3, dtype=np.float32).reshape(9)
-_ENDS, _OF_BONES = np.eye(J, dtype=np.float32), np.zeros((J, J), np.float32)
+_ENDS, _OF_BONES = np.zeros((J, 3, 3, J), np.float32), np.zeros((J, J), np.float32)
 for _joint in range(1, J):
-    _ENDS[PARENTS[_joint], _joint] = 1.0  # bone = its end and its beginning
-    _OF_BONES[_joint, PARENTS[_joint]] = SWING * 2.0 / 3.0 / len(CHILDREN[PARENTS[_joint]])
+    _of = PARENTS[_joint]
+    _ENDS[_of, range(3), range(3), _joint] = _ENDS[_joint, range(3), range(3), _joint] = 1.0
+    _OF_BONES[_joint, _of] = SWING * 2.0 / 3.0 / len(CHILDREN[_of])
+_ENDS = _ENDS.reshape(9 * J, J)
 
 
 class Track:
-    """What one actor's frames of one kind have shown. Arrays over joints E, samples, vectors 2."""
+    """What one actor's frames of one kind have shown of E joints.
+
+    Arrays hold what is six numbers a joint, lists what is one: for so few, plain numbers cost less than numpy's calls.
+    """
 
     def __init__(self, kind: Kind, t_ns: int) -> None:
         e = len(kind.joints)
         self.kind, self.epoch_ns = kind, t_ns
         self._chain = _chain(kind.joints)
-        self._times, self._samples, self._trust = np.full(KEPT, NEVER_S), np.zeros((e, KEPT, 6)), np.zeros((e, KEPT))
-        self._slot = 0
-        self._last, self._before = np.zeros((e, 2, 3)), np.zeros((e, 2, 3))  # samples that were believed
-        self._last_s, self._before_s = np.full(e, NEVER_S), np.full(e, NEVER_S)
-        self._strikes = np.zeros(e)
-        self._noise, self._velocity = np.full(e, SURE_RAD**2), np.zeros((e, 2, 3))  # [rad^2], [rad/s]
+        self._times = np.full(KEPT, NEVER_S)
+        self._samples = np.zeros((e, KEPT, 8))  # both vectors, 1, the time; all of it times the confidence
+        self._slot, self._interval_s = 0, SPACING_S
+        self._last, self._slope = np.zeros((e, 6)), np.zeros((e, 6))  # of the samples that were believed
+        self._last_s, self._step_s = [NEVER_S] * e, [NEVER_S] * e  # time of the last, and since the one before
+        self._strikes = [0] * e
+        self._noise, self._speed = [SURE_RAD**2] * e, [0.0] * e  # [rad^2], [rad/s]
         self._back = [(NEVER_S, 1.0)] * e  # when seen again after a gap, and its part then
-        self._weight = kind.weight / kind.weight.sum(1, keepdims=True)
-        self._turns: list[Turn] = []
+        self._mean = np.repeat(kind.weight / kind.weight.sum(1, keepdims=True), 3, axis=1)  # (E, 6)
+        self._weights = np.zeros((e, 2, KEPT))
+        self._turns: tuple[Turn, ...] = ()
+        self._leaks: tuple[float, ...] = ()
         self._version: int | None = None
 
     # -- what comes in
@@ -71,45 +80,60 @@ class Track:
     def take(self, sample: Sample, t_ns: int) -> None:
         """Take in what a frame shows."""
         now_s = (t_ns - self.epoch_ns) / SECOND_NS
-        size = np.sqrt((sample.vectors * sample.vectors).sum(-1, keepdims=True))
-        vectors = sample.vectors / np.maximum(size, 1e-9)
-        seen = sample.confidence > FAINT
-        step_s, gap_s = self._last_s - self._before_s, now_s - self._last_s
-        recent = gap_s < WIDE_S
-        ratio = np.minimum(gap_s / np.maximum(step_s, 1e-9), 2.0) * (step_s < WIDE_S)
+        vectors = sample.vectors.reshape(-1, 6)
+        gap_s = [now_s - last for last in self._last_s]
+        gaps = gap_s[0] if min(gap_s) == max(gap_s) else np.array(gap_s)[:, None]
         moved = vectors - self._last
-        off = moved - (self._last - self._before) * ratio[:, None, None]
-        square = ((off * off).sum(-1) * self._weight).sum(1)
-        factor = 1.0 + (1.0 + ratio) ** 2 + ratio**2  # of the noise of one sample
-        bound = (FAR * np.sqrt(self._noise * factor) + FAR_RAD) ** 2
-        far = seen & recent & (square > bound) & (self._strikes < STRIKES)
-        self._strikes = np.where(far, self._strikes + 1, 0)
-        seen &= ~far
-        if np.count_nonzero(recent) < len(recent):
-            self._return(seen & (gap_s > HOLD_S), now_s)
-        share = np.minimum(gap_s / NOISE_S, 0.5) * (seen & recent)
-        self._noise += share * (np.minimum(square, bound) / (2.0 * factor) - self._noise)
-        keep = seen[:, None, None]
-        part = np.minimum(gap_s / (gap_s + SPEED_S), 1.0) * seen
-        self._velocity += part[:, None, None] * (moved / np.maximum(gap_s, 1e-3)[:, None, None] - self._velocity)
-        self._before = np.where(keep, self._last, self._before)
-        self._before_s = np.where(seen, self._last_s, self._before_s)
-        self._last, self._last_s = np.where(keep, vectors, self._last), np.where(seen, now_s, self._last_s)
-        if self._times[self._slot] - self._times[self._slot - 1] >= SPACING_S:
+        off = moved - self._slope * gaps
+        past = self._slot - HASTE_SLOTS
+        across = vectors - self._samples[:, past, :6]
+        far = ((off * off) * self._mean).sum(1).tolist()
+        size = ((vectors * vectors) * self._mean).sum(1).tolist()
+        turned = ((across * across) * self._mean).sum(1).tolist()
+        trust = sample.confidence.tolist()
+        since_s = max(now_s - float(self._times[past]), 1e-3)
+        seen = [
+            self._believe(e, now_s, gap_s[e], far[e] / max(size[e], 1e-6), sample_trust)
+            for e, sample_trust in enumerate(trust)
+        ]
+        self._speed = [sqrt(x / max(s, 1e-6)) / since_s for x, s in zip(turned, size)]
+        if all(seen):
+            self._slope, self._last = moved / np.maximum(gaps, 1e-3), vectors
+        else:
+            keep = np.array(seen)[:, None]
+            trust = [t if there else 0.0 for t, there in zip(trust, seen)]
+            self._slope = np.where(keep, moved / np.maximum(gaps, 1e-3), self._slope)
+            self._last = np.where(keep, vectors, self._last)
+        before_s = float(self._times[self._slot])
+        self._interval_s += 0.1 * (min(max(now_s - before_s, 0.0), WIDE_S) - self._interval_s)
+        if before_s - self._times[self._slot - 1] >= SPACING_S:
             self._slot = (self._slot + 1) % KEPT
         self._times[self._slot] = now_s
-        self._samples[:, self._slot] = vectors.reshape(-1, 6)
-        self._trust[:, self._slot] = np.where(seen, sample.confidence, 0.0)
+        row, weight = self._samples[:, self._slot], np.array(trust)
+        np.multiply(vectors, weight[:, None], out=row[:, :6])
+        row[:, 6], row[:, 7] = weight, weight * now_s
 
-    def _return(self, seen: Bools, now_s: float) -> None:
-        """Joints that are seen again: their part in the pose grows from what it had come down to."""
-        last = self._last_s.tolist()
-        for e in np.flatnonzero(seen).tolist():
-            if last[e] > NEVER_S:
-                self._back[e] = now_s, self._part(e, now_s, last[e])
+    def _believe(self, e: int, now_s: float, gap_s: float, far: float, trust: float) -> bool:
+        """Whether a joint is seen in a sample that lies ``far`` [rad^2] off the line through the two before it."""
+        if trust < FAINT:
+            return False
+        if gap_s > HOLD_S and self._last_s[e] > NEVER_S:
+            self._back[e] = now_s, self._part(e, now_s, self._last_s[e])
+        ratio = gap_s / self._step_s[e] if self._step_s[e] > 0.0 else MOST
+        if gap_s < WIDE_S and ratio < MOST:
+            factor = 1.0 + (1.0 + ratio) ** 2 + ratio * ratio  # of the noise of one sample
+            bound = (FAR * sqrt(self._noise[e] * factor) + FAR_RAD) ** 2
+            if far > bound and self._strikes[e] < STRIKES:
+                self._strikes[e] += 1
+                return False
+            self._noise[e] += min(gap_s / NOISE_S, 0.5) * (0.5 * min(far, bound) / factor - self._noise[e])
+        self._strikes[e] = 0
+        self._last_s[e], self._step_s[e] = now_s, gap_s if self._last_s[e] > NEVER_S else NEVER_S
+        return True
 
     def _part(self, e: int, at_s: float, last_s: float) -> float:
-        """How much what was seen of a joint counts at a time, 0 to 1."""
+        """How much what was seen of a joint counts at a time, 0 to 1: grows after a gap, from what it had come down to
+        in it."""
         back_s, before = self._back[e]
         return max(0.0, min(1.0, before + (at_s - back_s) / BACK_S, 1.0 - (at_s - last_s - HOLD_S) / FADE_S))
 
@@ -128,44 +152,59 @@ class Track:
             t_ns: the time that it is for; wanted_ns: the one that was asked for.
         """
         at_s, wanted_s = (t_ns - self.epoch_ns) / SECOND_NS, (wanted_ns - self.epoch_ns) / SECOND_NS
-        last_s = self._last_s.tolist()
-        parts = [self._part(e, wanted_s, last) for e, last in enumerate(last_s)]
+        parts = [self._part(e, wanted_s, last_s) for e, last_s in enumerate(self._last_s)]
         if max(parts) <= 0.0:
             return
         if version != self._version:
             self._version, kind = version, self.kind
-            self._turns = [_turn_of(*of, offsets_m) for of in zip(kind.joints, kind.rest, kind.weight)]
-        fitted, spread = self._line(at_s)
+            found = (_turn_of(*of, offsets_m) for of in zip(kind.joints, kind.rest, kind.weight))
+            self._turns, self._leaks = zip(*found)
         local: list[Quaternion] = rotations.tolist()
         world: dict[int, Quaternion] = {}
         for joint, parent in self._chain:
             world[joint] = product(world[parent], local[joint]) if parent >= 0 else local[joint]
-        found: dict[int, Quaternion] = {}
-        for e, joint in enumerate(self.kind.joints):
-            if parts[e] > 0.0:
-                turn = self._turns[e](world[joint], *fitted[e])
-                if turn is not None:
-                    found[joint] = partly(turn, parts[e])
-                    seen = spread[e] + self.kind.error_rad**2 + (DRIFT_RAD_S * max(0.0, wanted_s - last_s[e])) ** 2
-                    variance[joint] += parts[e] * (min(seen, _UNSEEN[joint]) - _UNSEEN[joint])
-        _turn_all(rotations, local, found, previous)
+        turns: dict[int, Quaternion] = {}
+        doubt, fixed = variance.tolist(), self.kind.error_rad**2
+        for e, (joint, seen) in enumerate(zip(self.kind.joints, self._line(at_s))):
+            turn = self._turns[e](world[joint], *seen[:2]) if parts[e] > 0.0 else None
+            if turn is None:
+                continue
+            prior, late_rad = _PRIOR[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
+            error = seen[2] + fixed + late_rad * late_rad + 0.5 * self._leaks[e] * max(0.0, doubt[joint] - prior)
+            part = parts[e] * prior / (prior + error)
+            turns[joint] = partly(turn, part)
+            variance[joint] = doubt[joint] - part * prior
+        _turn_all(rotations, local, turns, previous)
 
-    def _line(self, at_s: float) -> tuple[list[list[Vector]], list[float]]:
-        """(E, 2, 3) the vectors at a time, and the variance (E,) [rad^2] of a turn by them."""
-        x = self._times - np.minimum(at_s, self._last_s + AHEAD_S)[:, None]  # (E, KEPT)
-        speed = np.sqrt((self._velocity * self._velocity).sum((1, 2)))
-        reach = REACH * np.sqrt(np.sqrt(self._noise) / (CALM_RAD_S2 + HASTE_HZ * speed))
-        there = self._trust > 0.0
-        near = np.where(there, np.abs(x), 1e9).min(1)
-        reach = np.minimum(np.maximum(reach, NARROW_S), WIDE_S) + 1.5 * near
-        part = x / reach[:, None]
-        weight = np.maximum(1.0 - part * part, 0.0) * self._trust
-        first = weight * part
-        w0, w1 = weight.sum(1, keepdims=True), first.sum(1, keepdims=True)
-        w2 = (first * part).sum(1, keepdims=True) + LEVEL * w0
-        share = (weight * w2 - first * w1) / np.maximum(w0 * w2 - w1 * w1, 1e-12)
-        fitted = (share[:, None] @ self._samples).reshape(-1, 2, 3)
-        return fitted.tolist(), (2.0 * self._noise * (share * share).sum(1)).tolist()
+    def _line(self, at_s: float) -> list[tuple[list[float], list[float], float]]:
+        """Of each joint, the two vectors at a time, and the variance [rad^2] of a turn by them."""
+        ats = [min(at_s, last_s + AHEAD_S) for last_s in self._last_s]
+        reaches = [
+            min(max(REACH * sqrt(sqrt(noise) / (CALM_RAD_S2 + HASTE_HZ * speed)), NARROW_S), WIDE_S)
+            + 1.5 * min(abs(at - last_s), self._interval_s + AHEAD_S)
+            for at, last_s, noise, speed in zip(ats, self._last_s, self._noise, self._speed)
+        ]
+        x = self._times - (ats[0] if min(ats) == max(ats) else np.array(ats)[:, None])
+        part = x / np.array(reaches)[:, None]  # (E, KEPT)
+        level, sloped = self._weights[:, 0], self._weights[:, 1]
+        np.maximum(1.0 - part * part, 0.0, out=level)
+        np.multiply(level, part, out=sloped)
+        sums = (self._weights @ self._samples).tolist()  # (E, 2, 8)
+        return [self._fitted(e, *of) for e, of in enumerate(zip(sums, ats, reaches))]
+
+    def _fitted(
+        self, e: int, sums: list[list[float]], at_s: float, reach_s: float
+    ) -> tuple[list[float], list[float], float]:
+        """The line of least squares at a time, its slope a little levelled, from the weighted sums of a joint."""
+        (*a, w0, _), (*b, w1, t1) = sums
+        if w0 < 1e-6:
+            last = self._last[e].tolist()
+            return last[:3], last[3:], 2.0 * self._noise[e]
+        w2 = (t1 - at_s * w1) / reach_s + LEVEL * w0
+        scale = 1.0 / (w0 * w2 - w1 * w1)
+        p, q = w2 * scale, w1 * scale
+        v = [p * y - q * z for y, z in zip(a, b)]
+        return v[:3], v[3:], 2.0 * self._noise[e] * p
 
 
 def _chain(joints: list[int]) -> list[tuple[int, int]]:
@@ -178,27 +217,36 @@ def _chain(joints: list[int]) -> list[tuple[int, int]]:
     return [(joint, PARENTS[joint]) for joint in sorted(needed)]
 
 
-def _turn_of(joint: int, rest: F64, weight: F64, offsets_m: F32) -> Turn:
-    """How a joint's turn follows from the two vectors: about its bone, or, of a leaf, any."""
+def _turn_of(joint: int, rest: F64, weight: F64, offsets_m: F32) -> tuple[Turn, float]:
+    """How a joint's turn follows from the two vectors: about its bone, or, of a leaf, any. And what part of the
+    variance of its bone's direction goes into a turn about it, since vectors along the bone cannot tell the two apart."""
     if joint in LEAVES:
-        return freely(*rest)
+        return freely(*rest), 0.0
     bone = offsets_m[CHILDREN[joint][0]].astype(np.float64)
-    return about(bone / max(float(np.linalg.norm(bone)), 1e-9), rest, weight)
+    bone /= max(float(np.linalg.norm(bone)), 1e-9)
+    along = rest @ bone
+    level = rest - along[:, None] * bone
+    leak = (weight * along) @ level / max(float(weight @ (level * level).sum(1)), 1e-9)
+    return about(bone, rest, weight), float(leak @ leak)
 
 
-def _turn_all(rotations: F32, local: list[Quaternion], found: dict[int, Quaternion], previous: F32) -> None:
+def _turn_all(rotations: F32, local: list[Quaternion], turns: dict[int, Quaternion], previous: F32) -> None:
     """Joints turned in their own axes, in place; what hangs on them stays as it is turned in the world.
 
     A leaf that nothing is seen of goes with its joint.
     """
-    for joint in _touched(tuple(found)):
-        q, before = local[joint], previous[joint].tolist()
-        if PARENTS[joint] in found:
-            q = product(inverse(found[PARENTS[joint]]), q)
-        if joint in found:
-            q = product(q, found[joint])
-        same = q[0] * before[0] + q[1] * before[1] + q[2] * before[2] + q[3] * before[3] >= 0.0
-        rotations[joint] = q if same else (-q[0], -q[1], -q[2], -q[3])
+    joints = _touched(tuple(turns))
+    before, now = previous.tolist(), []
+    for joint in joints:
+        q, p = local[joint], before[joint]
+        if PARENTS[joint] in turns:
+            q = product(inverse(turns[PARENTS[joint]]), q)
+        if joint in turns:
+            q = product(q, turns[joint])
+        same = q[0] * p[0] + q[1] * p[1] + q[2] * p[2] + q[3] * p[3] >= 0.0
+        now.append(q if same else (-q[0], -q[1], -q[2], -q[3]))
+    if now:
+        rotations[list(joints)] = now
 
 
 @lru_cache(maxsize=256)
@@ -207,15 +255,16 @@ def _touched(joints: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(below | set(joints)))
 
 
-def doubts(covariance: F32, lengths_m: F32) -> F32:
-    """(..., 24) variance of the angles [rad^2] by which rotations may be off that nothing but joints shows.
+def doubts(covariance: F32, inverse_m2: F32) -> F32:
+    """(B, 24) variance of the angles [rad^2] by which rotations may be off that nothing but joints shows.
 
-    What turns a bone's direction follows from the covariance (..., 24, 3, 3) of its ends over its length (..., 24); a
-    turn about it, and any of a leaf, is not seen.
+    What turns a bone's direction follows from the covariance (B, 24, 3, 3) of its ends over its length squared, which
+    ``inverse_m2`` (B, 24) has; a turn about it, and any of a leaf, is not seen.
     """
-    trace = covariance.reshape(*covariance.shape[:-2], 9) @ _TRACE
-    swing = (trace @ _ENDS) / np.maximum(lengths_m * lengths_m, LEAST_M2)
-    out: F32 = np.minimum(swing @ _OF_BONES, MOST_RAD2) + _UNSEEN
+    ends: F32 = covariance.reshape(-1, 9 * J) @ _ENDS
+    ends *= inverse_m2
+    out: F32 = ends @ _OF_BONES
+    out += _UNSEEN
     return out
 
 

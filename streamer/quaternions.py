@@ -15,7 +15,7 @@ Vector = tuple[float, float, float]
 # The turn in a joint's own axes that two vectors show, which turn with it: of the joint's rotation (world_from_joint)
 # and of them in the world [about unit length]; None where they do not show it.
 Turn = Callable[[Quaternion, Sequence[float], Sequence[float]], Quaternion | None]
-PLAIN = 0.3  # of what shows a turn at best, when it shows it at all
+PLAIN = 0.2  # of what shows a turn at best, when it shows it at all
 
 
 def product(p: Quaternion, q: Quaternion) -> Quaternion:
@@ -62,7 +62,11 @@ def about(axis: F64, rest: F64, weight: F64) -> Turn:
     def turn(joint: Quaternion, a: Sequence[float], b: Sequence[float]) -> Quaternion | None:
         back = inverse(joint)
         p, q, r = turned(back, a)
+        size = sqrt(p * p + q * q + r * r) or 1.0
+        p, q, r = p / size, q / size, r / size
         u, v, w = turned(back, b)
+        size = sqrt(u * u + v * v + w * w) or 1.0
+        u, v, w = u / size, v / size, w / size
         cosine = c0 * p + c1 * q + c2 * r + c3 * u + c4 * v + c5 * w
         sine = s0 * p + s1 * q + s2 * r + s3 * u + s4 * v + s5 * w
         size = hypot(cosine, sine)
