@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.layouts import Layout, get_layout
-from model.skeleton import CHILDREN, FORKS, INDEX, JOINTS, LEAVES, rest_directions
+from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, J, rest_directions
 
 Floats = npt.NDArray[np.floating[Any]]
 F64 = npt.NDArray[np.float64]
@@ -106,8 +106,8 @@ def shown_by(layout: Layout) -> Shown | None:
         found = _landmark(word)
         if found is not None:
             host[n], offset[n] = found
-    found = [(joint, _axes(host == joint, offset)) for joint in range(len(JOINTS)) if (host == joint).sum() > 1]
-    known = [(joint, axes) for joint, axes in found if _turns(joint, axes[1], axes[2])]
+    several = [(joint, _axes(host == joint, offset)) for joint in range(J) if (host == joint).sum() > 1]
+    known = [(joint, axes) for joint, axes in several if _turns(joint, axes[1], axes[2])]
     if not known:
         return None
     joints, axes = zip(*known)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamer.clock import SECOND_NS
+from streamer.doubt import doubts
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
@@ -313,22 +314,28 @@ class Actors(Mapping[str, Actor]):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]
                 self.block.pose(changed)
 
-    def turned(self, rows: Sequence[int], t_ns: Sequence[int], wanted_ns: Sequence[int], variance: F32) -> F32:
-        """(B, 24, 4) the rotations that the block has just answered, for ``t_ns``, turned as the sources show them.
+    def turned(self, rows: list[int], t_ns: list[int], wanted_ns: list[int]) -> tuple[F32, dict[int, F32]]:
+        """(B, 24, 4) the rotations that the block has just answered, for ``t_ns``, turned as the sources show them; and
+        for the rows whose sources do, the angles (24,) by which they may be off [rad].
 
-        Args:
-            wanted_ns: the times that were asked for. variance: (B, 24) of the rotations [rad^2], changed with them.
+        ``wanted_ns``: the times that were asked for.
         """
-        block, rotations = self.block, self.block.rotations[row_index(rows)].copy()
-        for i, row in enumerate(rows):
-            shown = self.orientation.of(row)
-            if shown is not None:
-                ahead_ns = self.tracks[row].even_ns - self.tracks[row].last_ns
-                shown.put(
-                    rotations[i], block.previous[row], variance[i], self.skeletons.offsets_m[row],
-                    int(self.skeletons.version[row]), t_ns[i] + ahead_ns, wanted_ns[i] + ahead_ns,
-                )  # fmt: skip
-        return rotations
+        block, shown = self.block, self.orientation.tracks
+        rotations, sigma = block.rotations[row_index(rows)], {}
+        turning = [i for i, row in enumerate(rows) if shown[row] is not None]
+        if turning:
+            rotations = rotations.copy()
+        for i in turning:
+            row = rows[i]
+            track, seen, bones = self.tracks[row], shown[row], self.skeletons
+            assert seen is not None
+            variance, even_ns = doubts(block.covariance[row], bones.lengths_m[row]), track.even_ns - track.last_ns
+            seen.put(
+                rotations[i], block.previous[row], variance, bones.offsets_m[row], int(bones.version[row]),
+                t_ns[i] + even_ns, wanted_ns[i] + even_ns,
+            )  # fmt: skip
+            sigma[row] = np.sqrt(variance)
+        return rotations, sigma
 
     def sound(self, at: RowIndex) -> bool:
         """Whether all that the block has just answered is finite: a product with itself says it in one pass."""

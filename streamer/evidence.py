@@ -5,7 +5,6 @@ Either way it is two vectors in the world for each joint that is shown, which tu
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -14,17 +13,18 @@ import numpy.typing as npt
 
 from model.landmarks import shown_by, shown_by_rotations
 from model.layouts import Layout
-from model.skeleton import CHILDREN, JOINTS, LEAVES, rest_directions
+from model.skeleton import CHILDREN, LEAVES, rest_directions
 from streamer.frames import Frame
 
 F64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
 
 LANDMARKS_RAD = 0.07  # by how much a person's landmarks lie elsewhere than where the table has them
 ROTATIONS_RAD = 0.02
 
 # The nine entries of a unit quaternion's matrix as linear maps of the 16 products of its numbers x, y, z, w.
-_MATRIX = np.zeros((4, 4, 3, 3))
+_MATRIX: F64 = np.zeros((4, 4, 3, 3))
 for _i in range(3):
     _a, _b = (_i + 1) % 3, (_i + 2) % 3
     _MATRIX[3, 3, _i, _i] = _MATRIX[_i, _i, _i, _i] = 1.0
@@ -74,23 +74,26 @@ class ByLandmarks(Kind):
         self._all = np.ones(len(self.joints), np.float32)
 
     def read(self, frame: Frame) -> Sample:
-        positions, confidence, trust = np.asarray(frame.positions), frame.confidence, self._all
-        vectors = self._combine @ positions
-        if confidence is not None:
-            confidence = np.clip(np.asarray(confidence, np.float32), 0.0, 1.0)
+        positions: Floats = np.asarray(frame.positions)
+        confidence: Floats | None = None
+        vectors: Floats = self._combine @ positions
+        trust: Floats = self._all
+        if frame.confidence is not None:
+            confidence = np.minimum(frame.confidence, 1.0, dtype=np.float32)
             trust = self._share @ confidence
         whole = isfinite(np.add.reduce(vectors, None) + np.add.reduce(trust))
         if not whole or np.count_nonzero(positions) < positions.size:
             vectors, trust = self._partly(positions, confidence, trust)
-        if self.layout.world_from_source is not None:
-            vectors = vectors @ self.layout.world_from_source.T
+        turn = self.layout.world_from_source
+        if turn is not None:
+            vectors = vectors @ turn.T
         return Sample(vectors.reshape(-1, 2, 3), trust)
 
     def _partly(self, positions: Floats, confidence: Floats | None, trust: Floats) -> tuple[Floats, Floats]:
         """The same where points are missing: the joints around which none is."""
-        good = np.isfinite(positions).all(-1)
+        good: Bools = np.logical_and.reduce(np.isfinite(positions), -1)
         if not self.layout.zeros_are_real:
-            good &= (positions != 0).any(-1)
+            good &= np.logical_or.reduce(positions != 0, -1)
         if confidence is not None:
             good &= confidence > 0
             trust = self._share @ np.where(good, confidence, 0.0)
@@ -105,18 +108,22 @@ class ByRotations(Kind):
         joints, self._places = shown_by_rotations(layout)
         super().__init__(layout, joints.tolist(), _across(joints.tolist()), np.ones((len(joints), 2)), ROTATIONS_RAD)
         turn = layout.world_from_source
-        self._turn = None if turn is None else np.asarray(turn / np.cbrt(abs(np.linalg.det(turn))), np.float64)
+        self._turn: F64 | None = None if turn is None else _without_unit(turn)
         given = self.rest if self._turn is None else self.rest @ self._turn
         self._given = np.swapaxes(given, 1, 2)  # in the source's axes, as columns
 
     def read(self, frame: Frame) -> Sample:
         q = np.asarray(frame.rotations, np.float64)[self._places]
-        there = np.isfinite(q).all(1)
+        there: Bools = np.logical_and.reduce(np.isfinite(q), 1)
         q = np.where(there[:, None], q, 0.0)
         square = (q * q).sum(1)
         products = (q[:, :, None] * q[:, None, :]).reshape(-1, 16) / np.maximum(square, 1e-12)[:, None]
         vectors = np.swapaxes((products @ _MATRIX).reshape(-1, 3, 3) @ self._given, 1, 2)
         return Sample(vectors if self._turn is None else vectors @ self._turn.T, there.astype(np.float32))
+
+
+def _without_unit(turn: Floats) -> F64:
+    return np.asarray(turn / np.cbrt(abs(np.linalg.det(turn))), np.float64)
 
 
 def _across(joints: list[int]) -> F64:
@@ -126,16 +133,12 @@ def _across(joints: list[int]) -> F64:
         if joint in LEAVES:
             rest[e] = np.eye(3)[:2]
         else:
-            rest[e] = np.linalg.svd(rest_directions()[CHILDREN[joint][:1]])[2][1:]
+            rest[e] = np.linalg.svd(rest_directions()[[CHILDREN[joint][0]]])[2][1:]
     return rest
 
 
-@lru_cache(maxsize=64)
 def kind_of(layout: Layout, rotations: bool) -> Kind | None:
     """How frames of a layout show rotations, which they bring or not; None: they do not."""
     if rotations:
-        return ByRotations(layout)
+        return ByRotations(layout) if layout.measured.any() else None
     return None if shown_by(layout) is None else ByLandmarks(layout)
-
-
-assert len(JOINTS) == len(rest_directions())

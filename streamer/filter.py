@@ -19,7 +19,6 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
-from streamer.orientation import doubts
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.vetting import POINT_M
@@ -225,13 +224,11 @@ class PoseFilter:
         """
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
-        lengths_m, covariance = skeletons.lengths_m[at], block.covariance[at]
-        variance = doubts(covariance, skeletons.inverse_m2[at])
-        rotations = actors.turned(rows, t_ns, wanted_ns, variance)
+        rotations, shown = actors.turned(rows, t_ns, wanted_ns)
         block.previous[at] = rotations
         arrays = (
-            positions, rotations, positions[:, 0], lengths_m, skeletons.offsets_m[at], covariance, block.contact[at],
-            np.sqrt(variance),
+            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
+            block.covariance[at], block.contact[at],
         )  # fmt: skip
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
         poses, inferred_ns = [], now_ns()
@@ -242,7 +239,7 @@ class PoseFilter:
             poses.append(
                 Pose(
                     frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
-                    track.last_ns, frame.received_ns, inferred_ns, skeleton_version=version, rotation_sigma=a[7],
+                    track.last_ns, frame.received_ns, inferred_ns, skeleton_version=version, sigma_rad=shown.get(row),
                 )
             )  # fmt: skip
         return poses

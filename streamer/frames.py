@@ -5,11 +5,13 @@ Plain numpy, no behaviour: protocol.py puts them on the wire, filter.py turns th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from streamer.doubt import doubts
 
 Array = npt.NDArray[np.floating[Any]]
 Status = Literal["calibrating", "tracking", "coasting", "lost"]
@@ -28,8 +30,8 @@ class Frame:
         confidence: (J,) in 0..1, or None for all ones; 0 = missing.
         layout: name of the input layout, see model.layouts.
         received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.
-        rotations: (J, 4) unit quaternions xyzw, world_from_joint relative to the rest pose (a T-pose: contract.ROTATIONS)
-            of ``layout``'s joints, in the axes of the positions; a row with NaN = not known. None: it sends none.
+        rotations: (J, 4) unit quaternions xyzw of ``layout``'s joints, world_from_joint relative to the rest pose (a
+            T-pose), in the axes of the positions; a row with NaN = not known. None: the source sends none.
     """
 
     actor: str
@@ -40,10 +42,6 @@ class Frame:
     layout: str = "smpl_24"
     received_ns: int = 0
     rotations: Array | None = None
-
-
-def _unknown() -> Array:
-    return np.full(24, np.nan, np.float32)
 
 
 @dataclass(slots=True)
@@ -67,8 +65,7 @@ class Pose:
         received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
         skipped: frames of this actor skipped under overload since it appeared.
         skeleton_version: grows when lengths or offsets change; the same one never comes with others.
-        rotation_sigma: (24,) float32 angle [rad] by which each joint's rotation in the world may be off, one sigma. NaN:
-            the server, an older one, does not say.
+        sigma_rad: (24,) float32 what ``rotation_sigma`` is, where more than the joints was seen; else None.
     """
 
     actor: str
@@ -88,4 +85,15 @@ class Pose:
     published_ns: int = 0
     skipped: int = 0
     skeleton_version: int = 0
-    rotation_sigma: Array = field(default_factory=_unknown)
+    sigma_rad: Array | None = None
+
+    @property
+    def rotation_sigma(self) -> Array:
+        """(24,) angle [rad] by which each joint's rotation in the world may be off: some 68 % are within it.
+
+        A bone's direction is as sure as the covariance says. A turn about the bone, and those of head, hands and feet,
+        are not seen in joints: there it is large, unless the source shows more (landmarks, rotations).
+        """
+        if self.sigma_rad is None:
+            self.sigma_rad = np.sqrt(doubts(self.covariance, self.lengths_m))
+        return self.sigma_rad

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from model.layouts import Layout, get_layout
-from model.skeleton import CHILDREN, FORKS, LEAVES, PARENTS, J
+from model.layouts import get_layout
+from model.skeleton import CHILDREN, LEAVES, PARENTS
 from streamer.clock import SECOND_NS
+from streamer.doubt import UNSEEN_RAD2
 from streamer.evidence import Kind, Sample, kind_of
 from streamer.frames import Frame
-from streamer.quaternions import Quaternion, Turn, Vector, about, freely, inverse, partly, product
+from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 
 KEPT = 32  # samples of the past
@@ -39,17 +42,6 @@ HOLD_S, FADE_S, BACK_S = 0.25, 1.0, 0.2  # unseen: held; the network's own, litt
 DRIFT_RAD_S = 0.5  # doubt grows by, while it is held
 NEVER_S = -1e9
 
-TWIST_RAD, LEAF_RAD = 0.45, 0.6  # how far the network is off where nothing is seen: about a bone, of a leaf
-_UNSEEN = np.array([LEAF_RAD**2 if j in LEAVES else 0.0 if j in FORKS else TWIST_RAD**2 for j in range(J)], np.float32)
-_PRIOR: list[float] = _UNSEEN.tolist()
-SWING = 0.5  # part of the variance of a bone's ends that is not of both alike
-_ENDS, _OF_BONES = np.zeros((J, 3, 3, J), np.float32), np.zeros((J, J), np.float32)
-for _joint in range(1, J):
-    _of = PARENTS[_joint]
-    _ENDS[_of, range(3), range(3), _joint] = _ENDS[_joint, range(3), range(3), _joint] = 1.0
-    _OF_BONES[_joint, _of] = SWING * 2.0 / 3.0 / len(CHILDREN[_of])
-_ENDS = _ENDS.reshape(9 * J, J)
-
 
 class Track:
     """What one actor's frames of one kind have shown of E joints.
@@ -64,7 +56,8 @@ class Track:
         self._times = np.full(KEPT, NEVER_S)
         self._samples = np.zeros((e, KEPT, 8))  # both vectors, 1, the time; all of it times the confidence
         self._slot, self._interval_s = 0, SPACING_S
-        self._last, self._slope = np.zeros((e, 6)), np.zeros((e, 6))  # of the samples that were believed
+        self._last: Floats = np.zeros((e, 6))  # of the samples that were believed
+        self._slope: Floats = np.zeros((e, 6))
         self._last_s, self._step_s = [NEVER_S] * e, [NEVER_S] * e  # time of the last, and since the one before
         self._strikes = [0] * e
         self._noise, self._speed = [SURE_RAD**2] * e, [0.0] * e  # [rad^2], [rad/s]
@@ -82,8 +75,8 @@ class Track:
         now_s = (t_ns - self.epoch_ns) / SECOND_NS
         vectors = sample.vectors.reshape(-1, 6)
         gap_s = [now_s - last for last in self._last_s]
-        gaps = gap_s[0] if min(gap_s) == max(gap_s) else np.array(gap_s)[:, None]
-        moved = vectors - self._last
+        gaps: F64 = np.array(gap_s[:1]) if min(gap_s) == max(gap_s) else np.array(gap_s)[:, None]
+        moved: Floats = vectors - self._last
         off = moved - self._slope * gaps
         past = self._slot - HASTE_SLOTS
         across = vectors - self._samples[:, past, :6]
@@ -169,7 +162,7 @@ class Track:
             turn = self._turns[e](world[joint], *seen[:2]) if parts[e] > 0.0 else None
             if turn is None:
                 continue
-            prior, late_rad = _PRIOR[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
+            prior, late_rad = UNSEEN_RAD2[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
             error = seen[2] + fixed + late_rad * late_rad + 0.5 * self._leaks[e] * max(0.0, doubt[joint] - prior)
             part = parts[e] * prior / (prior + error)
             turns[joint] = partly(turn, part)
@@ -219,7 +212,7 @@ def _chain(joints: list[int]) -> list[tuple[int, int]]:
 
 def _turn_of(joint: int, rest: F64, weight: F64, offsets_m: F32) -> tuple[Turn, float]:
     """How a joint's turn follows from the two vectors: about its bone, or, of a leaf, any. And what part of the
-    variance of its bone's direction goes into a turn about it, since vectors along the bone cannot tell the two apart."""
+    variance of its bone's direction goes into a turn about it: vectors along the bone cannot tell the two apart."""
     if joint in LEAVES:
         return freely(*rest), 0.0
     bone = offsets_m[CHILDREN[joint][0]].astype(np.float64)
@@ -255,41 +248,26 @@ def _touched(joints: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(below | set(joints)))
 
 
-def doubts(covariance: F32, inverse_m2: F32) -> F32:
-    """(B, 24) variance of the angles [rad^2] by which rotations may be off that nothing but joints shows.
-
-    What turns a bone's direction follows from the covariance (B, 24, 3, 3) of its ends over its length squared, which
-    ``inverse_m2`` (B, 24) has; a turn about it, and any of a leaf, is not seen.
-    """
-    ends: F32 = covariance.reshape(-1, 9 * J) @ _ENDS
-    ends *= inverse_m2
-    out: F32 = ends @ _OF_BONES
-    out += _UNSEEN
-    return out
-
-
 class Orientation:
     """By rows: what actors' sources show of their rotations."""
 
     def __init__(self, capacity: int) -> None:
-        self._tracks: list[Track | None] = [None] * capacity
-        self._layouts: dict[str, Layout] = {}
+        self.tracks: list[Track | None] = [None] * capacity  # None: nothing, so far
+        self._kinds: dict[str, tuple[Kind | None, Kind | None]] = {}  # by layout: without rotations, and with them
 
     def forget(self, row: int) -> None:
-        self._tracks[row] = None
+        self.tracks[row] = None
 
     def take(self, row: int, frame: Frame, t_ns: int) -> None:
         """Take in a frame that intake.py has found right, for a time on the row's clock."""
-        layout = self._layouts.get(frame.layout)
-        if layout is None:
-            layout = self._layouts[frame.layout] = get_layout(frame.layout)
-        kind = kind_of(layout, frame.rotations is not None)
+        kinds = self._kinds.get(frame.layout)
+        if kinds is None:
+            layout = get_layout(frame.layout)
+            kinds = self._kinds[frame.layout] = kind_of(layout, False), kind_of(layout, True)
+        kind = kinds[frame.rotations is not None]
         if kind is None:
             return
-        track = self._tracks[row]
+        track = self.tracks[row]
         if track is None or track.kind is not kind:
-            track = self._tracks[row] = Track(kind, t_ns)
+            track = self.tracks[row] = Track(kind, t_ns)
         track.take(kind.read(frame), t_ns)
-
-    def of(self, row: int) -> Track | None:
-        return self._tracks[row]

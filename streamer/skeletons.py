@@ -10,7 +10,6 @@ from streamer.runtimes.block import F32
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-SHORT_M = 0.03  # a shorter bone has no direction to speak of
 
 
 class Skeletons:
@@ -23,7 +22,6 @@ class Skeletons:
         joints = len(self._rest)
         self.offsets_m: F32 = np.zeros((capacity, joints, 3), np.float32)
         self.lengths_m: F32 = np.zeros((capacity, joints), np.float32)
-        self.inverse_m2: F32 = np.zeros((capacity, joints), np.float32)  # one over a length squared
         self.version = np.zeros(capacity, np.int64)  # of the skeleton in use; only grows while an actor is there
         self.done = np.zeros(capacity, np.bool_)  # calibrated: only another body changes it now
         self.given = np.zeros(capacity, np.bool_)  # by somebody's word: no body changes it
@@ -87,5 +85,4 @@ class Skeletons:
     def _adopt(self, rows: Ints, offsets_m: F64 | F32) -> None:
         self.offsets_m[rows] = offsets_m
         self.lengths_m[rows] = np.sqrt((self.offsets_m[rows] ** 2).sum(-1))
-        self.inverse_m2[rows] = 1.0 / np.maximum(self.lengths_m[rows], SHORT_M) ** 2
         self.version[rows] += 1

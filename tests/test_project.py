@@ -17,7 +17,8 @@ PACKAGES = ("streamer", "model", "bench")
 
 # One arrow, bench -> streamer -> the torch-free half of model; never back.
 TORCH_FREE = {
-    f"model.{name}" for name in ("skeleton", "contract", "kinematics", "layouts", "prepare", "motion.synthetic")
+    f"model.{name}"
+    for name in ("skeleton", "contract", "kinematics", "landmarks", "layouts", "prepare", "motion.synthetic")
 }
 TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("torch_reference", "torch_cuda")}
 
@@ -30,9 +31,10 @@ ROOMS = {
     "tests": "bench helpers model streamer",
 }
 AT_THE_TOP = {
-    "model": "calibration contract corruption evaluate export kinematics layouts prepare rotations run_log skeleton",
+    "model": "calibration contract corruption evaluate export kinematics landmarks layouts prepare rotations run_log skeleton",
     "streamer": (
-        "__main__ actors cli client clock errors filter frames intake sight skeletons tracks vetting warnings watch"
+        "__main__ actors cli client clock doubt errors evidence filter frames intake orientation quaternions sight "
+        "skeletons tracks vetting warnings watch"
     ),
     "bench": "drive noise options pictures report scores track",
     "tests": "conftest test_project",

@@ -264,8 +264,8 @@ def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
         skipped=_int(fields, "skipped"),
         skeleton_version=_int(fields, "skeleton_version"),
     )
-    if "rotation_sigma" in fields:  # servers before 0.3 do not say it
-        pose.rotation_sigma = _floats(fields, "rotation_sigma", (J_OUT,))
+    if "rotation_sigma" in fields:  # older servers do not say it
+        pose.sigma_rad = _floats(fields, "rotation_sigma", (J_OUT,))
     return pose
 
 
