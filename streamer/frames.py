@@ -95,5 +95,6 @@ class Pose:
         are not seen in joints: there it is large, unless the source shows more (landmarks, rotations).
         """
         if self.sigma_rad is None:
-            self.sigma_rad = np.sqrt(doubts(self.covariance, self.lengths_m))
+            with np.errstate(over="ignore", invalid="ignore"):  # whoever made the pose
+                self.sigma_rad = np.sqrt(doubts(self.covariance, self.lengths_m))
         return self.sigma_rad

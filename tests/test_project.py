@@ -31,7 +31,10 @@ ROOMS = {
     "tests": "bench helpers model streamer",
 }
 AT_THE_TOP = {
-    "model": "calibration contract corruption evaluate export kinematics landmarks layouts prepare rotations run_log skeleton",
+    "model": (
+        "calibration contract corruption evaluate export kinematics landmarks layouts prepare rotations run_log "
+        "skeleton"
+    ),
     "streamer": (
         "__main__ actors cli client clock doubt errors evidence filter frames intake orientation quaternions sight "
         "skeletons tracks vetting warnings watch"
