@@ -43,7 +43,7 @@ def bone_vectors(positions: Any) -> Any:
 def quaternions_of(rotations: np.ndarray) -> np.ndarray:
     """(..., 4) unit quaternions xyzw of rotations (..., 3, 3), the largest of the four numbers positive.
 
-    Source: the largest row of 4 q q^T, as model/rotations.py for torch. Oracle: scipy in tests/model/test_kinematics.py.
+    Source: the largest row of 4 q q^T, as model/rotations.py. Oracle: scipy in tests/model/test_kinematics.py.
     """
     m = np.asarray(rotations, np.float64)
     outer = np.empty((*m.shape[:-2], 4, 4))
