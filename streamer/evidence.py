@@ -50,7 +50,10 @@ class Kind:
         rest: (E, 2, 3) in the rest pose, the vectors that turn with each; zero: there is no second one.
         weight: (E, 2) how well each of the two is shown, the better one 1.
         error_rad: how far off they are for good.
+        sent: they are rotations that a source sends, and so what is true of it.
     """
+
+    sent = False
 
     def __init__(self, layout: Layout, joints: list[int], rest: F64, weight: F64, error_rad: float) -> None:
         self.layout, self.joints, self.rest, self.weight = layout, joints, rest, weight
@@ -103,6 +106,8 @@ class ByLandmarks(Kind):
 
 class ByRotations(Kind):
     """The joints' own rotations."""
+
+    sent = True
 
     def __init__(self, layout: Layout) -> None:
         joints, self._places = shown_by_rotations(layout)

@@ -32,7 +32,7 @@ SPACING_S = 1 / 90  # so far apart at least; a closer one takes the place of the
 NARROW_S, WIDE_S = 0.02, 0.3  # reach of the line: REACH times the root of noise over what turning changes by
 REACH, CALM_RAD_S2, HASTE_HZ = 2.5, 3.0, 10.0  # which is so much at rest, and the more, the faster it is
 LEVEL = 0.05  # pull of the line's slope to zero
-AHEAD_S = 0.06  # after the newest sample the line goes on for so long
+AHEAD_S = 0.08  # after the newest sample the line goes on for so long
 HASTE_SLOTS = 4  # its speed is that since so many samples ago
 NOISE_S, SURE_RAD = 0.7, 0.03  # the noise is a mean over so long, and so much at first
 STRIKES, FAR, FAR_RAD = 2, 4.0, 0.3  # so many samples on end that lie so far off, sigma and more, are left out
@@ -163,10 +163,11 @@ class Track:
             if turn is None:
                 continue
             prior, late_rad = UNSEEN_RAD2[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
-            error = seen[2] + fixed + late_rad * late_rad + 0.5 * self._leaks[e] * max(0.0, doubt[joint] - prior)
-            part = parts[e] * prior / (prior + error)
-            turns[joint] = partly(turn, part)
-            variance[joint] = doubt[joint] - part * prior
+            noise = seen[2] + late_rad * late_rad + 0.5 * self._leaks[e] * max(0.0, doubt[joint] - prior)
+            gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
+            turns[joint] = partly(turn, parts[e] * gain)
+            left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
+            variance[joint] = doubt[joint] + parts[e] * (left - prior)
         _turn_all(rotations, local, turns, previous)
 
     def _line(self, at_s: float) -> list[tuple[list[float], list[float], float]]:
