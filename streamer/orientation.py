@@ -79,7 +79,7 @@ class Track:
         moved: Floats = vectors - self._last
         off = moved - self._slope * gaps
         past = self._slot - HASTE_SLOTS
-        across = vectors - self._samples[:, past, :6]
+        across = vectors * self._samples[:, past, 6:7] - self._samples[:, past, :6]
         far = ((off * off) * self._mean).sum(1).tolist()
         size = ((vectors * vectors) * self._mean).sum(1).tolist()
         turned = ((across * across) * self._mean).sum(1).tolist()
@@ -254,18 +254,18 @@ class Orientation:
 
     def __init__(self, capacity: int) -> None:
         self.tracks: list[Track | None] = [None] * capacity  # None: nothing, so far
-        self._kinds: dict[str, tuple[Kind | None, Kind | None]] = {}  # by layout: without rotations, and with them
+        self._kinds: tuple[dict[str, Kind | None], ...] = ({}, {})  # by layout: without rotations, and with them
 
     def forget(self, row: int) -> None:
         self.tracks[row] = None
 
     def take(self, row: int, frame: Frame, t_ns: int) -> None:
         """Take in a frame that intake.py has found right, for a time on the row's clock."""
-        kinds = self._kinds.get(frame.layout)
-        if kinds is None:
-            layout = get_layout(frame.layout)
-            kinds = self._kinds[frame.layout] = kind_of(layout, False), kind_of(layout, True)
-        kind = kinds[frame.rotations is not None]
+        brings = frame.rotations is not None
+        kinds, name = self._kinds[brings], frame.layout
+        if name not in kinds:
+            kinds[name] = kind_of(get_layout(name), brings)
+        kind = kinds[name]
         if kind is None:
             return
         track = self.tracks[row]

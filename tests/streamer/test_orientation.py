@@ -275,7 +275,7 @@ def test_no_joint_moves_by_what_is_seen_of_rotations(tiny_runtime: DoubleRuntime
         assert_pose_holds(pose, before)
         for name in ("positions", "root", "lengths_m", "offsets_m", "covariance", "contact"):
             np.testing.assert_array_equal(getattr(pose, name), getattr(plain, name), err_msg=name)
-        assert (pose.rotation_sigma < plain.rotation_sigma)[LEAVES].all()
+        assert (pose.rotation_sigma < plain.rotation_sigma)[list(LEAVES)].all()
         before = pose
     assert angle_deg(world_of(pose.rotations[None])[0, HEAD], shot(0.7).world[-4, HEAD]) < 2.0  # 0.1 s before
 
