@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.accuracy.landmarks import landmarks
 from bench.track import Floats
 from model.known_layouts import KNOWN
+from model.landmarks import landmarks
 from model.layouts import LAYOUTS, Layout, get_layout
 from model.skeleton import JOINTS, PARENTS, J, ancestor_matrix, rest_offsets
 

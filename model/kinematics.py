@@ -40,6 +40,26 @@ def bone_vectors(positions: Any) -> Any:
     return positions - positions[..., _PARENT_OR_ROOT, :]
 
 
+def quaternions_of(rotations: np.ndarray) -> np.ndarray:
+    """(..., 4) unit quaternions xyzw of rotations (..., 3, 3), the largest of the four numbers positive.
+
+    Source: the largest row of 4 q q^T, as model/rotations.py. Oracle: scipy in tests/model/test_kinematics.py.
+    """
+    m = np.asarray(rotations, np.float64)
+    outer = np.empty((*m.shape[:-2], 4, 4))
+    trace = np.trace(m, axis1=-2, axis2=-1)
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        outer[..., i, i] = 1.0 + 2.0 * m[..., i, i] - trace
+        outer[..., j, k] = outer[..., k, j] = m[..., j, k] + m[..., k, j]
+        outer[..., i, 3] = outer[..., 3, i] = m[..., k, j] - m[..., j, k]
+    outer[..., 3, 3] = 1.0 + trace
+    largest = np.diagonal(outer, axis1=-2, axis2=-1).argmax(-1)
+    row = np.take_along_axis(outer, largest[..., None, None], -2)[..., 0, :]
+    out: np.ndarray = row / np.linalg.norm(row, axis=-1, keepdims=True)
+    return out
+
+
 def _unit(v: Any) -> Any:
     return v / (v * v).sum(-1)[..., None].clip(1e-20, None) ** 0.5
 

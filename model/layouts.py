@@ -59,6 +59,7 @@ class Layout:
         measured: (24,) True where a canonical joint is one of the source's own.
         derived: (24,) True where it is computed from several.
         zeros_are_real: whether a joint at exactly (0, 0, 0) is there; most trackers send that for "not seen".
+        world_from_source: (3, 3) turn of the source's axes, its unit in it [m]; None: there is nothing to turn.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Layout:
         self._share: F32 = (share / np.maximum(share.sum(1, keepdims=True), 1e-9)).astype(np.float32)
         self._canonical = np.array_equal(weights, np.eye(J))  # joint for joint
         identity = world_from_source is None or np.array_equal(world_from_source, np.eye(3))
-        self._turn: F32 | None = None if identity else np.asarray(world_from_source, np.float32).T
+        self.world_from_source: F32 | None = None if identity else np.asarray(world_from_source, np.float32)
         self._shape = (len(self.joints), 3)
         hips = weights[INDEX["left_hip"]] + weights[INDEX["right_hip"]]
         centred = self.measured[INDEX["pelvis"]] and hips.sum() > 1.5  # its zero may be the origin of the others
@@ -137,8 +138,8 @@ class Layout:
         if confidence is not None:
             trust = trust * self._each(self._share, confidence)
         xyz = self._each(self.weights, kept)
-        if self._turn is not None:
-            xyz = xyz @ self._turn
+        if self.world_from_source is not None:
+            xyz = xyz @ self.world_from_source.T
         return xyz, measured, derived, trust
 
     def points(
@@ -151,7 +152,7 @@ class Layout:
             out[~(confidence[which] > 0)] = np.nan
         if not self.zeros_are_real and np.count_nonzero(out) < out.size:
             out[~out.any(1)] = np.nan
-        return out if self._turn is None else out @ self._turn
+        return out if self.world_from_source is None else out @ self.world_from_source
 
     def _unseen(self, positions: npt.NDArray[Any]) -> Bools:
         """(..., J, 1) True for joints at exactly zero that stand for "not seen"."""

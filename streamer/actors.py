@@ -16,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from streamer.clock import SECOND_NS
+from streamer.doubt import doubts
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
+from streamer.orientation import Orientation
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.sight import Sight, repeats
 from streamer.skeletons import F64, Skeletons
@@ -69,12 +71,13 @@ class Actor(NamedTuple):
 class Actors(Mapping[str, Actor]):
     """Rows by name; as a mapping, what is known of each."""
 
-    def __init__(self, runtime: Runtime, most: int) -> None:
+    def __init__(self, runtime: Runtime, most: int, landmarks: bool) -> None:
         contract = runtime.contract
         try:
             self.block = runtime.open(most)
             n = self.capacity = self.block.capacity
-            self.skeletons, self.sight, self.points = Skeletons(contract, n), Sight(n), SourceJoints(n)
+            self.skeletons, self.sight = Skeletons(contract, n), Sight(n)
+            self.points, self.orientation = SourceJoints(n), Orientation(n, landmarks)
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self.warnings = Warnings()
@@ -159,6 +162,7 @@ class Actors(Mapping[str, Actor]):
         self._opinions[row].forget_samples()
         self.sight.forget(row)
         self.points.restart(row)
+        self.orientation.forget(row)
 
     # -- the hot path
 
@@ -273,6 +277,7 @@ class Actors(Mapping[str, Actor]):
                 track.intervals_ns.append(interval_ns)
             track.frames += 1
             track.newest, track.last_ns, track.even_ns = seen.frames[i], t_ns, even_ns
+            self.orientation.take(row, seen.frames[i], even_ns)
             if any(seen.shown[i][3]):
                 if t_ns - track.seen_ns > LOST_NS:
                     self._opinions[row].back = True
@@ -312,6 +317,29 @@ class Actors(Mapping[str, Actor]):
             if len(changed):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]
                 self.block.pose(changed)
+
+    def turned(self, rows: list[int], t_ns: list[int], wanted_ns: list[int]) -> tuple[F32, dict[int, F32]]:
+        """(B, 24, 4) the rotations that the block has just answered, for ``t_ns``, turned as the sources show them; and
+        for the rows whose sources do, the angles (24,) by which they may be off [rad].
+
+        ``wanted_ns``: the times that were asked for.
+        """
+        block, shown = self.block, self.orientation.tracks
+        rotations, sigma = block.rotations[row_index(rows)], {}
+        turning = [i for i, row in enumerate(rows) if shown[row] is not None]
+        if turning:
+            rotations = rotations.copy()
+        for i in turning:
+            row = rows[i]
+            track, seen, bones = self.tracks[row], shown[row], self.skeletons
+            assert seen is not None
+            variance, even_ns = doubts(block.covariance[row], bones.lengths_m[row]), track.even_ns - track.last_ns
+            seen.put(
+                rotations[i], block.previous[row], variance, bones.offsets_m[row], int(bones.version[row]),
+                t_ns[i] + even_ns, wanted_ns[i] + even_ns,
+            )  # fmt: skip
+            sigma[row] = np.sqrt(variance)
+        return rotations, sigma
 
     def sound(self, at: RowIndex) -> bool:
         """Whether all that the block has just answered is finite: a product with itself says it in one pass."""

@@ -48,8 +48,9 @@ class PoseFilter:
     """Refines the pose streams of any number of actors; each actor's answer depends on its own frames alone."""
 
     def __init__(
-        self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64, source: bool = True
-    ) -> None:
+        self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64, source: bool = True,
+        landmarks: bool = False,
+    ) -> None:  # fmt: skip
         low, high = runtime.contract.tau_s
         if not 0 <= delay_s <= -low:
             raise ConfigError(f"delay_s must lie in 0..{-low:g} s, not {delay_s:g}")
@@ -63,7 +64,7 @@ class PoseFilter:
         self._shift_ns = round((predict_s - delay_s) * SECOND_NS)
         self._reach_s, self._ahead_ns = (low, high), round(high * SECOND_NS)
         self._intake, self._with_source = Intake(), source
-        self._actors = Actors(runtime, max_actors)
+        self._actors = Actors(runtime, max_actors, landmarks)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
         self._profiles: dict[str, Profile] = {}
         self.rejected: Counter[str] = Counter()
@@ -71,7 +72,7 @@ class PoseFilter:
     @classmethod
     def load(
         cls, path: str | Path | None = None, runtime: str = "auto", threads: int = 1, delay_s: float = 0.0,
-        predict_s: float = 0.0, max_actors: int = 64, source: bool = True, **options: Any,
+        predict_s: float = 0.0, max_actors: int = 64, source: bool = True, landmarks: bool = False, **options: Any,
     ) -> PoseFilter:  # fmt: skip
         """A filter on the bundled model, or on the model folder ``path``.
 
@@ -85,13 +86,15 @@ class PoseFilter:
             max_actors: actors beyond this are rejected.
             source: whether poses have ``source``. A layout with points that the model does not know (face, fingers)
                 costs a tenth of a millisecond less a frame without.
+            landmarks: turn head, hands and feet as landmarks around them say (face, fingers, heels). Only for landmarks
+                that are good: MediaPipe's, on rendered people, were no better than the model's own guess.
         Raises:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
         if runtime in ("tensorrt", "torch_cuda"):  # what they set up is for so many rows
             options = {"lanes": max_actors} | options
-        return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors, source)
+        return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors, source, landmarks)
 
     @property
     def actors(self) -> Mapping[str, Actor]:
@@ -232,9 +235,10 @@ class PoseFilter:
         """
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
-        block.previous[at] = block.rotations[at]
+        rotations, shown = actors.turned(rows, t_ns, wanted_ns)
+        block.previous[at] = rotations
         arrays = (
-            positions, block.rotations[at], positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
+            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
             block.covariance[at], block.contact[at],
         )  # fmt: skip
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
@@ -253,7 +257,7 @@ class PoseFilter:
                 Pose(
                     frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
                     track.last_ns, frame.received_ns, inferred_ns,
-                    skeleton_version=version, layout=layout, source=source,
+                    skeleton_version=version, layout=layout, source=source, sigma_rad=shown.get(row),
                 )
             )  # fmt: skip
         return poses

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from streamer.doubt import doubts
+
 Array = npt.NDArray[np.floating[Any]]
 Status = Literal["calibrating", "tracking", "coasting", "lost"]
 
@@ -28,6 +30,8 @@ class Frame:
         confidence: (J,) in 0..1, or None for all ones; 0 = missing.
         layout: name of the input layout, see model.layouts.
         received_ns: when this process got it (clock.now_ns), 0 when nobody stamped it.
+        rotations: (J, 4) unit quaternions xyzw of ``layout``'s joints, world_from_joint relative to the rest pose (a
+            T-pose), in the axes of the positions; a row with NaN = not known. None: the source sends none.
     """
 
     actor: str
@@ -37,6 +41,7 @@ class Frame:
     confidence: Array | None = None
     layout: str = "smpl_24"
     received_ns: int = 0
+    rotations: Array | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +70,7 @@ class Pose:
             places it [m], world, Y up: on no skeleton, so that what is precise comes out as it came in. Gaps are
             filled; NaN where the source has never given the joint, in this layout. Points that are no joints of the
             model (face, fingers, heels) move with those that they hang on. None from a server without --source-joints.
+        sigma_rad: (24,) float32 what ``rotation_sigma`` is, where more than the joints was seen; else None.
     """
 
     actor: str
@@ -86,3 +92,16 @@ class Pose:
     skeleton_version: int = 0
     layout: str = ""
     source: Array | None = None
+    sigma_rad: Array | None = None
+
+    @property
+    def rotation_sigma(self) -> Array:
+        """(24,) angle [rad] by which each joint's rotation in the world may be off: some 68 % are within it.
+
+        A bone's direction is as sure as the covariance says. A turn about the bone, and those of head, hands and feet,
+        are not seen in joints: there it is large, unless the source shows more (landmarks, rotations).
+        """
+        if self.sigma_rad is None:
+            with np.errstate(over="ignore", invalid="ignore"):  # whoever made the pose
+                self.sigma_rad = np.sqrt(doubts(self.covariance, self.lengths_m))
+        return self.sigma_rad

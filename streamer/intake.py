@@ -24,6 +24,7 @@ FARTHEST_M = 1e5  # beyond this a coordinate is not a place
 BODY_M = 4.0  # a joint farther than this from the body's median is not a joint
 ADULT_M = 1.7
 _UNITS = {"feet": 0.3048, "decimetres": 0.1, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
+UNIT = 0.2  # by which the square of a quaternion's length may differ from 1
 FARTHEST_NS = 4 * 10**18  # 126 years from the clock's zero: the difference of any two times fits in 64 bits
 FLOAT32 = np.dtype(np.float32)
 
@@ -109,6 +110,8 @@ def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
     positions = _numbers(frame.positions, np.float64, "joint_count", "positions")
     if positions.shape != (joints, 3):
         raise FrameError("joint_count", f"positions: {layout.name} has {joints} x 3, not {positions.shape}")
+    if frame.rotations is not None:
+        _check_rotations(frame.rotations, joints)
     if frame.confidence is None:
         return positions, None
     try:
@@ -120,6 +123,23 @@ def _checked(frame: Frame, layout: Layout) -> tuple[Array, Array | None]:
             raise _beyond() from None
         raise
     return positions, confidence
+
+
+def _check_rotations(value: Any, joints: int) -> None:
+    """Raises where rotations are not unit quaternions (J, 4), or NaN where they are not known."""
+    rotations = _numbers(value, np.float64, "rotations", "rotations")
+    if rotations.shape != (joints, 4):
+        raise FrameError("rotations", f"rotations: {joints} x 4 numbers, xyzw, one a joint, not {rotations.shape}")
+    with np.errstate(over="ignore"):
+        square = np.add.reduce(rotations * rotations, 1)
+    wrong = np.abs(square - 1.0) > UNIT  # NaN is not
+    if np.count_nonzero(wrong):
+        at = int(wrong.argmax())
+        raise FrameError(
+            "rotations",
+            f"rotations: the quaternion of joint {at} has the length {np.sqrt(square[at]):.3g}, and must have 1; "
+            "where none is known, send NaN",
+        )
 
 
 def _numbers(value: Any, dtype: Any, reason: str, field: str) -> Array:

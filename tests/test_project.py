@@ -17,7 +17,8 @@ PACKAGES = ("streamer", "model", "bench")
 
 # One arrow, bench -> streamer -> the torch-free half of model; never back.
 TORCH_FREE = {
-    f"model.{name}" for name in ("skeleton", "contract", "kinematics", "layouts", "prepare", "motion.synthetic")
+    f"model.{name}"
+    for name in ("skeleton", "contract", "kinematics", "landmarks", "layouts", "prepare", "motion.synthetic")
 }
 TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("torch_reference", "torch_cuda")}
 
@@ -31,12 +32,12 @@ ROOMS = {
 }
 AT_THE_TOP = {
     "model": (
-        "calibration contract corruption evaluate export kinematics known_layouts layouts prepare rotations run_log"
-        " skeleton"
+        "calibration contract corruption evaluate export kinematics known_layouts landmarks layouts prepare rotations "
+        "run_log skeleton"
     ),
     "streamer": (
-        "__main__ actors carried carriers cli client clock errors filter frames intake sight skeletons source_joints"
-        " tracks vetting warnings watch"
+        "__main__ actors carried carriers cli client clock doubt errors evidence filter frames intake orientation "
+        "quaternions sight skeletons source_joints tracks vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_project",

@@ -91,7 +91,8 @@ class CaseBench:
     def _live(self, pair: Pair, at_s: Sequence[float]) -> dict[str, list[Answers]]:
         key = (pair.source, pair.name)
         if key not in self._said:
-            self._said[key] = live_answers(self.runtime, pair, at_s)
+            shown = pair.source in CASES and CASES[pair.source].group == "rotations"
+            self._said[key] = live_answers(self.runtime, pair, at_s, landmarks=shown)
         return self._said[key]
 
     def _against(self, whole: Case, task: Task, rows: Sequence[Row]) -> list[Row]:

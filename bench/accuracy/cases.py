@@ -14,9 +14,9 @@ from itertools import product
 import numpy as np
 
 from bench.accuracy.bodies import CALM_S, Body, Motion, back_and_forth, flipping, spinning, standing, striking
-from bench.accuracy.landmarks import landmarks
 from bench.accuracy.pairs import Bools, Pair
 from bench.track import Floats, Times
+from model.landmarks import landmarks
 from model.noise.corruption import NOISES, make_noise
 from model.noise.definitions import KINDS, define
 from model.skeleton import INDEX

@@ -75,7 +75,7 @@ def filtered(runtime: Runtime, take: Take, seen: Seen, at_s: Sequence[float]) ->
     return live(runtime, frames, at_s)
 
 
-def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float]) -> list[Answers]:
+def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float], landmarks: bool = False) -> list[Answers]:
     """The live filter's poses of one actor's frames for each time asked for, from new: a push, then ``pose_at``.
 
     A delay beyond the filter's reach is its pose for the end of the reach, kept back until it is due.
@@ -96,7 +96,7 @@ def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float]) -> li
     shape = (len(at_s), len(t_ns), J)
     positions, covariance, quaternions = (np.full((*shape, *tail), np.nan) for tail in ((3,), (3, 3), (4,)))
     source = np.full((*shape[:2], *frames[0].positions.shape), np.nan)
-    pose_filter = PoseFilter(runtime, predict_s=max(0.0, *at_s))  # refuses what is out of reach
+    pose_filter = PoseFilter(runtime, predict_s=max(0.0, *at_s), landmarks=landmarks)  # refuses what is out of reach
     for k, frame in enumerate(frames):
         pose_filter.push_many([frame])
         for a, i in due.get(k, []) if frame.actor in pose_filter.actors else []:

@@ -74,9 +74,11 @@ def side_by_side(pairs: Sequence[Pair]) -> list[SideBySide]:
     return [SideBySide(group) for group in groups]
 
 
-def live_answers(runtime: Runtime, pair: Pair, at_s: Sequence[float]) -> dict[str, list[Answers]]:
+def live_answers(
+    runtime: Runtime, pair: Pair, at_s: Sequence[float], landmarks: bool = False
+) -> dict[str, list[Answers]]:
     """The live filter's answers for each time asked for; where its poses have them, in the source's joints, too."""
-    said = live(runtime, pair.frames, at_s)
+    said = live(runtime, pair.frames, at_s, landmarks)
     refined = [one.source for one in said if one.source is not None]
     if not refined:
         return {FILTER: said}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.kinematics import quaternions_of
 from model.prepare import Arrays, ClipError, read_clip
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
@@ -135,5 +136,8 @@ def _clip(path: Path, actor: str, fps: float | None, unit_m: float | None, up: s
     except ClipError as error:
         raise ConfigError(str(error)) from error
     positions = np.asarray(clip.positions, dtype=np.float32)
-    t_ns = [round(n * SECOND_NS / clip.fps) for n in range(len(positions))]
-    return [Frame(actor, n, t, xyz) for n, (t, xyz) in enumerate(zip(t_ns, positions, strict=True))]
+    frames = [Frame(actor, n, round(n * SECOND_NS / clip.fps), xyz) for n, xyz in enumerate(positions)]
+    if clip.world_rotations is not None:
+        rotations = quaternions_of(clip.world_rotations).astype(np.float32)
+        frames = [replace(frame, rotations=own) for frame, own in zip(frames, rotations, strict=True)]
+    return frames

@@ -21,7 +21,7 @@ from streamer.frames import Array, Frame, Pose, Status
 VERSION = 1
 J_OUT = 24  # joints of a pose: smpl_24
 MAX_JOINTS = 256  # of any input layout
-MAX_MESSAGE_BYTES = 64 * 1024  # a pose takes 2.2 kB; the rest is room for later keys
+MAX_MESSAGE_BYTES = 64 * 1024  # a pose takes 2.3 kB; the rest is room for later keys
 MAX_KEYS = 64  # of a map
 MAX_ACTOR_BYTES = 64
 MAX_NAME_BYTES = 64
@@ -93,6 +93,8 @@ class Encoder:
         }
         if frame.confidence is not None:
             fields["confidence"] = _bytes(frame.confidence)
+        if frame.rotations is not None:
+            fields["rotations"] = _bytes(frame.rotations)
         return topic("frame", frame.actor) + self._pack(fields)
 
     def pose(self, pose: Pose) -> bytes:
@@ -116,6 +118,7 @@ class Encoder:
             "published_ns": pose.published_ns,
             "skipped": pose.skipped,
             "skeleton_version": pose.skeleton_version,
+            "rotation_sigma": _bytes(pose.rotation_sigma),
         }
         if self._source_joints and pose.source is not None:
             fields["layout"], fields["source"] = pose.layout, _bytes(pose.source)
@@ -240,6 +243,7 @@ def _frame(name: bytes, fields: dict[str, Any]) -> Frame:
         positions=_floats(fields, "positions", (joints, 3)),
         confidence=_floats(fields, "confidence", (joints,)) if has_confidence else None,
         layout=_layout(fields),
+        rotations=_floats(fields, "rotations", (joints, 4)) if fields.get("rotations") is not None else None,
     )
 
 
@@ -248,7 +252,7 @@ def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
     if status not in _STATUSES:
         raise ProtocolError("value:status", "status", f"unknown status {shown(status)}")
     has_source = fields.get("source") is not None
-    return Pose(
+    pose = Pose(
         actor=_actor(name, b"pose.", fields),
         seq=_int(fields, "seq"),
         t_ns=_int(fields, "t_ns"),
@@ -269,6 +273,9 @@ def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
         layout=_layout(fields) if has_source else "",
         source=_floats(fields, "source", (_joint_count(fields, "source"), 3)) if has_source else None,
     )
+    if "rotation_sigma" in fields:  # older servers do not say it
+        pose.sigma_rad = _floats(fields, "rotation_sigma", (J_OUT,))
+    return pose
 
 
 def _skeleton(name: bytes, fields: dict[str, Any]) -> Skeleton:

@@ -13,11 +13,11 @@ from bench.accuracy.answers import Answers
 from bench.accuracy.bodies import CALM_S, Body, Motion, flipping, spinning, standing, striking
 from bench.accuracy.case_bench import WHOLE, CaseBench
 from bench.accuracy.cases import CASES, LAYOUTS, LIMBS, Case
-from bench.accuracy.landmarks import landmarks
 from bench.accuracy.methods import FILTER
 from bench.accuracy.pair_methods import INPUT
 from bench.accuracy.pair_scores import PairTruth
 from model.evaluate import lag_s
+from model.landmarks import landmarks
 from model.layouts import get_layout
 from model.motion.synthetic import SyntheticActor
 from model.skeleton import INDEX, PARENTS

@@ -17,6 +17,7 @@ from model.kinematics import (
     forward_kinematics,
     frame_from_axes,
     frames_of,
+    quaternions_of,
 )
 from model.network.front import fork_axes
 from model.network.matrices import constant
@@ -170,3 +171,13 @@ def test_the_oracle_itself_at_rest() -> None:
     still = reference.forward_kinematics(np.broadcast_to(np.eye(3), (J, 3, 3)), rest_offsets(), np.zeros(3))
     np.testing.assert_allclose(still, ancestor_matrix() @ rest_offsets(), atol=1e-12)
     assert reference.angle_rad(np.eye(3), Rotation.from_rotvec([0, 0.3, 0]).as_matrix()) == pytest.approx(0.3)
+
+
+def test_quaternions_of_rotations_are_scipys() -> None:
+    """Half turns included, where three of the four numbers are small."""
+    rng = np.random.default_rng(0)
+    vectors = np.concatenate([rng.standard_normal((200, 3)) * 3.0, np.pi * np.eye(3), np.zeros((1, 3))])
+    turns = Rotation.from_rotvec(vectors)
+    got = quaternions_of(turns.as_matrix())
+    assert (np.abs((got * turns.as_quat()).sum(-1)) > 1.0 - 1e-12).all()
+    assert (np.take_along_axis(got, np.abs(got).argmax(-1)[:, None], -1) > 0).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy.landmarks import landmarks
+from model.landmarks import landmarks
 from model.layouts import LAYOUTS, get_layout
 from model.motion.synthetic import SyntheticActor
 from model.prepare import read_clip

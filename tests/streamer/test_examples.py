@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy.landmarks import landmarks
 from bench.service.child import ServerProcess
+from model.landmarks import landmarks
 from model.motion.synthetic import SyntheticActor
 from model.skeleton import INDEX
 from streamer.frames import Pose

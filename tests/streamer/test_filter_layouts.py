@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.accuracy.landmarks import landmarks
+from model.landmarks import landmarks
 from model.layouts import LAYOUTS
 from model.motion.synthetic import SyntheticActor
 from streamer.clock import SECOND_NS

@@ -38,6 +38,7 @@ def sample_pose() -> Pose:
         root=np.zeros(3, np.float32), lengths_m=np.ones(24, np.float32), offsets_m=np.zeros((24, 3), np.float32),
         covariance=np.zeros((24, 3, 3), np.float32), contact=np.ones(2, np.float32), captured_ns=1_000_000_000,
         received_ns=2_000_000_000, inferred_ns=2_000_400_000, published_ns=2_000_500_000, skipped=0, skeleton_version=1,
+        sigma_rad=np.full(24, 0.25, np.float32),
     )  # fmt: skip
 
 
@@ -209,6 +210,8 @@ KEYS = ("actor", "seq", "t_ns", "layout", "positions")
         (changed(FRAME, positions=bytes(12 * 257)), "joint_count", "positions"),
         (changed(FRAME, positions=bytes(12 * 16)), "joint_count", "confidence"),
         (changed(FRAME, confidence="high"), "type:confidence", "confidence"),
+        (changed(FRAME, rotations=[0.0] * 68), "type:rotations", "rotations"),
+        (changed(FRAME, rotations=bytes(16 * 16)), "joint_count", "rotations"),
         (changed(FRAME, t_ns=1.5), "type:t_ns", "t_ns"),
         (changed(FRAME, t_ns=True), "type:t_ns", "t_ns"),
         (changed(FRAME, t_ns=2**63), "value:t_ns", "t_ns"),
@@ -235,11 +238,28 @@ def test_bad_frames_are_named(message: bytes, reason: str, field: str) -> None:
 def test_each_key_of_a_reply_is_required_by_name(kind: str) -> None:
     message, encode = SAMPLES[kind]
     for key in msgpack.unpackb(encode(message).partition(b"\0")[2]):
-        if key in ("v", "units", "axes") or (kind, key) == ("skeleton", "rotations"):
-            continue  # v is tested above, the others are words for people
+        if key in ("v", "units", "axes", "rotation_sigma") or (kind, key) == ("skeleton", "rotations"):
+            continue  # v is tested above, rotation_sigma below, the others are words for people
         with pytest.raises(ProtocolError) as caught:
             decode(changed(encode(message), **{key: ...}))
         assert caught.value.field == key
+
+
+def test_a_frame_brings_rotations() -> None:
+    rotations = np.random.default_rng(0).standard_normal((17, 4)).astype(np.float32)
+    rotations[3] = np.nan
+    frame = sample_frame()
+    assert decode_frame(ENCODER.frame(frame)).rotations is None
+    frame.rotations = rotations.astype(np.float64)
+    np.testing.assert_array_equal(decode_frame(ENCODER.frame(frame)).rotations, rotations)
+
+
+def test_an_older_server_does_not_say_how_sure_rotations_are() -> None:
+    """Then it follows from the covariance, as where nothing but joints was seen."""
+    old = decode(changed(ENCODER.pose(sample_pose()), rotation_sigma=...))
+    new = sample_pose()
+    new.sigma_rad = None
+    np.testing.assert_array_equal(old.rotation_sigma, new.rotation_sigma)
 
 
 def decodes_or_names_it(data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Pose.source: the joints that went in come out refined, in their own order; points of face, hands and feet with them.
 
-People are synthetic, their landmarks sit on them as bench.accuracy.landmarks says. Bars are for the bundled model.
+People are synthetic, their landmarks sit on them as model.landmarks says. Bars are for the bundled model.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bench.accuracy.landmarks import landmarks
 from bench.service.child import ServerProcess
+from model.landmarks import landmarks
 from model.layouts import LAYOUTS, get_layout
 from model.motion.synthetic import SyntheticActor
 from model.skeleton import INDEX, PARENTS, J
