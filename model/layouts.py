@@ -152,7 +152,7 @@ class Layout:
             out[~(confidence[which] > 0)] = np.nan
         if not self.zeros_are_real and np.count_nonzero(out) < out.size:
             out[~out.any(1)] = np.nan
-        return out if self.world_from_source is None else out @ self.world_from_source
+        return out if self.world_from_source is None else out @ self.world_from_source.T
 
     def _unseen(self, positions: npt.NDArray[Any]) -> Bools:
         """(..., J, 1) True for joints at exactly zero that stand for "not seen"."""

@@ -26,14 +26,14 @@ _LIMBS = {
     "foot": "foot toe toes ball hallux",
     "knee": "knee patella shin calf tibia",
     "hip": "hip thigh femur trochanter",
-    "hand": "hand finger fingers thumb index middle ring pinky little palm knuckle metacarpal",
+    "hand": "hand handtip forefinger finger fingers thumb index middle ring pinky little palm knuckle metacarpal",
     "wrist": "wrist",
     "elbow": "elbow forearm ulna radius",
     "shoulder": "shoulder upperarm humerus acromion deltoid",
     "collar": "collar clavicle scapula",
 }
 _MIDDLE = {
-    "head": "nose eye eyes ear ears mouth lip lips jaw chin face cheek brow eyebrow forehead temple skull tongue",
+    "head": "head nose eye eyes ear ears mouth lip lips jaw chin face cheek brow eyebrow forehead temple skull tongue",
     "neck": "neck throat",
     "spine3": "chest thorax sternum upperchest xiphoid",
     "spine2": "spine back belly stomach",

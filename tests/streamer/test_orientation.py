@@ -86,7 +86,7 @@ class Said(NamedTuple):
 
 def refined(of: Shot, frames: Sequence[Frame], at_s: float = 0.0) -> Said:
     """What is published for so long from each frame, of what the network says then."""
-    orientation, previous = Orientation(1), of.network[0].astype(np.float32)
+    orientation, previous = Orientation(1, landmarks=True), of.network[0].astype(np.float32)
     local, sigma = [], []
     for frame in frames:
         orientation.take(0, frame, frame.t_ns)
@@ -283,11 +283,19 @@ def test_no_joint_moves_by_what_is_seen_of_rotations(tiny_runtime: DoubleRuntime
 def test_an_actor_is_alone_with_what_is_seen_of_it_and_as_new_after_a_reset(tiny_runtime: DoubleRuntime) -> None:
     a = by_landmarks(shot(0.4))
     b = [replace(frame, actor="b") for frame in by_rotations(shot(0.4, seed=2))]
-    alone = poses_of(PoseFilter(tiny_runtime), a)
-    together = PoseFilter(tiny_runtime)
+    alone = poses_of(PoseFilter(tiny_runtime, landmarks=True), a)
+    together = PoseFilter(tiny_runtime, landmarks=True)
     assert_poses_equal([together.push_many(pair)[0] for pair in zip(a, b, strict=True)], alone)
     together.reset("a")
     assert_poses_equal(poses_of(together, a), alone)
+
+
+def test_landmarks_turn_nothing_unless_asked(tiny_runtime: DoubleRuntime) -> None:
+    frames = by_landmarks(shot(0.4))
+    plain, asked = (poses_of(PoseFilter(tiny_runtime, landmarks=asks), frames)[-1] for asks in (False, True))
+    np.testing.assert_array_equal(plain.positions, asked.positions)
+    assert abs(plain.rotations[HEAD] @ asked.rotations[HEAD]) < 0.999
+    assert plain.sigma_rad is None or plain.rotation_sigma[HEAD] > asked.rotation_sigma[HEAD]
 
 
 def test_rotations_that_are_none_are_named_and_counted(tiny_runtime: DoubleRuntime) -> None:

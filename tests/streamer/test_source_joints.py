@@ -63,6 +63,9 @@ def seen(layout: str, seconds: float = 8.0, yaw_rad_s: float = 0.0, nod_rad: flo
 
 
 def stream(xyz: np.ndarray, layout: str, start: int = 0) -> list[Frame]:
+    """Frames of points in the world, sent in the layout's own axes and unit."""
+    turn = get_layout(layout).world_from_source if layout in LAYOUTS else None  # an own one: sent as it is
+    xyz = xyz if turn is None else xyz @ np.linalg.inv(turn).T
     return [
         Frame("a", start + k, round((start + k) * SECOND_NS / FPS), x.astype(np.float32), layout=layout)
         for k, x in enumerate(xyz)
