@@ -40,6 +40,7 @@ _QUICK_S = 0.004  # frames that come closer together say no more of speed than s
 _OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen hours
 _JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, beyond the noise,
 _JUMP_M_S2 = 100.0  # and beyond what a limb that is hurled does
+_PAUSE_S = 0.15  # after a pause of the source anything may be
 _CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
 
 
@@ -208,9 +209,9 @@ def _jumped(said: Tensor, predicted: Tensor, anchor: Tensor, state: State, dt: T
     older_s, newer_s = state.history_s[..., -2:].split(1, 3)
     on = last + (last - before) * (dt / (older_s - newer_s).clamp(min=2e-3)).clamp(max=2.0)
     off = norm(said - torch.cat([predicted, on, last], 1)).amin(1, keepdim=True)
-    most = _JUMP_M + _JUMP_M_S2 * dt.clamp(max=0.1).square() + 4 * torch.sqrt(state.noise_m2)
+    most = _JUMP_M + _JUMP_M_S2 * dt.square() + 4 * torch.sqrt(state.noise_m2)
     followed = (state.track_s[..., :J] > 0.1).to(dt) * (state.age_s[..., :J] <= 0).to(dt) * (1 - state.jumped)
-    return followed * (off > most).to(dt)
+    return followed * (dt < _PAUSE_S).to(dt) * (off > most).to(dt)
 
 
 def _centred(state: State, dt: Tensor) -> State:

@@ -361,7 +361,7 @@ def _plain(noisy: F32) -> Corrupted:
 
 # What sources really do, for training: a constant bias is no error (definitions.py), and much goes wrong at times.
 SOURCES = replace(
-    NoiseConfig(), clean=0.14, white=0.11, hpstm=0.05, wander=0.12, cameras=0.15, scale=(0.12, 2.0), bias=0.4,
+    NoiseConfig(), clean=0.14, white=0.11, hpstm=0.05, wander=0.12, cameras=0.22, scale=(0.12, 2.0), bias=0.4,
     bias_m=(0.003, 0.012), bone_constant=0.01, jitter_m=(0.001, 0.006), outliers=0.15, astray=0.25, swaps=0.12,
     out_of_sight=0.22, made_up=0.35, confidence_gain=(0.6, 3.0), confidence_level=(-2.0, 3.0),
 )  # fmt: skip

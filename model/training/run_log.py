@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-CASES = ("realistic", "late", "ahead", "mild", "white10", "drift", "lost_arm", "clean")
+CASES = ("realistic", "late", "ahead", "mild", "white10", "drift", "lost_arm", "clean", "suit", "mediapipe", "coco")
 HEAD = """# Training log
 
 Every run behind the bundled weights, oldest first. Validation: training subjects left out of training, sequences of 3
