@@ -173,8 +173,11 @@ class PoseFilter:
     def _take_in(self, rows: list[int], seen: Seen) -> RowIndex:
         at = row_index(rows)
         dt_s = self._actors.fill(rows, seen)
-        self._block.tau_s[at] = self._shift_ns / SECOND_NS
+        self._block.tau_s[at] = 0.0  # what is learned of a frame is learned of its own time, whatever is asked for
         self._block.step(at)
+        if self._shift_ns:
+            self._block.tau_s[at] = self._shift_ns / SECOND_NS
+            self._block.pose(at)
         self._actors.learn(at, dt_s)
         return at
 

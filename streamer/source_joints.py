@@ -91,7 +91,8 @@ class SourceJoints:
         """(E, 3) relative to the origin."""
         if seen is not None:
             frame = seen.frames[i]
-            positions = np.asarray(frame.positions, np.float64)
+            with np.errstate(invalid="ignore"):  # whatever kind of NaN a source sends
+                positions = np.asarray(frame.positions, np.float64)
             confidence = None if frame.confidence is None else np.asarray(frame.confidence, np.float32)
             points = of.layout.points(of.others, positions, confidence) - told.origin[i]
             carried.take(seen.t_ns[i], points, told.frames[i, :4], told.t_ns[i], told.rotations[i], told.free[i])

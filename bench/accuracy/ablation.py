@@ -67,7 +67,8 @@ class Nudge(PoseHead):
     def mix(self, said: Said, evidence: Evidence, tau_s: Tensor) -> Tensor:
         never = torch.zeros(MEMBERS + 1, J)
         never[MEMBERS] = -1e5  # below even an input that is not there
-        return super().mix(said._replace(gates=said.gates + never.flatten()), evidence, tau_s)
+        all_seen = evidence._replace(seen=torch.ones_like(evidence.seen))
+        return super().mix(said._replace(gates=said.gates + never.flatten()), all_seen, tau_s)
 
 
 class NoSettling(CausalFilter):

@@ -29,7 +29,7 @@ from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import Target
 
 OWN = 0.4  # share of sources whose joints are our own, in layouts by LAYOUT_ODDS; the rest define theirs
-PUBLISHED = 0.05  # of the batches have NoiseConfig's own odds: more of it made real triangulated joints worse
+PUBLISHED = 0.05  # share of batches with NoiseConfig's own odds: an estimator's errors at their published size
 PAIRED = 0.06  # share of batches of a real estimator: more of its few motions would be learned by heart
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
 

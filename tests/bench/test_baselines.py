@@ -51,7 +51,7 @@ def test_missing_joints_are_coasted_over_and_spread_nowhere(name: str, at_s: flo
     out = run(BASELINES[name](at_s), times, broken)
     if name != "raw":
         assert np.isfinite(out).all()
-        assert np.abs(out - noisy).max() < 3.0
+        assert np.abs(out - noisy).max() < 4.0
     np.testing.assert_allclose(out[:, 20], run(BASELINES[name](at_s), times, noisy)[:, 20], atol=1e-9)
 
 

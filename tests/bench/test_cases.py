@@ -14,7 +14,7 @@ from bench.accuracy.bodies import CALM_S, Body, Motion, flipping, spinning, stan
 from bench.accuracy.case_bench import WHOLE, CaseBench
 from bench.accuracy.cases import CASES, LAYOUTS, LIMBS, Case
 from bench.accuracy.methods import FILTER
-from bench.accuracy.pair_methods import INPUT
+from bench.accuracy.pair_methods import INPUT, REFINED
 from bench.accuracy.pair_scores import PairTruth
 from model.evaluate import lag_s
 from model.landmarks import landmarks
@@ -180,7 +180,7 @@ def bench() -> CaseBench:
 
 def test_a_case_stands_beside_the_same_with_nothing_hidden(bench: CaseBench) -> None:
     rows = {row["method"]: row for row in bench.rows(CASES["smpl_24, white 10, no arm"])}
-    assert set(rows) == {INPUT, FILTER, WHOLE}
+    assert set(rows) == {INPUT, FILTER, REFINED, WHOLE}
     assert {row["group"] for row in rows.values()} == {"half seen"}
     assert rows[WHOLE]["scores"]["mpjpe_world_mm"] < rows[INPUT]["scores"]["mpjpe_world_mm"]
     assert rows[WHOLE]["scores"]["frames"] == rows[FILTER]["scores"]["frames"]

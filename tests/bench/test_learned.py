@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bench.accuracy import learned
+from bench.accuracy import learned, twin
 from bench.accuracy.answers import Seen
 from bench.accuracy.learned import WHOLE_TAKE
 from bench.accuracy.methods import DEFAULT_METHODS, METHODS, Case, answered
 from bench.accuracy.takes import Take, load_takes
+from model.network.causal import CausalFilter
 from model.peers.offline import OfflineConfig, OfflineModel, hold_missing, smooth_sequence
 from model.peers.smoothnet import SmoothNet, SmoothNetConfig
 from model.skeleton import J
 from streamer import cli
 from streamer.errors import ConfigError
+from tests.helpers.networks import TINY
 
 WINDOW = 32
 LONG = 60  # frames of a take
@@ -35,6 +38,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, OfflineModel | S
         "smoothnet": SmoothNet(SmoothNetConfig(hidden=24, block_hidden=12, blocks=1)).eval(),
     }
     monkeypatch.setattr(learned, "peer", lambda name: peers[name])
+    both_sides = CausalFilter(replace(TINY, bidirectional=True)).eval()
+    monkeypatch.setattr(twin, "network", lambda: both_sides)
     learned._smoothnet_windows.cache_clear()
     yield peers
     learned._smoothnet_windows.cache_clear()

@@ -17,7 +17,7 @@ from model.noise.corruption import SOURCES, NoiseConfig, corrupt
 from model.noise.definitions import define
 from model.noise.half_seen import made_up, out_of_sight
 from model.skeleton import INDEX, J
-from model.training.dataset import Sampler, gauged
+from model.training.dataset import Batch, Sampler, gauged
 from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import contact_loss
 from model.training.pairs import cut, read_takes
@@ -148,7 +148,7 @@ def test_pairs_leave_out_who_is_held_out_and_keep_what_is_constant(tmp_path: Pat
     assert take.subject == "001"
     joints = [INDEX["left_knee"], INDEX["right_wrist"]]
     assert np.abs(np.median(take.noisy[:, joints] - take.truth[:, joints], 0)).max() < 0.004
-    batch = Sampler(motion, 1).pairs([take], 4, 40)
+    batch = Batch.of(Sampler(motion, 1).pairs([take], 4, 40))
     assert torch.isnan(batch.target.contact).all()
     assert torch.isfinite(batch.seen.features).all()
     drawn = cut(rng(), [take], 6, 40, np.zeros(6))
