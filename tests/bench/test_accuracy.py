@@ -176,6 +176,14 @@ def test_rotations_of_a_pose_are_the_world_s(take: Take) -> None:
     np.testing.assert_allclose(world_from_local(quaternions), rotations[:100:10], atol=1e-9)
 
 
+@pytest.fixture
+def untrained_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has trained one for this model yet."""
+    both_sides = CausalFilter(replace(TINY, bidirectional=True)).eval()
+    monkeypatch.setattr(twin, "network", lambda: both_sides)
+
+
+@pytest.mark.usefixtures("untrained_twin")
 def test_a_joint_seen_late_counts_for_no_method_before(
     runtime: Runtime, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,11 +299,8 @@ def test_delays_in_frames_are_of_each_rate(runtime: Runtime) -> None:
     assert rows[0]["all"]["mpjpe_world_mm"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_recordings_are_scored_by_every_method(
-    runtime: Runtime, tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both_sides = CausalFilter(replace(TINY, bidirectional=True)).eval()  # nobody has trained one for this model yet
-    monkeypatch.setattr(twin, "network", lambda: both_sides)
+@pytest.mark.usefixtures("untrained_twin")
+def test_recordings_are_scored_by_every_method(runtime: Runtime, tmp_path: Path, shared_data: Path) -> None:
     (tmp_path / "beam.npz").write_bytes((shared_data / "mediapipe" / "beam_60hz.npz").read_bytes())
     rows = {row["method"]: row for row in recordings.run(tmp_path, runtime, METHODS)}
     assert tuple(rows) == METHODS
