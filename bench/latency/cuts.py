@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from model.contract import POSE, write_sums
 
 ENCODED = ("latent", "out_memory", "rows")
+HEADED = ("out_joints", "out_moved", *POSE)  # what the head answers, and the state that it leaves
 
 
 def cut_folders(folder: Path, into: Path) -> tuple[Path, Path]:
@@ -35,8 +36,8 @@ def cut_folders(folder: Path, into: Path) -> tuple[Path, Path]:
     wide = next(x.dims[1] for x in step.graph.initializer if x.name == embeds[0].input[1])  # (width, features)
     latent = next(out for out in step.graph.output if out.name == "latent").type.tensor_type.shape.dim[1].dim_value
     return (
-        _save(cut(step, features, wide, ENCODED + POSE), folder, into / "features"),
-        _save(cut(step, "latent", latent, POSE), folder, into / "encoded"),
+        _save(cut(step, features, wide, ENCODED + HEADED), folder, into / "features"),
+        _save(cut(step, "latent", latent, HEADED), folder, into / "encoded"),
     )
 
 

@@ -107,7 +107,7 @@ def test_the_cut_step_gives_the_whole_step_s_features_and_latent(runtime: str, t
     pytest.importorskip("onnx", reason="onnx is not installed (extra: train)")
     import onnxruntime as ort
 
-    from bench.latency.cuts import ENCODED, POSE, cut_folders
+    from bench.latency.cuts import ENCODED, HEADED, cut_folders
 
     rng = np.random.default_rng(3)
     folders = [WEIGHTS, *cut_folders(WEIGHTS, tmp_path)]
@@ -120,7 +120,7 @@ def test_the_cut_step_gives_the_whole_step_s_features_and_latent(runtime: str, t
         dict(zip(names, session.run(names, {i.name: given[i.name] for i in session.get_inputs()}), strict=True))
         for session in sessions
     ]
-    for cut, without in ((told[1], ENCODED + POSE), (told[2], POSE)):
+    for cut, without in ((told[1], ENCODED + HEADED), (told[2], HEADED)):
         assert {name: x.shape for name, x in cut.items()} == {name: x.shape for name, x in told[0].items()}
         for name in set(names) - set(without):
             np.testing.assert_allclose(cut[name], told[0][name], rtol=1e-5, atol=1e-6)
