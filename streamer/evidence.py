@@ -5,6 +5,7 @@ Either way it is two vectors in the world for each joint that is shown, which tu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Sample(NamedTuple):
     confidence: Floats
 
 
-class Kind:
+class Kind(ABC):
     """How frames of a layout show rotations, by their landmarks or by rotations that they bring.
 
     Attributes:
@@ -60,9 +61,9 @@ class Kind:
         self.error_rad = error_rad
         self.leaves = [joint in LEAVES for joint in joints]
 
+    @abstractmethod
     def read(self, frame: Frame) -> Sample:
         """What a frame shows whose arrays intake.py has found right."""
-        raise NotImplementedError
 
 
 class ByLandmarks(Kind):

@@ -18,8 +18,9 @@ from bench.accuracy.baselines import BASELINES, Baseline
 from bench.accuracy.learned import WHOLE_TAKE
 from bench.accuracy.takes import Take
 from bench.track import Floats, Times
+from model.files import quaternions as rotations
 from model.noise.corruption import LOSSES, make_noise
-from model.skeleton import PARENTS, J
+from model.skeleton import J
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
@@ -115,12 +116,7 @@ def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float], landm
 
 def world_from_local(quaternions: Floats) -> Floats:
     """(T, 24, 3, 3) world_from_joint rotations of a pose's (T, 24, 4) xyzw parent_from_joint ones."""
-    v, w = quaternions[..., :3].astype(np.float64), quaternions[..., 3, None, None].astype(np.float64)
-    skew = np.cross(v[..., None, :], -np.eye(3))  # (T, 24, 3, 3): skew @ x = v x x
-    world = np.eye(3) + 2.0 * (w * skew + skew @ skew)
-    for joint in range(1, J):  # parents stand before their children
-        world[:, joint] = world[:, PARENTS[joint]] @ world[:, joint]
-    return world
+    return rotations.world_from_local(rotations.matrices(quaternions.astype(np.float64)))
 
 
 def held(times_s: Floats, positions: Floats) -> Floats:

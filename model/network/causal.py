@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.network import front
 from model.network.head import Drawn, Kept, Pose, PoseHead
 from model.network.matrices import constant
+from model.network.measured import measured_skeleton
 from model.skeleton import FORK_CHILDREN, J
 
 
@@ -108,7 +109,7 @@ def run_front(frames: front.Frame, tau_s: Tensor) -> Seen:
     flat = [part.flatten(0, 1) for part in stacked[: states + observations]]
     all_states, all_frames = front.State(*flat[:states]), front.Frame(*(part.flatten(0, 1) for part in frames))
     features = front.features(all_frames, all_states, front.Observation(*flat[states:]))
-    skeleton, weight = front.measured_skeleton(all_frames, all_states)
+    skeleton, weight = measured_skeleton(all_frames, all_states)
     evidence = front.Evidence(*stacked[states + observations :])
     features, skeleton, weight, noise = (
         x.unflatten(0, (batch, length)) for x in (features, skeleton, weight, all_states.noise_m2)
@@ -342,7 +343,7 @@ class CausalFilter(nn.Module):
 
     def observe(self, latent: Tensor, frame: front.Frame, state: front.State) -> Encoded:
         """What a frame shows of its actor's skeleton, after ``advance``; only calibration needs it."""
-        measured, weight = front.measured_skeleton(frame, state)
+        measured, weight = measured_skeleton(frame, state)
         return Encoded(latent, self.observed_skeleton(latent, measured, state.noise_m2), weight)
 
     def initial_ring(self, batch: int) -> Ring:

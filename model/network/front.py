@@ -17,18 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.kinematics import chosen_axes, frames_of
 from model.network.matrices import K, N, constant
-from model.skeleton import (
-    FORK_CHILDREN,
-    J,
-)
+from model.skeleton import J
 
 HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
 MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters
 FEATURES = J * 31 + 19
-DOUBT_M = 0.002  # noise up to which a frame's bones count in full for the skeleton, then by inverse variance
 RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
 
 TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
@@ -140,7 +135,7 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     history = torch.cat([torch.where(first, filled, state.history_m[:, :, 1:]), filled], 2)
     history_s = pad(torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), (0, 1))
     run = frame.mask * (state.run + 1)
-    length, valid = _measured_bones(frame)
+    length, valid = bone_lengths(frame, frame.mask * (1 - frame.derived))
     valid = valid * (1 - jumped) * (1 - jumped @ constant("parent", jumped))
     known = state.watched_s[:, :1] > 0
     error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
@@ -251,17 +246,10 @@ def _anchor(frame: Frame, state: State, predicted: Tensor) -> Tensor:
     return torch.where(state.seen[..., J:] > 0, expected + move, mean)
 
 
-def bones_shown(frame: Frame) -> tuple[Tensor, Tensor]:
-    """Bone lengths (B, 1, 1, J), and 1 where both ends are present: derived joints are the source's torso, too."""
-    bone = frame.positions @ constant("bones", frame.mask)
-    return norm(bone), frame.mask * (frame.mask @ constant("parent", frame.mask))
-
-
-def _measured_bones(frame: Frame) -> tuple[Tensor, Tensor]:
-    """Bone lengths (B, 1, 1, J), and 1 where both ends are present and measured."""
-    bone = frame.positions @ constant("bones", frame.mask)
-    measured = frame.mask * (1 - frame.derived)
-    return norm(bone), measured * (measured @ constant("parent", measured))
+def bone_lengths(frame: Frame, joints: Tensor) -> tuple[Tensor, Tensor]:
+    """Bone lengths (B, 1, 1, J), and 1 where both ends are of ``joints`` (B, 1, 1, J)."""
+    bone = frame.positions @ constant("bones", joints)
+    return norm(bone), joints * (joints @ constant("parent", joints))
 
 
 def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
@@ -365,43 +353,3 @@ def refined_share(variance_m2: Tensor) -> Tensor:
     """0 on clean input, 1 on noisy: n^4 / (n^4 + RHO^4) of the noise level n. What makes clean in, clean out."""
     square = (variance_m2 / RHO_M**2).square()
     return square / (square + 1)
-
-
-def measured_skeleton(frame: Frame, state: State) -> tuple[Tensor, Tensor]:
-    """This frame's bones as an actor's skeleton (B, 1, 3, J) in the rest pose [m], and its weight (B, 1, 1, J).
-
-    Bone lengths on the canonical rest directions; the children of pelvis and spine3 as seen in their parent's frame.
-    What a frame does not show falls back to the running mean, then to the mean skeleton, at little weight.
-    """
-    children = torch.tensor(FORK_CHILDREN, device=frame.mask.device)
-    frame = frame._replace(mask=frame.mask * (1 - state.jumped))
-    length, valid = bones_shown(frame)
-    # |d + noise| is longer than |d|: by the variance across the bone over its length, to first order.
-    excess = torch.minimum(state.spread_m2[:, :1] / state.bone_mean_m.clamp(min=0.02), 0.3 * state.bone_mean_m)
-    length = torch.where(valid > 0, length, state.bone_mean_m) - excess
-    length = torch.where(torch.maximum(state.watched_s[:, :1], valid) > 0, length, constant("rest_length", length))
-    known = valid.index_select(3, children).reshape(-1, 2, 3).amin(2)[:, :, None, None]  # (B, 2, 1, 1): all children
-    bones = torch.where(valid > 0, frame.positions @ constant("bones", valid), constant("rest", valid))
-    like = fork_axes(bones_of(state.point_m[:, -1:, :, :J]))  # of the slowest filter: noise chooses not
-    (main, across), rest_axes = chosen_axes(
-        like, [fork_axes(bones), fork_axes(constant("rest", bones))], constant("fork_sums", bones),
-        constant("fork_before", bones),
-    )  # fmt: skip
-    turn = frames_of(*rest_axes) @ frames_of(main, across).transpose(-1, -2)  # rest_from_world, (B, 2, 3, 3)
-    fork = turn @ bones.index_select(3, children).reshape(-1, 3, 2, 3).transpose(1, 2)  # (B, 2, 3, 3): xyz, child
-    rest = constant("fork_rest", bones).reshape(3, 2, 3).transpose(0, 1)
-    fork = torch.where(known > 0, fork, rest).transpose(1, 2).reshape(-1, 1, 3, 6)
-    skeleton = with_forks(constant("direction", length) * length, fork)
-    whole = with_forks(valid, known.expand(-1, -1, -1, 3).reshape(-1, 1, 1, 6))
-    weight = frame.dt_s.clamp(min=1e-3, max=0.1) * (0.02 + whole) / (1 + state.noise_m2 / DOUBT_M**2)
-    return skeleton, weight
-
-
-def fork_axes(bones: Tensor) -> Tensor:
-    """(..., 3, 2 AXES) what may be an axis of each fork's frame, of bones (..., 3, J): see kinematics.fork_frames."""
-    return bones @ constant("fork_axes", bones) + constant("fork_world", bones)
-
-
-def with_forks(joints: Tensor, fork: Tensor) -> Tensor:
-    """``joints`` (..., J) with the entries of FORK_CHILDREN replaced by ``fork`` (..., 6)."""
-    return joints * constant("not_fork", joints) + fork @ constant("fork_spread", joints)

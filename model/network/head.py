@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from model.kinematics import chosen_axes, frame_from_axes, frames_of
-from model.network.front import MEMBERS, TINY_M2, Evidence, bones_of, fork_axes, norm, positions_of, refined_share
+from model.network.front import MEMBERS, TINY_M2, Evidence, bones_of, norm, positions_of, refined_share
 from model.network.matrices import K, constant
+from model.network.measured import fork_axes
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)

@@ -19,8 +19,8 @@ from model.kinematics import (
     frames_of,
     quaternions_of,
 )
-from model.network.front import fork_axes
 from model.network.matrices import constant
+from model.network.measured import fork_axes
 from model.skeleton import (
     CHILDREN,
     FORK_CHILDREN,
