@@ -33,6 +33,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
+    "view": Command(LIVE, "streamer.commands.view:view", "Show in a browser what the filter does, or did.", "view"),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
