@@ -11,6 +11,7 @@ from streamer.frames import Array, Frame, Pose
 CHILD = np.array([j for j, p in enumerate(PARENTS) if p >= 0])  # a bone ends in each of these
 PARENT = np.array([p for p in PARENTS if p >= 0])
 FEET = ((INDEX["left_ankle"], INDEX["left_foot"]), (INDEX["right_ankle"], INDEX["right_foot"]))
+FOOT_BONES = np.flatnonzero(np.isin(CHILD, [foot for _, foot in FEET]))  # from ankle to toes
 TRAILED = np.array([INDEX[name] for name in ("left_wrist", "right_wrist", "left_foot", "right_foot")])
 HEAD, NECK, LEFT_HIP, RIGHT_HIP = (INDEX[name] for name in ("head", "neck", "left_hip", "right_hip"))
 SIGMAS = 2.0  # of the spheres' radius
@@ -32,7 +33,7 @@ def bones(joints: Array) -> tuple[Array, Array, Array]:
 
 
 def lines(joints: Array) -> Array:
-    """(N, 2, 3) the ends of the bones of joints (24, 3), of those that have both; NaN: not seen."""
+    """(N, 2, ...) the ends of the bones of joints (24, 3) or (24, 2), of those that have both; NaN: not seen."""
     ends = np.stack([joints[PARENT], joints[CHILD]], 1)
     return ends[np.isfinite(ends).all((1, 2))]
 

@@ -14,14 +14,13 @@ import numpy as np
 
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
-from streamer.frames import Array
 from streamer.view.history import Curves, History, Numbers, Seen
 from streamer.view.inbox import Inbox
 from streamer.view.pace import Pace
 from streamer.view.panel import Panel
 from streamer.view.playback import Player
 from streamer.view.remote import Remote
-from streamer.view.scene import Scene
+from streamer.view.scene import Scene, body_of
 
 TELL_NS = SECOND_NS // 4  # words change that often,
 PLOT_NS = SECOND_NS // 2  # and curves
@@ -104,13 +103,9 @@ class BrowserView:
             self._panel.plot(self._curves)
 
     def _reframe(self) -> None:
-        bodies = [body for seen in self._history.actors.values() if (body := _body(seen)) is not None]
+        bodies = [body for seen in self._history.actors.values() if (body := body_of(seen)) is not None]
         if bodies:
             self._scene.frame(bodies)
-
-
-def _body(seen: Seen) -> Array | None:
-    return seen.pose.positions if seen.pose is not None else seen.noisy
 
 
 def _mean(actors: list[Seen]) -> Numbers:

@@ -78,11 +78,12 @@ class Panel:
         seconds = np.array([-1.0, 0.0])
         low, high = {"pad": 0.0, "soft": 0.0, "mode": 1}, {"pad": 0.1, "soft": 0.1, "mode": 1}  # 0 is always there
         axis = {"stroke": GREY, "grid": {"stroke": "#3a3f4a", "width": 1}, "ticks": {"show": False}}
+        scales = {"x": {"time": False}, "y": {"range": {"min": low, "max": high}}}
         return self._gui.add_uplot(
             (seconds, *(np.full(2, np.nan) for _ in colours)),
             ({}, *({"stroke": css(colour), "width": 2, "points": {"show": False}} for colour in colours)),
-            title=title, scales={"x": {"time": False}, "y": {"range": {"min": low, "max": high}}}, height=96, legend={"show": False},
-            axes=({**axis, "size": 24}, {**axis, "size": 40}), padding=(6, 12, 0, 0),
+            title=title, scales=scales, height=96, legend={"show": False}, padding=(6, 12, 0, 0),
+            axes=({**axis, "size": 24}, {**axis, "size": 40}),
         )  # fmt: skip
 
     # -- what it changes ----------------------------------------------------------------------------------------------

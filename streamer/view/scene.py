@@ -1,6 +1,7 @@
 """The bodies in viser's scene: refined, noisy input, how sure each joint is, trails, feet; a ground, a camera.
 
-Everything lies under one node, which moves so that the people stay in the middle. Only what changes is sent.
+All is drawn relative to the people's middle, so that they stay before the camera, and the ground slides below them.
+Only what changes is sent.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from streamer.frames import Array, Pose
-from streamer.view.body import CHILD, FEET, LEFT_HIP, RIGHT_HIP, SIGMAS, bones, facing, head, lines, sigma_m
+from streamer.view.body import CHILD, FEET, FOOT_BONES, SIGMAS, TRAILED, bones, facing, head, lines, sigma_m
 from streamer.view.history import Seen
-from streamer.view.shapes import GROUND, LOST, NOISY, STANDING, Colour, ball, colour_of, mixed, rod
+from streamer.view.shapes import GROUND, LOST, NOISY, STANDING, Colour, ball, colour_of, linear, mixed, rod
 
-BONE_M, JOINT_M, TORSO_M = 0.021, 0.027, 0.034
+BONE_M, JOINT_M = 0.021, 0.027
 HEAD_M = (0.072, 0.105, 0.082)
-ROOT = "/live"
+_NOTHING = np.empty((0, 2, 3))
 FOV_RAD = np.radians(38.0)
 STEADY = 0.06  # share of the way to the people's middle that the scene goes for each picture
+FAR_M = 3.0  # from the middle: it is there at once
 FLOOR_M = 0.15  # feet that far from zero: the ground is where they are
 
 
@@ -48,60 +50,56 @@ class Scene:
         self._server, self._ahead = server, ahead_of_panel
         self._bodies: dict[str, _Body] = {}
         self._came = 0
-        self._middle: Array | None = None  # (x, z) of the world that is shown in the middle
-        self._floor_m = 0.0
+        self._shift = np.zeros(3)  # from the world to what is drawn
         self._framed = False
         server.scene.set_up_direction("+y")
-        server.scene.configure_environment_map("city", environment_intensity=0.35)
-        self._root = server.scene.add_frame(ROOT, show_axes=False)
+        server.scene.configure_environment_map(None)  # a picture as light: half a megabyte, dark until it is there
+        server.scene.add_light_hemisphere(
+            "/sky", sky_color=(235, 240, 255), ground_color=(120, 125, 140), intensity=0.7
+        )
         self._ground = server.scene.add_grid(
-            f"{ROOT}/ground", width=24.0, height=24.0, plane="xz", cell_size=0.25, section_size=1.0,
+            "/ground", width=24.0, height=24.0, plane="xz", cell_size=0.25, section_size=1.0,
             cell_color=(58, 64, 76), section_color=(100, 110, 128), cell_thickness=0.6, section_thickness=1.0,
             plane_color=GROUND, plane_opacity=1.0, shadow_opacity=0.45, fade_distance=14.0, fade_strength=1.5,
         )  # fmt: skip
 
     def draw(self, actors: list[Seen]) -> None:
         """Brings the picture up to date, all of it at once."""
+        bodies = [body for seen in actors if (body := body_of(seen)) is not None]
         with self._server.atomic():
             for name in [name for name in self._bodies if name not in {seen.actor for seen in actors}]:
                 self._bodies.pop(name).remove()
+            if bodies:
+                self._move(bodies)
             for seen in actors:
                 if seen.actor not in self._bodies:
                     self._bodies[seen.actor] = _Body(self._server, seen.actor, self._came)
                     self._came += 1
-                self._bodies[seen.actor].draw(seen, self.shown)
-            bodies = [seen.pose.positions if seen.pose is not None else seen.noisy for seen in actors]
-            self._move([body for body in bodies if body is not None and np.isfinite(body[0]).all()])
+                self._bodies[seen.actor].draw(seen, self.shown, self._shift)
+        if bodies and not self._framed:
+            self._framed = True
+            self.frame(bodies)
 
     def colour_of(self, actor: str) -> Colour:
         body = self._bodies.get(actor)
         return body.colour if body is not None else LOST
 
     def _move(self, bodies: list[Array]) -> None:
-        if not bodies:
-            return
-        roots = np.array([body[0, [0, 2]] for body in bodies], float)
+        roots = np.array([body[0] for body in bodies], float)
         middle = 0.5 * (roots.min(0) + roots.max(0))
-        if self._middle is None or np.abs(middle - self._middle).max() > 3.0:
-            self._middle = middle
+        if not self._framed or np.abs(middle + self._shift)[[0, 2]].max() > FAR_M:
+            self._shift[[0, 2]] = -middle[[0, 2]]
         elif self.shown.follow:
-            self._middle = self._middle + STEADY * (middle - self._middle)
-        lowest = float(min(np.nanmin(body[:, 1]) for body in bodies))
-        if lowest < self._floor_m - FLOOR_M or (not self._framed and abs(lowest) > FLOOR_M):
-            self._floor_m = lowest
-        place = np.round((-self._middle[0], -self._floor_m, -self._middle[1]), 4)
-        if not np.array_equal(place, self._root.position):
-            self._root.position = place
-            self._ground.position = (0.0, self._floor_m, 0.0)
-        if not self._framed:
-            self._framed = True
-            self.frame(bodies)
+            self._shift[[0, 2]] -= STEADY * (middle + self._shift)[[0, 2]]
+        lowest = float(min(np.nanmin(body[:, 1]) for body in bodies)) + self._shift[1]
+        if lowest < -FLOOR_M or (not self._framed and lowest > FLOOR_M):
+            self._shift[1] -= lowest
+        self._ground.position = (float(self._shift[0] % 1.0), 0.0, float(self._shift[2] % 1.0))
 
     def frame(self, bodies: list[Array]) -> None:
         """Puts everybody's camera in front of them, so that they fill the picture."""
-        assert self._middle is not None
         wide = max(float(np.ptp([b[0, 0] for b in bodies])), float(np.ptp([b[0, 2] for b in bodies])))
-        tall = max(1.0, *(float(np.nanmax(b[:, 1])) - self._floor_m + 0.15 for b in bodies))
+        tall = max(1.0, *(float(np.nanmax(b[:, 1])) + self._shift[1] + 0.15 for b in bodies))
         away = 0.5 * max(1.25 * tall, 0.8 * (wide + tall)) / np.tan(0.5 * FOV_RAD)
         forward = facing(bodies[0])
         sideways = np.array([forward[2], 0.0, -forward[0]])  # right of who looks at them
@@ -120,7 +118,7 @@ class _Body:
 
     def __init__(self, server: Any, actor: str, order: int) -> None:
         self.colour = colour_of(order)
-        self._scene, self._at = server.scene, f"{ROOT}/{order}"
+        self._scene, self._at = server.scene, f"/{order}"
         self._sent: dict[tuple[int, str], Any] = {}
         upright = np.tile(np.array([1.0, 0.0, 0.0, 0.0], np.float32), (25, 1))
         sizes = np.tile(np.float32(JOINT_M), (25, 3))
@@ -145,46 +143,41 @@ class _Body:
         for handle in (self._bones, self._joints, self._spheres, self._noisy, self._trail, self._name):
             handle.remove()
 
-    def draw(self, seen: Seen, shown: Shown) -> None:
+    def draw(self, seen: Seen, shown: Shown, shift: Array) -> None:
         pose = seen.pose
         self._set(self._bones, visible=shown.refined and pose is not None)
         self._set(self._joints, visible=shown.refined and pose is not None)
         self._set(self._spheres, visible=shown.uncertainty and pose is not None)
         if pose is not None:
-            self._draw_refined(pose, shown)
-        ends = lines(seen.noisy) if seen.noisy is not None and shown.noisy else np.empty((0, 2, 3))
-        self._draw_lines(self._noisy, ends)
-        trail = _segments(seen.trail) if shown.trails else np.empty((0, 2, 3))
+            self._draw_refined(pose, shown, shift)
+        self._draw_lines(self._noisy, lines(seen.noisy + shift) if seen.noisy is not None and shown.noisy else _NOTHING)
+        trail = _segments(seen.trail + shift) if shown.trails else _NOTHING
         if len(trail):
-            steps = len(trail) // 4
-            shares = np.linspace(1.0, 0.25, steps + 1)
-            fading = np.array([mixed(self.colour, GROUND, share) for share in shares], np.uint8)
-            self._set(self._trail, colors=np.repeat(np.stack([fading[:-1], fading[1:]], 1), 4, 0))
+            shares = np.linspace(0.8, 0.1, len(trail) // len(TRAILED) + 1)
+            fading = linear(np.array([mixed(self.colour, GROUND, share) for share in shares]))
+            self._set(self._trail, colors=np.repeat(np.stack([fading[:-1], fading[1:]], 1), len(TRAILED), 0))
         self._draw_lines(self._trail, trail)
-        body = pose.positions if pose is not None else seen.noisy
+        body = body_of(seen)
         self._set(self._name, visible=shown.names and body is not None)
-        if body is not None and np.isfinite(body[[0, LEFT_HIP, RIGHT_HIP]]).all():
-            self._set(
-                self._name, position=_rounded(body[0] + (0.0, float(np.nanmax(body[:, 1])) - body[0, 1] + 0.26, 0.0))
-            )
+        if body is not None:
+            above = np.array([body[0, 0], float(np.nanmax(body[:, 1])) + 0.26, body[0, 2]])
+            self._set(self._name, position=_rounded(above + shift))
 
-    def _draw_refined(self, pose: Pose, shown: Shown) -> None:
-        joints = pose.positions
+    def _draw_refined(self, pose: Pose, shown: Shown, shift: Array) -> None:
+        joints = pose.positions + shift
         middles, turns, lengths = bones(joints)
         head_at, head_turn = head(joints)
         places = np.concatenate([joints, head_at[None]])
         radii = np.where(lengths > 0.1, BONE_M, 0.8 * BONE_M)
         sizes = np.round(np.stack([radii, lengths, radii], -1), 3)
         self._set(self._bones, batched_positions=_rounded(middles), batched_wxyzs=_rounded(turns), batched_scales=sizes)
-        head_turns = np.tile(np.array([1.0, 0.0, 0.0, 0.0]), (25, 1))
+        head_turns = np.tile(np.array([1.0, 0.0, 0.0, 0.0]), (len(places), 1))
         head_turns[-1] = head_turn
         self._set(self._joints, batched_positions=_rounded(places), batched_wxyzs=_rounded(head_turns))
         self._colours(pose)
         if shown.uncertainty:
-            radius = np.round(SIGMAS * sigma_m(pose), 3)
-            self._set(
-                self._spheres, batched_positions=_rounded(joints), batched_scales=np.tile(radius[:, None], (1, 3))
-            )
+            radii = np.round(SIGMAS * sigma_m(pose), 3)
+            self._set(self._spheres, batched_positions=_rounded(joints), batched_scales=np.tile(radii[:, None], (1, 3)))
 
     def _colours(self, pose: Pose) -> None:
         colour = LOST if pose.status == "lost" else mixed(self.colour, LOST, 0.55 * (pose.status == "coasting"))
@@ -193,12 +186,9 @@ class _Body:
             share = round(float(np.clip(np.nan_to_num(stands), 0.0, 1.0)) * 4.0) / 4.0  # in steps: not sent each time
             joints[list(foot)] = mixed(colour, STANDING, share)
         self._set(self._joints, batched_colors=joints)
-        self._set(
-            self._bones,
-            batched_colors=np.where((CHILD == 10)[:, None] | (CHILD == 11)[:, None], joints[CHILD], colour).astype(
-                np.uint8
-            ),
-        )
+        rods = np.tile(np.array(colour, np.uint8), (len(CHILD), 1))
+        rods[FOOT_BONES] = joints[CHILD[FOOT_BONES]]
+        self._set(self._bones, batched_colors=rods)
         self._set(self._spheres, batched_colors=np.array(colour, np.uint8))
 
     def _draw_lines(self, handle: Any, ends: Array) -> None:
@@ -220,6 +210,12 @@ class _Body:
             f"{self._at}/{name}", mesh.vertices, mesh.faces, turns, places, batched_scales=sizes,
             batched_colors=np.tile(np.array(self.colour, np.uint8), (len(turns), 1)), lod="off", **more,
         )  # fmt: skip
+
+
+def body_of(seen: Seen) -> Array | None:
+    """(24, 3) where an actor is: refined, or as it came in; None where neither says where its pelvis is."""
+    body = seen.pose.positions if seen.pose is not None else seen.noisy
+    return body if body is not None and np.isfinite(body[0]).all() else None
 
 
 def _segments(trail: Array) -> Array:

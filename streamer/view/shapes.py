@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.frames import Array
 
@@ -19,7 +20,7 @@ ACTORS: tuple[Colour, ...] = (
     (230, 215, 80),
 )
 NOISY: Colour = (255, 92, 92)
-STANDING: Colour = (70, 220, 110)  # a foot on the ground
+STANDING: Colour = (40, 210, 90)  # a foot on the ground
 LOST: Colour = (120, 124, 132)
 GROUND: Colour = (30, 33, 40)
 
@@ -61,3 +62,8 @@ def mixed(colour: Colour, other: Colour, share: float) -> Colour:
     """``colour`` with ``share`` 0..1 of the other."""
     r, g, b = (round(x + (y - x) * share) for x, y in zip(colour, other, strict=True))
     return r, g, b
+
+
+def linear(colours: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+    """sRGB colours (..., 3) of 0..255 as light, which is what viser takes at the ends of lines."""
+    return np.round(255.0 * (colours / 255.0) ** 2.2).astype(np.uint8)
