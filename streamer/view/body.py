@@ -23,7 +23,7 @@ def turn_up_to(directions: Array) -> Array:
     x, y, z = np.moveaxis(unit, -1, 0)
     wxyz = np.stack([1.0 + y, z, np.zeros_like(y), -x], -1)
     wxyz[y < -1.0 + 1e-6] = (0.0, 1.0, 0.0, 0.0)  # straight down: half a turn about X
-    return wxyz / np.linalg.norm(wxyz, axis=-1, keepdims=True)
+    return np.asarray(wxyz / np.linalg.norm(wxyz, axis=-1, keepdims=True))
 
 
 def bones(joints: Array) -> tuple[Array, Array, Array]:
@@ -35,7 +35,7 @@ def bones(joints: Array) -> tuple[Array, Array, Array]:
 def lines(joints: Array) -> Array:
     """(N, 2, ...) the ends of the bones of joints (24, 3) or (24, 2), of those that have both; NaN: not seen."""
     ends = np.stack([joints[PARENT], joints[CHILD]], 1)
-    return ends[np.isfinite(ends).all((1, 2))]
+    return np.asarray(ends[np.isfinite(ends).all((1, 2))])
 
 
 def head(joints: Array) -> tuple[Array, Array]:
@@ -48,7 +48,7 @@ def head(joints: Array) -> tuple[Array, Array]:
 def sigma_m(pose: Pose) -> Array:
     """(24,) how far each joint may be off, one sigma, the same in all directions [m]."""
     variance = np.trace(np.nan_to_num(pose.covariance), axis1=-2, axis2=-1) / 3.0
-    return np.sqrt(np.clip(variance, 0.0, 1.0))
+    return np.asarray(np.sqrt(np.clip(variance, 0.0, 1.0)))
 
 
 def joints_of(frame: Frame) -> Array | None:

@@ -7,6 +7,7 @@ import io
 from html import escape
 from pathlib import Path
 
+from model.prepare import ClipError, new_file
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.view.browser import open_viser
@@ -26,15 +27,12 @@ def write_page(timeline: Timeline, out: Path, title: str) -> str:
         ConfigError: the file exists, or cannot be made.
     """
     try:
-        file = out.open("x", encoding="utf-8")
-    except FileExistsError:
-        raise ConfigError(f"{out} exists; it is left as it is, give another name") from None
-    except OSError as error:
-        raise ConfigError(f"cannot write {out}: {error.strerror or error}") from error
-    with file:
-        page = page_of(timeline, title)
-        file.write(page)
-    return f"{out}: {timeline.end_s:.1f} s of {', '.join(timeline.actors)}, {len(page.encode()) / 1e6:.1f} MB"
+        with new_file(out) as file:
+            page = page_of(timeline, title).encode()
+            file.write(page)
+    except ClipError as error:
+        raise ConfigError(str(error)) from error
+    return f"{out}: {timeline.end_s:.1f} s of {', '.join(timeline.actors)}, {len(page) / 1e6:.1f} MB"
 
 
 def page_of(timeline: Timeline, title: str) -> str:

@@ -83,6 +83,9 @@ def _said(status: dict[str, Any] | None, refused: dict[str, Any] | None) -> Said
     trouble = "" if refused is None or refused.get("ok") else str(refused.get("error", {}).get("message", ""))
     actors = status.get("actor_states", {})
     warnings = {str(name): [str(w) for w in state.get("warnings", [])] for name, state in actors.items()}
-    times = [status.get(key) for key in ("delay_s", "predict_s", "rate_hz")]
-    numbers = [float(value) if isinstance(value, (int, float)) else None for value in times]
-    return Said(True, *numbers, trouble=trouble, warnings=warnings)
+    delay_s, predict_s, rate_hz = (_number(status.get(key)) for key in ("delay_s", "predict_s", "rate_hz"))
+    return Said(True, delay_s, predict_s, rate_hz, trouble, warnings)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

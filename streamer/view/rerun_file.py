@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.prepare import ClipError, new_file
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Frame, Pose
@@ -25,12 +26,8 @@ def write_rrd(timeline: Timeline, out: Path, title: str) -> str:
         import rerun
     except ImportError as error:
         raise ConfigError("--rrd needs rerun; install it with: pip install rerun-sdk") from error
-    if out.exists():
-        raise ConfigError(f"{out} exists; it is left as it is, give another name")
-    if not out.parent.is_dir():
-        raise ConfigError(f"cannot write {out}: no such folder")
     stream = rerun.RecordingStream(title)
-    stream.save(out)
+    memory = rerun.memory_recording(recording=stream)
     stream.log("/", rerun.ViewCoordinates.RIGHT_HAND_Y_UP, static=True)
     history = History()
     for time_s, item in timeline.entries():
@@ -42,7 +39,11 @@ def write_rrd(timeline: Timeline, out: Path, title: str) -> str:
         kind, jitter = ("refined", numbers.jitter_out_mm) if isinstance(item, Pose) else ("input", numbers.jitter_in_mm)
         if np.isfinite(jitter):
             stream.log(f"jitter/{item.actor}/{kind}", rerun.Scalars(jitter))
-    stream.flush()
+    try:
+        with new_file(out) as file:
+            file.write(memory.drain_as_bytes())
+    except ClipError as error:
+        raise ConfigError(str(error)) from error
     return f"{out}: {timeline.end_s:.1f} s of {', '.join(timeline.actors)}, for: rerun {out}"
 
 

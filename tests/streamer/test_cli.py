@@ -28,6 +28,7 @@ OPTIONS = {
     "serve": """in out control connect-in delay predict rate source-joints landmarks runtime threads layout weights
         max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
     "listen": f"{CLIENT} actor every count",
+    "view": f"control {CLIENT} actor port host terminal html rrd",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
@@ -58,7 +59,7 @@ OPTIONS = {
     "bench tune": "data pairs clips seconds rate at-frames noise seed out",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
+POSITIONAL = {"view": "SOURCE", "keys": "NAME", "replay": "FILE", "look": "FILE",
               "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
