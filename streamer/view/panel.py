@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from streamer.clock import SECOND_NS, now_ns
 from streamer.view.history import Curves, Numbers, Seen
 from streamer.view.playback import SPEEDS, Player
 from streamer.view.remote import Remote, Said
@@ -15,6 +16,7 @@ from streamer.view.scene import Scene, Shown
 from streamer.view.shapes import NOISY, STANDING, Colour, colour_of
 
 GREY = "#8a93a3"
+SETTLED_NS = 2 * SECOND_NS  # after a slider was moved, the server says what was asked of it
 _SWITCHES = {
     "refined": "Refined", "noisy": "Noisy input", "uncertainty": "Uncertainty (2 σ)", "trails": "Trails",
     "names": "Names", "follow": "Keep in the middle",
@@ -96,6 +98,13 @@ class Panel:
             self._gui.add_button("Look from the front").on_click(lambda _: reframe())
 
     def _add_time(self, remote: Remote) -> None:
+        self._shown_time: tuple[float | None, ...] = ()
+        self._wished_ns = 0
+
+        def wish(**settings: float) -> None:
+            self._wished_ns = now_ns()
+            remote.wish(**settings)
+
         self._folder = self._gui.add_folder("Time of the poses", visible=False)
         with self._folder:
             self._delay = self._gui.add_slider("Delay [ms]", 0, 200, 5, 0)
@@ -105,16 +114,16 @@ class Panel:
         def set_delay(event: Any) -> None:
             if event.client_id is not None:  # somebody moved it: not what the server said
                 self._predict.value = 0
-                remote.wish(delay_s=event.target.value / 1e3)
+                wish(delay_s=event.target.value / 1e3)
 
         def set_predict(event: Any) -> None:
             if event.client_id is not None:
                 self._delay.value = 0
-                remote.wish(predict_s=event.target.value / 1e3)
+                wish(predict_s=event.target.value / 1e3)
 
         def set_rate(event: Any) -> None:
             if event.client_id is not None:
-                remote.wish(rate_hz=_RATES[event.target.value])
+                wish(rate_hz=_RATES[event.target.value])
 
         self._delay.on_update(set_delay)
         self._predict.on_update(set_predict)
@@ -123,6 +132,9 @@ class Panel:
     def _show_time(self, said: Said) -> None:
         if self._folder.visible != said.can_be_set:
             self._folder.visible = said.can_be_set
+        times = (said.delay_s, said.predict_s, said.rate_hz)
+        if times != self._shown_time and now_ns() - self._wished_ns > SETTLED_NS:  # set by somebody else
+            self._shown_time = times
             self._delay.value = round(1e3 * (said.delay_s or 0.0))
             self._predict.value = round(1e3 * (said.predict_s or 0.0))
             rate = said.rate_hz or 0.0

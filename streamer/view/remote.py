@@ -5,6 +5,7 @@ A thread of its own asks, so that a server that does not answer holds nothing up
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
@@ -15,6 +16,8 @@ from streamer.wire.security import ClientKeys
 
 EVERY_S = 1.0
 ANSWER_WITHIN_S = 1.0
+REFUSED_S = 8.0  # so long it is said that a wish was refused, unless there is another one
+_EITHER = {"delay_s": "predict_s", "predict_s": "delay_s"}  # a pose is for one time
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,23 @@ class Remote:
     def wish(self, **settings: float) -> None:
         """Has the server change ``delay_s``, ``predict_s`` or ``rate_hz``; returns at once."""
         with self._news:
+            for name in settings:
+                self._wish.pop(_EITHER.get(name, ""), None)
             self._wish.update(settings)
             self._news.notify()
 
     def _run(self) -> None:
+        refused, refused_s = "", 0.0
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._ended or bool(self._wish), EVERY_S)
                 if self._ended:
                     return
                 wish, self._wish = self._wish, {}
-            refused = self._ask("set", **wish) if wish else {"ok": True}
+            if wish:
+                refused, refused_s = _refusal(self._ask("set", **wish)), time.monotonic()
+            elif time.monotonic() - refused_s > REFUSED_S:
+                refused = ""
             self.said = _said(self._ask("status"), refused)
 
     def _ask(self, command: str, **fields: Any) -> dict[str, Any] | None:
@@ -77,10 +86,14 @@ class Remote:
             return None
 
 
-def _said(status: dict[str, Any] | None, refused: dict[str, Any] | None) -> Said:
+def _refusal(reply: dict[str, Any] | None) -> str:
+    """Why a wish was not followed, "" where it was, or where nobody answered, which the status tells."""
+    return "" if reply is None or reply.get("ok") else str(reply.get("error", {}).get("message", "refused"))
+
+
+def _said(status: dict[str, Any] | None, trouble: str) -> Said:
     if status is None or not status.get("ok"):
         return Said(trouble="no answer from the server's control socket: say --control")
-    trouble = "" if refused is None or refused.get("ok") else str(refused.get("error", {}).get("message", ""))
     actors = status.get("actor_states", {})
     warnings = {str(name): [str(w) for w in state.get("warnings", [])] for name, state in actors.items()}
     delay_s, predict_s, rate_hz = (_number(status.get(key)) for key in ("delay_s", "predict_s", "rate_hz"))
