@@ -63,7 +63,7 @@ class BrowserView:
         self._history, self._curves = History(), Curves()
         player = source if isinstance(source, Player) else None
         self._panel = Panel(self._server, self._scene, remote, player, self._reframe)
-        self._told_ns = self._plotted_ns = 0
+        self._told_ns = self._plotted_ns = self._drawn_ns = 0
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.get_port()}"
 
@@ -91,7 +91,8 @@ class BrowserView:
         else:
             self._history.saw(self._source.take(), now)
         actors = list(self._history.actors.values())
-        self._scene.draw(actors)
+        self._scene.draw(actors, (now - self._drawn_ns) / SECOND_NS)
+        self._drawn_ns = now
         self._panel.follow_player()
         if now - self._told_ns >= TELL_NS:
             self._told_ns = now

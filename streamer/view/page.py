@@ -45,7 +45,7 @@ def page_of(timeline: Timeline, title: str) -> str:
         for n in range(round(timeline.end_s * FPS) + 1):
             items, _ = player.step(round(n / FPS * SECOND_NS))
             history.saw(items, round(player.at_s * SECOND_NS))
-            scene.draw(list(history.actors.values()))
+            scene.draw(list(history.actors.values()), 1.0 / FPS)
             if serializer is None:
                 serializer = server.get_scene_serializer()  # one page is one serializer, with all that is there by now
             serializer.insert_sleep(1.0 / FPS)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamer.clock import SECOND_NS, now_ns
+from streamer.frames import Array
 from streamer.view.history import Curves, Numbers, Seen
 from streamer.view.playback import SPEEDS, Player
 from streamer.view.remote import Remote, Said
@@ -30,6 +31,12 @@ def css(colour: Colour) -> str:
 
 def number(value: float, form: str = ".1f") -> str:
     return format(value, form) if np.isfinite(value) else "-"
+
+
+def whole(*rows: Array) -> tuple[Array, ...] | None:
+    """Rows (N,) without the places where one of them is NaN, which breaks a plot; None: too little is left."""
+    kept = np.isfinite(rows).all(0)
+    return tuple(row[kept] for row in rows) if kept.sum() > 1 else None
 
 
 class Panel:
@@ -72,9 +79,12 @@ class Panel:
         """Brings the curves up to date."""
         rows = curves.array()
         at = dict(zip(("seconds", *Numbers._fields), rows, strict=True))
-        self._jitter.data = (at["seconds"], at["jitter_in_mm"], at["jitter_out_mm"])
-        if self._latency is not None:
-            self._latency.data = (at["seconds"], at["latency_ms"])
+        shown = [(self._jitter, ("jitter_in_mm", "jitter_out_mm"))]
+        shown += [(self._latency, ("latency_ms",))] if self._latency is not None else []
+        for plot, names in shown:
+            data = whole(at["seconds"], *(at[name] for name in names))
+            if data is not None:
+                plot.data = data
 
     def _add_plot(self, title: str, colours: tuple[Colour, ...]) -> Any:
         seconds = np.array([-1.0, 0.0])
@@ -82,7 +92,7 @@ class Panel:
         axis = {"stroke": GREY, "grid": {"stroke": "#3a3f4a", "width": 1}, "ticks": {"show": False}}
         scales = {"x": {"time": False}, "y": {"range": {"min": low, "max": high}}}
         return self._gui.add_uplot(
-            (seconds, *(np.full(2, np.nan) for _ in colours)),
+            (seconds, *(np.zeros(2) for _ in colours)),
             ({}, *({"stroke": css(colour), "width": 2, "points": {"show": False}} for colour in colours)),
             title=title, scales=scales, height=96, legend={"show": False}, padding=(6, 12, 0, 0),
             axes=({**axis, "size": 24}, {**axis, "size": 40}),

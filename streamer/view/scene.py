@@ -20,7 +20,7 @@ BONE_M, JOINT_M = 0.021, 0.027
 HEAD_M = (0.072, 0.105, 0.082)
 _NOTHING = np.empty((0, 2, 3))
 FOV_RAD = np.radians(38.0)
-STEADY = 0.06  # share of the way to the people's middle that the scene goes for each picture
+STEADY_S = 0.35  # in which the picture has mostly followed the people
 FAR_M = 3.0  # from the middle: it is there at once
 FLOOR_M = 0.15  # feet that far from zero: the ground is where they are
 
@@ -63,14 +63,14 @@ class Scene:
             plane_color=GROUND, plane_opacity=1.0, shadow_opacity=0.45, fade_distance=14.0, fade_strength=1.5,
         )  # fmt: skip
 
-    def draw(self, actors: list[Seen]) -> None:
-        """Brings the picture up to date, all of it at once."""
+    def draw(self, actors: list[Seen], passed_s: float) -> None:
+        """Brings the picture up to date, all of it at once, so long after the last one."""
         bodies = [body for seen in actors if (body := body_of(seen)) is not None]
         with self._server.atomic():
             for name in [name for name in self._bodies if name not in {seen.actor for seen in actors}]:
                 self._bodies.pop(name).remove()
             if bodies:
-                self._move(bodies)
+                self._move(bodies, passed_s)
             for seen in actors:
                 if seen.actor not in self._bodies:
                     self._bodies[seen.actor] = _Body(self._server, seen.actor, self._came)
@@ -84,13 +84,13 @@ class Scene:
         body = self._bodies.get(actor)
         return body.colour if body is not None else LOST
 
-    def _move(self, bodies: list[Array]) -> None:
+    def _move(self, bodies: list[Array], passed_s: float) -> None:
         roots = np.array([body[0] for body in bodies], float)
         middle = 0.5 * (roots.min(0) + roots.max(0))
         if not self._framed or np.abs(middle + self._shift)[[0, 2]].max() > FAR_M:
             self._shift[[0, 2]] = -middle[[0, 2]]
         elif self.shown.follow:
-            self._shift[[0, 2]] -= STEADY * (middle + self._shift)[[0, 2]]
+            self._shift[[0, 2]] -= -np.expm1(-passed_s / STEADY_S) * (middle + self._shift)[[0, 2]]
         lowest = float(min(np.nanmin(body[:, 1]) for body in bodies)) + self._shift[1]
         if lowest < -FLOOR_M or (not self._framed and lowest > FLOOR_M):
             self._shift[1] -= lowest

@@ -19,6 +19,7 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+NOTES = ".mantine-Notification-closeButton"  # viser's, that there is no GPU
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -115,6 +116,8 @@ class Browser:
 def main(url: str, out: str, width: str = "800", height: str = "450", seconds: str = "8") -> None:
     with Browser(url, int(width), int(height)) as browser:
         browser.wait(float(seconds))
+        browser.value(f"document.querySelectorAll('{NOTES}').forEach(note => note.click())")
+        browser.wait(2.0)
         Path(out).write_bytes(browser.png())
 
 

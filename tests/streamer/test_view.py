@@ -26,7 +26,7 @@ from streamer.view.body import CHILD, PARENT, bones, facing, head, joints_of, li
 from streamer.view.feed import Feed
 from streamer.view.history import Curves, History
 from streamer.view.inbox import KEPT, Inbox
-from streamer.view.panel import status_html
+from streamer.view.panel import status_html, whole
 from streamer.view.playback import Player, Timeline, read_timeline
 from streamer.view.remote import Remote, Said
 from streamer.view.shapes import Mesh, ball, rod
@@ -161,6 +161,9 @@ def test_curves_have_seconds_and_numbers() -> None:
     rows = curves.array()
     np.testing.assert_allclose(rows[0], (-1.5, -1.0, -0.5, 0.0))
     np.testing.assert_allclose(rows[4], 2.0)
+    assert whole(rows[0], rows[2]) is None  # no jitter of a single pose
+    seconds, latency = whole(rows[0], np.where(rows[0] < -1.0, np.nan, rows[4])) or ((), ())
+    assert (len(seconds), len(latency)) == (3, 3)
 
 
 def test_the_panel_speaks_in_words_and_trusts_no_name() -> None:
