@@ -9,13 +9,15 @@ from threading import Event, Thread
 
 import zmq
 
-from streamer.clock import now_ns
+from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ProtocolError
 from streamer.view.inbox import Inbox
 from streamer.wire.protocol import decode, topic
 from streamer.wire.security import ClientKeys
 
 MOST_ACTORS = 12  # shown at once
+GONE_NS = 12 * SECOND_NS  # without a skeleton, which the server repeats every 5 s: another one may take the place
+MOST_KNOWN = 10_000  # names
 
 
 class Feed:
@@ -35,16 +37,19 @@ class Feed:
         frames: bool = True,
         curve: ClientKeys | None = None,
     ) -> None:
-        self._endpoint, self._inbox, self._actor, self._frames, self._curve = endpoint, inbox, actor, frames, curve
-        self._followed: set[str] = set()
-        self._others: set[str] = set()
+        self._endpoint, self._inbox, self._actor, self._curve = endpoint, inbox, actor, curve
+        self._kinds = ("pose", "frame") if frames else ("pose",)
+        self._followed: dict[str, int] = {}  # actor -> when a skeleton of it came last
+        self._others: dict[str, int] = {}
         self._end = Event()
         self._thread = Thread(target=self._run, name="view-feed", daemon=True)
         self.heard_ns = now_ns()  # the last word of the server's
 
     @property
     def left_out(self) -> int:
-        return len(self._others)
+        """How many actors are there that are not shown."""
+        now = now_ns()
+        return sum(now - heard_ns < GONE_NS for heard_ns in list(self._others.values()))
 
     def __enter__(self) -> Feed:
         self._thread.start()
@@ -78,13 +83,22 @@ class Feed:
             actor = getattr(decode(message), "actor", "")
         except ProtocolError:
             return
-        if len(self._followed) < MOST_ACTORS:
+        if actor not in self._followed:
+            for name in [n for n, heard_ns in self._followed.items() if self.heard_ns - heard_ns > GONE_NS]:
+                self._leave(socket, name)
+        if actor in self._followed or len(self._followed) < MOST_ACTORS:
+            self._others.pop(actor, None)
             self._follow(socket, actor)
-        elif actor not in self._followed and len(self._others) < 10_000:
-            self._others.add(actor)
+        elif actor in self._others or len(self._others) < MOST_KNOWN:
+            self._others[actor] = self.heard_ns
 
     def _follow(self, socket: zmq.Socket[bytes], actor: str) -> None:
         if actor not in self._followed:
-            self._followed.add(actor)
-            for kind in ("pose", "frame")[: 1 + self._frames]:
+            for kind in self._kinds:
                 socket.subscribe(topic(kind, actor))
+        self._followed[actor] = self.heard_ns
+
+    def _leave(self, socket: zmq.Socket[bytes], actor: str) -> None:
+        del self._followed[actor]
+        for kind in self._kinds:
+            socket.unsubscribe(topic(kind, actor))

@@ -17,6 +17,7 @@ from streamer.view.scene import Scene, Shown
 from streamer.view.shapes import NOISY, STANDING, Colour, colour_of
 
 GREY = "#8a93a3"
+PLOT_S = 60.0  # that the curves show
 SETTLED_NS = 2 * SECOND_NS  # after a slider was moved, the server says what was asked of it
 _SWITCHES = {
     "refined": "Refined", "noisy": "Noisy input", "uncertainty": "Uncertainty (2 σ)", "trails": "Trails",
@@ -59,8 +60,8 @@ class Panel:
         self._said = ""
         if player is not None:
             self._add_player(player)
-        self._jitter = self._add_plot("jitter [mm/frame²]", (NOISY, colour_of(0)))
-        self._latency = self._add_plot("latency of the server [ms]", (colour_of(0),)) if player is None else None
+        self._jitter = self._add_plot("jitter, last minute [mm/frame²]", (NOISY, colour_of(0)))
+        self._latency = self._add_plot("latency, last minute [ms]", (colour_of(0),)) if player is None else None
         if remote is not None:
             self._add_time(remote)
         self._add_switches(scene.shown, reframe)
@@ -90,12 +91,12 @@ class Panel:
         seconds = np.array([-1.0, 0.0])
         low, high = {"pad": 0.0, "soft": 0.0, "mode": 1}, {"pad": 0.1, "soft": 0.1, "mode": 1}  # 0 is always there
         axis = {"stroke": GREY, "grid": {"stroke": "#3a3f4a", "width": 1}, "ticks": {"show": False}}
-        scales = {"x": {"time": False}, "y": {"range": {"min": low, "max": high}}}
+        scales = {"x": {"time": False, "range": (-PLOT_S, 0.0)}, "y": {"range": {"min": low, "max": high}}}
         return self._gui.add_uplot(
             (seconds, *(np.zeros(2) for _ in colours)),
             ({}, *({"stroke": css(colour), "width": 2, "points": {"show": False}} for colour in colours)),
-            title=title, scales=scales, height=96, legend={"show": False}, padding=(6, 12, 0, 0),
-            axes=({**axis, "size": 24}, {**axis, "size": 40}),
+            title=title, scales=scales, height=92, legend={"show": False}, padding=(6, 12, 10, 0),
+            axes=({"show": False}, {**axis, "size": 40}),
         )  # fmt: skip
 
     # -- what it changes ----------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ def write_rrd(timeline: Timeline, out: Path, title: str) -> str:
         import rerun
     except ImportError as error:
         raise ConfigError("--rrd needs rerun; install it with: pip install rerun-sdk") from error
-    stream = rerun.RecordingStream(title)
+    stream = rerun.RecordingStream("hpstm_view")
+    stream.send_recording_name(title)
     memory = rerun.memory_recording(recording=stream)
     stream.log("/", rerun.ViewCoordinates.RIGHT_HAND_Y_UP, static=True)
     history = History()

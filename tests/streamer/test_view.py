@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +19,13 @@ from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from bench.service.child import ServerProcess, free_endpoints
-from model.skeleton import INDEX, PARENTS, J
+from model.skeleton import INDEX, JOINTS, PARENTS, J
 from streamer.cli import main
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Frame, Pose
 from streamer.view.body import CHILD, PARENT, bones, facing, head, joints_of, lines, sigma_m, turn_up_to
-from streamer.view.feed import Feed
+from streamer.view.feed import MOST_ACTORS, Feed
 from streamer.view.history import Curves, History
 from streamer.view.inbox import KEPT, Inbox
 from streamer.view.panel import status_html, whole
@@ -31,7 +33,7 @@ from streamer.view.playback import Player, Timeline, read_timeline
 from streamer.view.remote import Remote, Said
 from streamer.view.shapes import Mesh, ball, rod
 from streamer.view.terminal import Picture, draw_until
-from streamer.wire.protocol import Encoder, decode_map
+from streamer.wire.protocol import Encoder, Skeleton, decode_map
 from tests.helpers.animations import by_scipy, raised
 from tests.helpers.live import BODY, streaming, wait_until
 from tests.helpers.program import HPSTM, Program
@@ -127,6 +129,28 @@ def test_a_feed_reads_poses_and_input_and_is_current_after_a_stop() -> None:
         with Feed(server.out_endpoint, inbox, actor="ben", frames=False):
             inbox.take()
             wait_until(lambda: bool(items := inbox.take()) and {(i.actor, type(i)) for i in items} == {("ben", Pose)})
+
+
+def test_a_feed_shows_a_dozen_and_gives_the_places_of_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0]
+    monkeypatch.setattr("streamer.view.feed.now_ns", lambda: seconds[0] * SECOND_NS)
+    feed, encoder, asked = Feed("tcp://127.0.0.1:1", Inbox()), Encoder(), set[bytes]()
+    socket: Any = SimpleNamespace(subscribe=asked.add, unsubscribe=asked.remove)
+
+    def skeletons(first: int, last: int) -> None:
+        for n in range(first, last):
+            offsets = np.zeros((J, 3), np.float32)
+            feed._take(socket, encoder.skeleton(Skeleton(f"a{n}", 1, JOINTS, PARENTS, offsets, offsets[:, 0])))
+
+    skeletons(0, 15)
+    assert asked == {f"{kind}.a{n}\0".encode() for kind in ("pose", "frame") for n in range(MOST_ACTORS)}
+    assert feed.left_out == 3
+    seconds[0] = 10
+    skeletons(4, 15)
+    seconds[0] = 20  # the first four have said nothing for 20 s
+    skeletons(4, 16)
+    assert asked == {f"{kind}.a{n}\0".encode() for kind in ("pose", "frame") for n in range(4, 16)}
+    assert feed.left_out == 0
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -326,8 +350,10 @@ def test_the_time_is_set_on_the_server_and_of_many_wishes_the_last() -> None:
             remote.wish(delay_s=ms / 1e3)
         wait_until(lambda: remote.said.delay_s == 0.1)
         assert sum(asked["cmd"] == "set" for asked in control.asked) < 50
-        remote.wish(delay_s=0.2)
+        remote.wish(predict_s=0.05)
+        remote.wish(delay_s=0.2)  # which ends the other
         wait_until(lambda: remote.said.trouble == "out of reach")
+        assert not [asked for asked in control.asked if "delay_s" in asked and "predict_s" in asked]
     control.close()
 
 
@@ -393,7 +419,9 @@ def test_without_a_server_it_says_so_and_waits() -> None:
 def test_a_recording_for_rerun(take: Path, tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="rerun is not installed (pip install rerun-sdk)")
     assert main(["view", str(take), "--rrd", str(tmp_path / "take.rrd")]) == 0
-    assert (tmp_path / "take.rrd").stat().st_size > 100_000
+    written = (tmp_path / "take.rrd").read_bytes()
+    assert written.startswith(b"RRF2")
+    assert len(written) > 100_000
 
 
 def test_every_bone_is_one_of_the_skeleton() -> None:

@@ -64,7 +64,7 @@ def walking(server: ServerProcess) -> Iterator[None]:
     def send() -> None:
         with FrameSender(server.in_endpoint) as sender:
             while not stop:
-                for item in moving(20.0):
+                for item in moving(10.0):
                     if isinstance(item, Frame) and not stop:
                         item.t_ns = now_ns()
                         sender.send(item)
@@ -95,7 +95,7 @@ def shown(source: Inbox | Player, remote: Remote | None = None) -> Iterator[Brow
 
 
 def put_steadily(inbox: Inbox, stopped: Callable[[], bool]) -> None:
-    for item in moving(60.0):
+    for item in moving(12.0):
         if stopped():
             return
         inbox.put(item)
@@ -122,11 +122,11 @@ def test_a_running_server_in_chromium() -> None:
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium here (apt-get install chromium)")
 def test_a_page_opens_without_a_server_and_moves(tmp_path: Path) -> None:
-    out, seconds = tmp_path / "take.html", 6.0
+    out, seconds = tmp_path / "take.html", 4.0
     timeline = read_timeline(recorded(tmp_path / "take.hpstm", moving(seconds)))
     html = page_of(timeline, "a <take>")
     out.write_text(html)
-    assert len(html.encode()) < 2e6
+    assert len(html.encode()) < 1.5e6
     assert "<b>a &lt;take&gt;</b>" in html
     assert set(re.findall(r"https?://[\w./-]+", html.split("__VISER_EMBED_DATA__")[0])) <= {
         "http://www.w3.org/2000/svg"
