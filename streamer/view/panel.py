@@ -80,7 +80,7 @@ class Panel:
         """Brings the curves up to date."""
         rows = curves.array()
         at = dict(zip(("seconds", *Numbers._fields), rows, strict=True))
-        shown = [(self._jitter, ("jitter_in_mm", "jitter_out_mm"))]
+        shown: list[tuple[Any, tuple[str, ...]]] = [(self._jitter, ("jitter_in_mm", "jitter_out_mm"))]
         shown += [(self._latency, ("latency_ms",))] if self._latency is not None else []
         for plot, names in shown:
             data = whole(at["seconds"], *(at[name] for name in names))

@@ -61,7 +61,12 @@ class SlowClient:
 
         protocol: Any = f"viser-v{viser.__version__}"
         self._socket = connect(
-            url.replace("http", "ws", 1), subprotocols=[protocol], max_size=None, compression=None, max_queue=1
+            url.replace("http", "ws", 1),
+            subprotocols=[protocol],
+            max_size=None,
+            compression=None,
+            max_queue=1,
+            close_timeout=0.2,
         )
         self._send(
             "ViewerCameraMessage", wxyz=(1, 0, 0, 0), position=(0, 1, 3), fov=0.7, near=0.1, far=100, image_height=450,
