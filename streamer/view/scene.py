@@ -49,7 +49,7 @@ class Scene:
         self.shown = Shown()
         self._server, self._ahead = server, ahead_of_panel
         self._bodies: dict[str, _Body] = {}
-        self._came = 0
+        self._orders: dict[str, int] = {}
         self._shift = np.zeros(3)  # from the world to what is drawn
         self._framed = False
         server.scene.set_up_direction("+y")
@@ -73,8 +73,8 @@ class Scene:
                 self._move(bodies, passed_s)
             for seen in actors:
                 if seen.actor not in self._bodies:
-                    self._bodies[seen.actor] = _Body(self._server, seen.actor, self._came)
-                    self._came += 1
+                    order = self._orders.setdefault(seen.actor, len(self._orders))  # who comes back has the same colour
+                    self._bodies[seen.actor] = _Body(self._server, seen.actor, order)
                 self._bodies[seen.actor].draw(seen, self.shown, self._shift)
         if bodies and not self._framed:
             self._framed = True
@@ -100,7 +100,7 @@ class Scene:
         """Puts everybody's camera in front of them, so that they fill the picture."""
         wide = max(float(np.ptp([b[0, 0] for b in bodies])), float(np.ptp([b[0, 2] for b in bodies])))
         tall = max(1.0, *(float(np.nanmax(b[:, 1])) + self._shift[1] + 0.15 for b in bodies))
-        away = 0.5 * max(1.25 * tall, 0.8 * (wide + tall)) / np.tan(0.5 * FOV_RAD)
+        away = 0.5 * max(1.25 * tall, wide + 0.9 * tall) / np.tan(0.5 * FOV_RAD)
         forward = facing(bodies[0])
         sideways = np.array([forward[2], 0.0, -forward[0]])  # right of who looks at them
         look_at = np.array([0.0, 0.5 * tall, 0.0]) + (0.17 * away * sideways if self._ahead else 0.0)

@@ -24,11 +24,13 @@ from tests.helpers.viewing import SlowClient, moving, recorded
 
 pytest.importorskip("viser", reason="viser is not installed (extra: view)")
 
-from streamer.view.browser import BrowserView
+from streamer.view.browser import BrowserView, open_viser
+from streamer.view.history import History
 from streamer.view.inbox import Inbox
 from streamer.view.page import page_of
 from streamer.view.playback import Player, read_timeline
 from streamer.view.remote import Remote, Said
+from streamer.view.scene import Scene
 
 WIDTH, HEIGHT = 800, 450
 MIDDLE = (slice(60, 420), slice(180, 460))  # rows and columns left of the panel, where the person stands
@@ -193,3 +195,20 @@ def test_a_recording_is_paused_and_scrubbed_from_the_page(tmp_path: Path) -> Non
         wait_until(lambda: player.at_s == 1.5)
         assert not player.playing
         client.close()
+
+
+def test_who_comes_back_has_the_same_colour() -> None:
+    server = open_viser("127.0.0.1", 0)
+    try:
+        scene, history = Scene(server), History()
+        history.saw([item for name in ("anna", "ben") for item in moving(0.2, name)], 0)
+        anna, ben = history.actors.values()
+        scene.draw([anna, ben], 0.03)
+        colours = scene.colour_of("anna"), scene.colour_of("ben")
+        assert len(set(colours)) == 2
+        scene.draw([], 0.03)
+        scene.draw([ben], 0.03)
+        scene.draw([ben, anna], 0.03)
+        assert (scene.colour_of("anna"), scene.colour_of("ben")) == colours
+    finally:
+        server.stop()
