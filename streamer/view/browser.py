@@ -20,7 +20,7 @@ from streamer.view.pace import Pace
 from streamer.view.panel import Panel
 from streamer.view.playback import Player
 from streamer.view.remote import Remote
-from streamer.view.scene import Scene, body_of
+from streamer.view.scene import Scene
 
 TELL_NS = SECOND_NS // 4  # words change that often,
 PLOT_NS = SECOND_NS // 2  # and curves
@@ -62,7 +62,7 @@ class BrowserView:
         self._scene = Scene(self._server)
         self._history, self._curves = History(), Curves()
         player = source if isinstance(source, Player) else None
-        self._panel = Panel(self._server, self._scene, remote, player, self._reframe)
+        self._panel = Panel(self._server, self._scene, remote, player)
         self._told_ns = self._plotted_ns = self._drawn_ns = 0
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.get_port()}"
@@ -102,11 +102,6 @@ class BrowserView:
             self._plotted_ns = now
             self._curves.add(_mean(actors))
             self._panel.plot(self._curves)
-
-    def _reframe(self) -> None:
-        bodies = [body for seen in self._history.actors.values() if (body := body_of(seen)) is not None]
-        if bodies:
-            self._scene.frame(bodies)
 
 
 def _mean(actors: list[Seen]) -> Numbers:

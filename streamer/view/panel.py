@@ -13,7 +13,7 @@ from streamer.frames import Array
 from streamer.view.history import Curves, Numbers, Seen
 from streamer.view.playback import SPEEDS, Player
 from streamer.view.remote import Remote, Said
-from streamer.view.scene import Scene, Shown
+from streamer.view.scene import Scene
 from streamer.view.shapes import NOISY, STANDING, Colour, colour_of
 
 GREY = "#8a93a3"
@@ -46,12 +46,9 @@ class Panel:
     Args:
         remote: the server whose poses are shown, if it is there: its time can be set.
         player: the recording that is shown, if it is one.
-        reframe: called when the camera is to be put in front of the people.
     """
 
-    def __init__(
-        self, server: Any, scene: Scene, remote: Remote | None, player: Player | None, reframe: Callable[[], None]
-    ) -> None:
+    def __init__(self, server: Any, scene: Scene, remote: Remote | None, player: Player | None) -> None:
         self._gui, self._scene, self._remote, self._player = server.gui, scene, remote, player
         self._gui.configure_theme(
             dark_mode=True, show_logo=False, show_share_button=False, control_width="medium", brand_color=colour_of(0)
@@ -64,7 +61,7 @@ class Panel:
         self._latency = self._add_plot("latency, last minute [ms]", (colour_of(0),)) if player is None else None
         if remote is not None:
             self._add_time(remote)
-        self._add_switches(scene.shown, reframe)
+        self._add_switches(scene)
 
     # -- what it says -------------------------------------------------------------------------------------------------
 
@@ -101,12 +98,13 @@ class Panel:
 
     # -- what it changes ----------------------------------------------------------------------------------------------
 
-    def _add_switches(self, shown: Shown, reframe: Callable[[], None]) -> None:
+    def _add_switches(self, scene: Scene) -> None:
+        shown = scene.shown
         with self._gui.add_folder("Show", expand_by_default=self._player is not None):
             for name, label in _SWITCHES.items():
                 box = self._gui.add_checkbox(label, initial_value=getattr(shown, name))
                 box.on_update(lambda event, name=name: setattr(shown, name, bool(event.target.value)))
-            self._gui.add_button("Look from the front").on_click(lambda _: reframe())
+            self._gui.add_button("Look from the front").on_click(lambda _: scene.reframe())
 
     def _add_time(self, remote: Remote) -> None:
         self._shown_time: tuple[float | None, ...] = ()

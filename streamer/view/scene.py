@@ -78,13 +78,15 @@ class Scene:
                 self._bodies[seen.actor].draw(seen, self.shown, self._shift)
         if bodies and not self._framed:
             self._framed = True
-            self.frame(bodies)
+            self._frame(bodies)
 
     def colour_of(self, actor: str) -> Colour:
         body = self._bodies.get(actor)
         return body.colour if body is not None else LOST
 
     def _move(self, bodies: list[Array], passed_s: float) -> None:
+        if not self._framed:
+            self._shift[1] = 0.0
         roots = np.array([body[0] for body in bodies], float)
         middle = 0.5 * (roots.min(0) + roots.max(0))
         if not self._framed or np.abs(middle + self._shift)[[0, 2]].max() > FAR_M:
@@ -96,8 +98,11 @@ class Scene:
             self._shift[1] -= lowest
         self._ground.position = (float(self._shift[0] % 1.0), 0.0, float(self._shift[2] % 1.0))
 
-    def frame(self, bodies: list[Array]) -> None:
-        """Puts everybody's camera in front of them, so that they fill the picture."""
+    def reframe(self) -> None:
+        """With the next picture, everybody's camera is put in front of the people, and the ground under them."""
+        self._framed = False
+
+    def _frame(self, bodies: list[Array]) -> None:
         wide = max(float(np.ptp([b[0, 0] for b in bodies])), float(np.ptp([b[0, 2] for b in bodies])))
         tall = max(1.0, *(float(np.nanmax(b[:, 1])) + self._shift[1] + 0.15 for b in bodies))
         away = 0.5 * max(1.25 * tall, wide + 0.9 * tall) / np.tan(0.5 * FOV_RAD)
