@@ -70,7 +70,7 @@ class Moving(NamedTuple):
 
     world_rot: np.ndarray  # (B, T, J, 3, 3)
     root: np.ndarray  # (B, T, 3)
-    contact: np.ndarray  # (B, T, 2)
+    contact: np.ndarray  # (B, T, 2) NaN where nobody knows
 
     def positions(self, offsets_m: np.ndarray) -> np.ndarray:
         """(B, T, J, 3) joints [m] of bodies (B, J, 3)."""
