@@ -34,7 +34,7 @@ def mediapipe(
     if not out.is_dir():
         raise ConfigError(f"--out {out}: no such folder")
     with tempfile.TemporaryDirectory() as folder:
-        path = _fetched(Path(folder)) if package is None else package
+        path = fetch(Path(folder)) if package is None else package
         landmarks = f"package/pose_landmark_{kind}.tflite"
         detector, landmarker = _members(path, DETECTOR, landmarks)
     made = out / f"pose_landmarker_{kind}.task"
@@ -48,7 +48,7 @@ def mediapipe(
     return 0
 
 
-def _fetched(folder: Path) -> Path:
+def fetch(folder: Path) -> Path:
     """The package, fetched by npm, which knows of proxies and mirrors."""
     npm = shutil.which("npm")
     if npm is None:

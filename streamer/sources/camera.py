@@ -7,6 +7,7 @@ every picture is used, with the file's own times: it gives the same at every run
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
@@ -24,12 +25,15 @@ OPENS_WITHIN_S = 10.0
 GUESSED_HZ = 30.0  # of a video that does not say
 
 
+Rgb = npt.NDArray[np.uint8]
+
+
 class Picture(NamedTuple):
     """One picture, and which one: ``number`` counts those that arrived, used or not."""
 
     number: int
     t_ns: int  # when it was captured [ns, our clock]
-    rgb: npt.NDArray[np.uint8]  # (height, width, 3)
+    rgb: Rgb  # (height, width, 3)
 
 
 class Pictures(Protocol):
@@ -61,7 +65,7 @@ class Camera:
         self._stop = False
         self._capture = cv2.VideoCapture(int(which) if which.isdecimal() else which)
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # where it is not obeyed, the thread below drains what waits
-        self._rgb = lambda bgr: cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        self._rgb: Callable[[Any], Rgb] = lambda bgr: cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         self._newest: tuple[int, int, Any] | None = None  # number, time, picture
         self._new = Condition()
         self._thread = Thread(target=self._run, name="camera", daemon=True)
@@ -131,8 +135,8 @@ class Video:
         self.name, self.ended = Path(path).name, False
         self._fast = fast
         self._capture = cv2.VideoCapture(str(path))
-        self._rgb = lambda bgr: cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-        self._at = lambda: round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        self._rgb: Callable[[Any], Rgb] = lambda bgr: cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        self._at: Callable[[], int] = lambda: round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         self._step_ns = round(SECOND_NS / (self._capture.get(cv2.CAP_PROP_FPS) or GUESSED_HZ))
         self._read, self._last_ns = 0, -self._step_ns
         self._start_ns: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 
 from streamer.errors import ConfigError
 from streamer.frames import Array
-from streamer.sources.camera import PACKAGES, Picture, load_opencv
+from streamer.sources.camera import PACKAGES, Picture, Rgb, load_opencv
 
 LANDMARKS = 33
 LEAST_ASKED = 2  # poses: MediaPipe smooths the landmarks of one, with a filter of its own
@@ -53,7 +53,9 @@ class Landmarker:
                 self._landmarker = vision.PoseLandmarker.create_from_options(options)
         except (RuntimeError, ValueError, OSError) as error:
             raise ConfigError(f"--model {model}: {_why(error)}") from error
-        self._image = lambda rgb: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
+        self._image: Callable[[Rgb], Any] = lambda rgb: mediapipe.Image(
+            image_format=mediapipe.ImageFormat.SRGB, data=rgb
+        )
         self._first_ns: int | None = None
         self._last_ms = -1
 

@@ -49,7 +49,7 @@ class Followed:
     def expected(self, t_ns: int) -> Array:
         """(2,) where they should be at a time [px]."""
         gone_s = (t_ns - self.seen_ns) / SECOND_NS
-        return self.place_px + self.speed_px_s * FADES_S * (1.0 - np.exp(-gone_s / FADES_S))
+        return np.asarray(self.place_px + self.speed_px_s * FADES_S * (1.0 - np.exp(-gone_s / FADES_S)))
 
     def distance(self, t_ns: int, found: Found) -> float:
         """How unlike them somebody who is found is, from 0; infinite where it cannot be them."""
@@ -58,7 +58,7 @@ class Followed:
         far = float(np.linalg.norm(place_of(found) - self.expected(t_ns))) / max(size, self.size_px)
         if far > REACH + REACH_A_S * gone_s:
             return np.inf
-        larger = abs(np.log(size / self.size_px)) / np.log(SIZES)
+        larger = float(abs(np.log(size / self.size_px)) / np.log(SIZES))
         other = float(np.sqrt(np.square(found.world_m - self.pose_m).sum(1).mean())) / POSE_M
         return far + larger + other * float(np.exp(-gone_s / FADES_S))
 

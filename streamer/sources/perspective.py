@@ -67,7 +67,7 @@ class Place:
     def __init__(self) -> None:
         self._t_ns, self._depth_m, self._ground_m = 0, 0.0, np.nan
         self.at_m = np.zeros(3)
-        self._ray = np.zeros(2)  # right, down, for each metre away
+        self._ray: Array = np.zeros(2)  # right, down, for each metre away
         self._known = False
 
     def put(self, t_ns: int, body_m: Array, at: Array | None) -> Array:
@@ -90,12 +90,12 @@ class Place:
             self._ground_m = lowest
         above_m = lowest - self._ground_m
         self._ground_m += _share(gone_s, RISES_S if above_m > 0 else SINKS_S) * above_m
-        return placed - np.array([0.0, self._ground_m, 0.0])
+        return np.asarray(placed - np.array([0.0, self._ground_m, 0.0]))
 
 
 def standing(body_m: Array) -> Array:
     """``body_m`` (N, 3), turned upright, with its lowest foot on the ground, y = 0."""
-    return body_m - np.array([0.0, float(body_m[FEET, 1].min()), 0.0])
+    return np.asarray(body_m - np.array([0.0, float(body_m[FEET, 1].min()), 0.0]))
 
 
 def _share(gone_s: float, constant_s: float) -> float:
