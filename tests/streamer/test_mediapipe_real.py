@@ -29,7 +29,7 @@ from streamer.sources.camera import Camera, Video
 from streamer.sources.landmarker import Found, Landmarker
 from streamer.sources.mediapipe import MediaPipeSource, open_mediapipe
 from tests.helpers.fetched import pose_package, video
-from tests.helpers.live import poses, subscribed
+from tests.helpers.live import poses, status, subscribed
 from tests.helpers.program import HPSTM, Program
 from tests.helpers.project import ROOT
 
@@ -160,7 +160,8 @@ def test_the_stamps_are_the_videos(seen: list[Frame]) -> None:
 def test_he_who_is_alone_at_first_is_the_first(seen: list[Frame]) -> None:
     assert seen[0].actor == "person-1"
     heights = [float(frame.positions[:, 1].min()) for frame in seen]
-    assert np.median(np.abs(heights)) < 0.05  # feet on the ground
+    assert np.median(np.abs(heights)) < 0.12  # feet on the ground, where they are not in the air
+    assert np.percentile(heights, 10) == pytest.approx(0.0, abs=0.03)
     hips = np.array([frame.positions[[23, 24]].mean(0) for frame in seen if frame.actor == "person-1"])
     assert 0.6 < np.median(hips[:, 1]) < 1.2
     assert np.abs(hips[:, 0]).max() < 0.5  # he jumps on one spot
@@ -206,14 +207,16 @@ def test_from_a_video_to_poses_of_a_server(clip: Path, model: Path) -> None:
         with Program([*HPSTM, *words, "--to", server.in_endpoint], cwd=ROOT) as source:
             out, err = source.communicate(timeout=100)
         got = [pose for pose in poses(subscriber, seconds=1.0) if pose.actor == "me"]
+        counted = status(server)["counters"]
     assert source.returncode == 0, err
     first, *_, last = out.splitlines()
     assert first.startswith("ready camera=")
     assert f"jumping.mp4: {len(JUMPING)} pictures" in last
     sent = int(last.rpartition("sent ")[2].partition(",")[0])
-    assert len(got) == sent > 0.9 * len(JUMPING)
+    assert counted["frames_in"] == sent > 0.9 * len(JUMPING)
+    assert len(got) == counted["poses_out"] > 0.5 * sent  # of frames that come at once the newest is answered
     assert last.endswith("no server took 0")
-    assert got[-1].status == "tracking"
+    assert {pose.status for pose in got} <= {"calibrating", "tracking"}
     lengths = np.array([pose.lengths_m for pose in got])
     assert 0.3 < lengths[-1][JOINTS.index("left_knee")] < 0.55
 
