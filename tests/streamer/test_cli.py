@@ -32,7 +32,7 @@ OPTIONS = {
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
-    "demo": "seconds rate delay seed out-dir",
+    "demo": "seconds rate delay seed out-dir animate",
     "doctor": "",
     "source vmc": "port to key server-key actor allow-remote",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
@@ -191,6 +191,7 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("export", "averaged.safetensors"),
         ("export nothing.safetensors", "no such file"),
         ("demo --seconds 1", "--seconds must be at least 2"),
+        ("demo --animate run.gif", "ends in .svg"),
     ],
 )
 def test_a_mistake_is_one_line_that_helps(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
