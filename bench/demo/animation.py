@@ -1,6 +1,6 @@
 """The demo as one moving picture: noisy beside refined, the truth in grey behind both, in real time and endlessly.
 
-An SVG that moves by itself (SMIL), so that it plays in any browser and on a page that shows it as an image, and is sharp
+An SVG that moves by itself (SMIL): it plays in any browser and on a page that shows it as an image, and is sharp
 at every size. No library draws it.
 """
 
