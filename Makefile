@@ -44,7 +44,7 @@ format: $(MADE)/test
 	$(BIN)/ruff format $(PACKAGES)
 
 docs: $(MADE)/docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -134,6 +134,12 @@ def test_every_option_has_its_old_name_a_text_and_a_default(name: str) -> None:
         assert len(re.sub(r"\[choices: .*\]", "", before).split()) > 1
 
 
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hpstm {project()['version']}\n"
+    assert "--version" in help_of()
+
+
 # -- speed ------------------------------------------------------------------------------------------------------------
 
 
