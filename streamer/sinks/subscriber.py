@@ -84,14 +84,12 @@ class PoseSubscriber:
                 return None
 
     def __iter__(self) -> Iterator[Pose]:
-        """Poses as they come, without end."""
         while True:
             pose = self.receive()
             if pose is not None:
                 yield pose
 
     def close(self) -> None:
-        """Ends the connection."""
         self._context.destroy(linger=0)
 
     def __enter__(self) -> PoseSubscriber:

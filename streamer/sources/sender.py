@@ -67,7 +67,6 @@ class FrameSender:
         self.dropped += 1
 
     def close(self) -> None:
-        """Ends the connection; what was sent last has a fifth of a second to leave."""
         self._context.destroy(linger=200)
 
     def __enter__(self) -> FrameSender:
