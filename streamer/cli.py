@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from streamer import __version__
 from streamer.errors import ConfigError, HPSTMError
 
 LIVE, FILES, RESEARCH, MEASURE = "live", "files", "research", "measure"
@@ -126,7 +127,8 @@ def application(called: str | None = None, complete: bool = False) -> App:
         complete: with the options of every command that can be imported here, for completion.
     """
     root = App(
-        name="hpstm", help="Live refinement of 3D pose streams.", help_format="plaintext", version_flags=(),
+        name="hpstm", help="Live refinement of 3D pose streams.", help_format="plaintext",
+        version=f"hpstm {__version__}", version_flags=("--version",), version_format="plaintext",
         group_commands=Group("options", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), consume_multiple=1, show_default=shown),
         print_error=False, exit_on_error=False, suppress_keyboard_interrupt=False, result_action="return_value",

@@ -49,7 +49,8 @@ class Pose:
     """The refined pose of one actor at time ``t_ns``, on a skeleton with constant bone lengths.
 
     Args:
-        actor, seq: copied from the newest frame it rests on.
+        actor: whose it is.
+        seq: of the newest frame it rests on.
         t_ns: the time the pose is for, on the source's clock (frame time - delay, or + predict).
         status: "calibrating" | "tracking" | "coasting" (nothing new is seen: nobody, the same again bit for bit, or a
             body where this one cannot be) | "lost" (for a second and more).
@@ -62,7 +63,9 @@ class Pose:
         contact: (2,) float32 probability that the left, right foot stands.
         captured_ns: ``t_ns`` of the newest frame that was news, as it was sent (source clock); the other stamps are on
             this process's clock.
-        received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
+        received_ns: when that frame was received.
+        inferred_ns: when the pose was computed.
+        published_ns: when it was sent.
         skipped: frames of this actor skipped under overload since it appeared.
         skeleton_version: grows when lengths or offsets change; the same one never comes with others.
         layout: the name that the frame gave its layout.

@@ -40,7 +40,7 @@ AT_THE_TOP = {
         "quaternions sight skeletons source_joints tracks vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
-    "tests": "conftest test_project",
+    "tests": "conftest test_docs test_project",
 }
 
 

@@ -32,7 +32,7 @@ OPTIONS = {
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
-    "demo": "seconds rate delay seed out-dir",
+    "demo": "seconds rate delay seed out-dir animate",
     "doctor": "",
     "source vmc": "port to key server-key actor allow-remote",
     "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
@@ -136,6 +136,12 @@ def test_every_option_has_its_old_name_a_text_and_a_default(name: str) -> None:
         assert len(re.sub(r"\[choices: .*\]", "", before).split()) > 1
 
 
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hpstm {project()['version']}\n"
+    assert "--version" in help_of()
+
+
 # -- speed ------------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +201,7 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("export", "averaged.safetensors"),
         ("export nothing.safetensors", "no such file"),
         ("demo --seconds 1", "--seconds must be at least 2"),
+        ("demo --animate run.gif", "ends in .svg"),
     ],
 )
 def test_a_mistake_is_one_line_that_helps(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
