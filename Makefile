@@ -10,6 +10,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # 230 MB, six seconds: builds real engines without a GPU. Where there is none of it, its tests are visible skips.
 TENSORRT ?= tensorrt-rtx==1.6.1.120
+# 150 MB: a real estimator on a real video. Where there is none of it, its tests are visible skips.
+MEDIAPIPE ?= mediapipe==1.2.3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -59,6 +61,7 @@ $(MADE)/test: pyproject.toml | $(BIN)/python
 	@$(PIP) install '$(TORCH)'
 	@$(PIP) install --editable '.[train,bench,dev]'
 	@$(PIP) install '$(TENSORRT)' || echo "no $(TENSORRT) for this machine: the tests that build engines are skipped"
+	@$(PIP) install '$(MEDIAPIPE)' || echo "no $(MEDIAPIPE) for this machine: the tests of a real estimator are skipped"
 	@mkdir -p $(MADE) && touch $@ $(MADE)/demo
 
 $(MADE)/docs: pyproject.toml | $(BIN)/python
