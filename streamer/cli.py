@@ -33,6 +33,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
+    "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),

@@ -28,6 +28,7 @@ OPTIONS = {
     "serve": """in out control connect-in delay predict rate source-joints landmarks runtime threads layout weights
         max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
     "listen": f"{CLIENT} actor every count",
+    "set": "control key server-key delay predict rate",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
