@@ -37,7 +37,8 @@ AT_THE_TOP = {
     ),
     "streamer": (
         "__main__ actors batches carried carriers cli client clock doubt errors evidence filter frames intake "
-        "orientation profiles quaternions sight skeletons source_joints time_shift tracks vetting warnings watch"
+        "orientation profiles quaternions sight skeletons source_joints time_shift tracks velocities "
+        "vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_project",
