@@ -75,6 +75,12 @@ COMMANDS = {
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),
     "bench ablation": Command(MEASURE, "bench.accuracy.ablation:command", "What each part is worth.", "train"),
     "bench tune": Command(MEASURE, "bench.accuracy.tune:command", "The baselines' best settings.", "train"),
+    "bench velocity": Command(
+        MEASURE,
+        "bench.accuracy.velocity:command",
+        "How fast joints are said to move, against the truth.",
+        "train,bench",
+    ),
     "bench targets": Command(
         MEASURE, "bench.accuracy.targets:command", "What the next model is to hold, measured and judged.", "train,bench"
     ),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from streamer.clock import now_ns
 from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Array
 from streamer.server.kept import check_offsets
@@ -20,7 +21,7 @@ from streamer.wire.protocol import J_OUT, Encoder, decode_map, is_actor_name, sh
 from streamer.wire.security import ClientKeys
 
 SOME = 20  # actors that an error names
-COMMANDS = ("status", "reset", "calibrate", "get_skeleton", "set_skeleton", "set", "shutdown")
+COMMANDS = ("status", "reset", "calibrate", "get_skeleton", "set_skeleton", "set", "clock", "shutdown")
 TIMES = ("delay_s", "predict_s", "rate_hz")  # what "set" sets
 
 Fields = dict[str, Any]
@@ -64,6 +65,8 @@ class Control:
             raise ProtocolError("value:cmd", "cmd", f"cmd must be one of {', '.join(COMMANDS)}, not {shown(command)}")
         if command == "status":
             return command, self._server.status()
+        if command == "clock":
+            return command, {"now_ns": now_ns()}
         if command == "shutdown":
             self._server.stop()
             return command, {}

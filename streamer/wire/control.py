@@ -7,6 +7,7 @@ from typing import Any
 
 import zmq
 
+from streamer.clock import SECOND_NS, Offset, Trip, now_ns, offset_of
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_CONTROL
 from streamer.wire.protocol import Encoder, decode_map
@@ -14,6 +15,7 @@ from streamer.wire.security import ClientKeys
 
 # A reply to status tells of every actor: some 100 bytes each.
 MAX_REPLY_BYTES, MAX_REPLY_ACTORS = 16 * 1024 * 1024, 65536
+AGAIN_NS = 10 * SECOND_NS
 
 
 class ControlClient:
@@ -67,6 +69,18 @@ class ControlClient:
         reply = self._do("set", **{name: value for name, value in given.items() if value is not None})
         return {name: float(reply[name]) for name in given}
 
+    def clock(self, trips: int = 8) -> Offset | None:
+        """The server's clock minus this process's; None when nobody answers in time. Takes so many round trips."""
+        made = []
+        for _ in range(trips):
+            asked_ns = now_ns()
+            reply = self.ask("clock")
+            answered_ns = now_ns()
+            if reply is None or type(reply.get("now_ns")) is not int:  # an older server does not know the question
+                return None
+            made.append(Trip(asked_ns, reply["now_ns"], answered_ns))
+        return offset_of(made)
+
     def _do(self, command: str, **fields: Any) -> dict[str, Any]:
         reply = self.ask(command, **fields)
         if reply is None:
@@ -83,3 +97,19 @@ class ControlClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+class HostClock:
+    """How far a server's clock is from ours; measured again every ``AGAIN_NS``, since clocks drift by some 10 us/s."""
+
+    def __init__(self, control: ControlClient) -> None:
+        self._control, self._next_ns = control, now_ns()
+        self._offset: Offset | None = None
+
+    @property
+    def offset(self) -> Offset | None:
+        """None: nobody answers there. May take some round trips, or the client's time-out."""
+        if now_ns() >= self._next_ns:
+            self._offset = self._control.clock()
+            self._next_ns = now_ns() + AGAIN_NS
+        return self._offset

@@ -27,14 +27,14 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
 OPTIONS = {
     "serve": """in out control connect-in delay predict rate source-joints landmarks velocities runtime threads layout
         weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
-    "listen": f"{CLIENT} actor every count",
+    "listen": f"control {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
     "demo": "seconds rate delay seed out-dir",
-    "doctor": "",
+    "doctor": "control key server-key",
     "source vmc": "port to key server-key actor allow-remote",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
@@ -57,11 +57,13 @@ OPTIONS = {
     "bench accuracy": ACCURACY,
     "bench ablation": "data steps batch teacher only json",
     "bench tune": "data pairs clips seconds rate at-frames noise seed out",
+    "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
               "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
-              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
+              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
+              "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
 
