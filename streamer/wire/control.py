@@ -15,7 +15,7 @@ from streamer.wire.security import ClientKeys
 
 # A reply to status tells of every actor: some 100 bytes each.
 MAX_REPLY_BYTES, MAX_REPLY_ACTORS = 16 * 1024 * 1024, 65536
-AGAIN_NS = 10 * SECOND_NS
+AGAIN_NS, UNHEARD_NS = 10 * SECOND_NS, 60 * SECOND_NS  # who asks in vain waits for the time-out: more rarely
 
 
 class ControlClient:
@@ -111,5 +111,5 @@ class HostClock:
         """None: nobody answers there. May take some round trips, or the client's time-out."""
         if now_ns() >= self._next_ns:
             self._offset = self._control.clock()
-            self._next_ns = now_ns() + AGAIN_NS
+            self._next_ns = now_ns() + (AGAIN_NS if self._offset is not None else UNHEARD_NS)
         return self._offset
