@@ -34,6 +34,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
+    "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
@@ -81,6 +82,12 @@ COMMANDS = {
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),
     "bench ablation": Command(MEASURE, "bench.accuracy.ablation:command", "What each part is worth.", "train"),
     "bench tune": Command(MEASURE, "bench.accuracy.tune:command", "The baselines' best settings.", "train"),
+    "bench velocity": Command(
+        MEASURE,
+        "bench.accuracy.velocity:command",
+        "How fast joints are said to move, against the truth.",
+        "train,bench",
+    ),
     "bench targets": Command(
         MEASURE, "bench.accuracy.targets:command", "What the next model is to hold, measured and judged.", "train,bench"
     ),

@@ -73,6 +73,10 @@ class Pose:
             places it [m], world, Y up: on no skeleton, so that what is precise comes out as it came in. Gaps are
             filled; NaN where the source has never given the joint, in this layout. Points that are no joints of the
             model (face, fingers, heels) move with those that they hang on. None from a server without --source-joints.
+        velocity: (24, 3) float32 of the joints at ``t_ns`` [m/s], world; zero where a pose stands still because nothing
+            was seen for longer than the model looks ahead. None where it was not asked for.
+        angular_velocity: (24, 3) float32 of each joint's rotation in the world at ``t_ns`` [rad/s]: along the axis that
+            it turns about, right-handed, in the world's axes. None as ``velocity``.
         sigma_rad: (24,) float32 what ``rotation_sigma`` is, where more than the joints was seen; else None.
     """
 
@@ -96,6 +100,8 @@ class Pose:
     layout: str = ""
     source: Array | None = None
     sigma_rad: Array | None = None
+    velocity: Array | None = None
+    angular_velocity: Array | None = None
 
     @property
     def rotation_sigma(self) -> Array:

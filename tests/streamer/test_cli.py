@@ -25,15 +25,16 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
-    "serve": """in out control connect-in delay predict rate source-joints landmarks runtime threads layout weights
-        max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
-    "listen": f"{CLIENT} actor every count",
+    "serve": """in out control connect-in delay predict rate source-joints landmarks velocities runtime threads layout
+        weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
+    "listen": f"control {CLIENT} actor every count",
+    "set": "control key server-key delay predict rate",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
     "demo": "seconds rate delay seed out-dir animate",
-    "doctor": "",
+    "doctor": "control key server-key",
     "source vmc": "port to key server-key actor allow-remote",
     "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
     "models mediapipe": "out kind package",
@@ -58,11 +59,13 @@ OPTIONS = {
     "bench accuracy": ACCURACY,
     "bench ablation": "data steps batch teacher only json",
     "bench tune": "data pairs clips seconds rate at-frames noise seed out",
+    "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
               "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
-              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
+              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
+              "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
 
