@@ -42,6 +42,8 @@ class Pose
     layout: str = ''
     source: Array | None = None
     sigma_rad: Array | None = None
+    velocity: Array | None = None
+    angular_velocity: Array | None = None
     rotation_sigma -> Array
 class PoseFilter
     .runtime
@@ -52,7 +54,8 @@ class PoseFilter
         predict_s: float = 0.0,
         max_actors: int = 64,
         source: bool = True,
-        landmarks: bool = False
+        landmarks: bool = False,
+        velocities: bool = False
     )
     load(
         path: str | Path | None = None,
@@ -63,6 +66,7 @@ class PoseFilter
         max_actors: int = 64,
         source: bool = True,
         landmarks: bool = False,
+        velocities: bool = False,
         **options: Any
     ) -> PoseFilter
     actors -> Mapping[str, Actor]
@@ -72,6 +76,10 @@ class PoseFilter
     push_many(frames: Iterable[Frame]) -> list[Pose | None]
     pose_at(t_ns: int, actor: str) -> Pose
     poses_at(times_ns: Mapping[str, int]) -> dict[str, Pose]
+    delay_s -> float
+    predict_s -> float
+    set_time(delay_s: float = 0.0, predict_s: float = 0.0)
+    wanted_ns(t_ns: int, actor: str) -> int
     reset(actor: str)
     calibrate(actor: str)
     remove(actor: str)
@@ -84,6 +92,21 @@ class ClientKeys
     server: bytes
     load(key: str | Path, server_key: str | Path) -> ClientKeys
     apply(socket: zmq.Socket[bytes])
+class ControlClient
+    __init__(
+        endpoint: str = 'tcp://127.0.0.1:5752',
+        timeout_s: float = 1.0,
+        curve: ClientKeys | None = None
+    )
+    ask(command: str, **fields: Any) -> dict[str, Any] | None
+    status() -> dict[str, Any]
+    set_time(
+        delay_s: float | None = None,
+        predict_s: float | None = None,
+        rate_hz: float | None = None
+    ) -> dict[str, float]
+    clock(trips: int = 8) -> Offset | None
+    close()
 class FrameSender
     .joined
     .sent
@@ -100,10 +123,13 @@ class PoseSubscriber
         actor: str | None = None,
         every: bool = False,
         stale_s: float = 0.1,
-        curve: ClientKeys | None = None
+        curve: ClientKeys | None = None,
+        clock: HostClock | None = None
     )
     receive(timeout_s: float | None = None) -> Pose | None
     close()
+    offset -> Offset | None
+    age_ns(pose: Pose) -> int | None
 class HPSTMError(Exception)
 class ConfigError(HPSTMError)
 class SecurityError(ConfigError)
