@@ -18,6 +18,7 @@ import numpy as np
 from streamer.clock import SECOND_NS
 from streamer.doubt import doubts
 from streamer.errors import ConfigError, FrameError
+from streamer.foot_lock import FootLock
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
 from streamer.orientation import Orientation
@@ -71,13 +72,14 @@ class Actor(NamedTuple):
 class Actors(Mapping[str, Actor]):
     """Rows by name; as a mapping, what is known of each."""
 
-    def __init__(self, runtime: Runtime, most: int, landmarks: bool) -> None:
+    def __init__(self, runtime: Runtime, most: int, landmarks: bool, foot_lock: bool = False) -> None:
         contract = runtime.contract
         try:
             self.block = runtime.open(most)
             n = self.capacity = self.block.capacity
             self.skeletons, self.sight = Skeletons(contract, n), Sight(n)
             self.points, self.orientation = SourceJoints(n), Orientation(n, landmarks)
+            self.feet = FootLock(n) if foot_lock else None
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self.warnings = Warnings()
@@ -163,6 +165,8 @@ class Actors(Mapping[str, Actor]):
         self.sight.forget(row)
         self.points.restart(row)
         self.orientation.forget(row)
+        if self.feet is not None:
+            self.feet.forget(row)
 
     # -- the hot path
 

@@ -49,7 +49,7 @@ class PoseFilter:
 
     def __init__(
         self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64, source: bool = True,
-        landmarks: bool = False,
+        landmarks: bool = False, foot_lock: bool = False,
     ) -> None:  # fmt: skip
         low, high = runtime.contract.tau_s
         if not 0 <= delay_s <= -low:
@@ -64,7 +64,7 @@ class PoseFilter:
         self._shift_ns = round((predict_s - delay_s) * SECOND_NS)
         self._reach_s, self._ahead_ns = (low, high), round(high * SECOND_NS)
         self._intake, self._with_source = Intake(), source
-        self._actors = Actors(runtime, max_actors, landmarks)
+        self._actors = Actors(runtime, max_actors, landmarks, foot_lock)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
         self._profiles: dict[str, Profile] = {}
         self.rejected: Counter[str] = Counter()
@@ -72,7 +72,8 @@ class PoseFilter:
     @classmethod
     def load(
         cls, path: str | Path | None = None, runtime: str = "auto", threads: int = 1, delay_s: float = 0.0,
-        predict_s: float = 0.0, max_actors: int = 64, source: bool = True, landmarks: bool = False, **options: Any,
+        predict_s: float = 0.0, max_actors: int = 64, source: bool = True, landmarks: bool = False,
+        foot_lock: bool = False, **options: Any,
     ) -> PoseFilter:  # fmt: skip
         """A filter on the bundled model, or on the model folder ``path``.
 
@@ -88,13 +89,15 @@ class PoseFilter:
                 costs a tenth of a millisecond less a frame without.
             landmarks: turn head, hands and feet as landmarks around them say (face, fingers, heels). Only for landmarks
                 that are good: MediaPipe's, on rendered people, were no better than the model's own guess.
+            foot_lock: planted feet stand still (foot_lock.py); only the legs of poses change, ``source`` does not.
         Raises:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
         if runtime in ("tensorrt", "torch_cuda"):  # what they set up is for so many rows
             options = {"lanes": max_actors} | options
-        return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors, source, landmarks)
+        made = load_runtime(runtime, where, threads, **options)
+        return cls(made, delay_s, predict_s, max_actors, source, landmarks, foot_lock)
 
     @property
     def actors(self) -> Mapping[str, Actor]:
@@ -239,10 +242,14 @@ class PoseFilter:
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
         rotations, shown = actors.turned(rows, t_ns, wanted_ns)
+        covariance, contact = block.covariance[at], block.contact[at]
+        if actors.feet is not None:
+            rotations, covariance = rotations.copy(), covariance.copy()
+            showing = None if seen is None else [shown_joints[3] for shown_joints in seen.shown]
+            actors.feet.hold(rows, t_ns, positions, rotations, block.previous[at], covariance, contact, showing)
         block.previous[at] = rotations
         arrays = (
-            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
-            block.covariance[at], block.contact[at],
+            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at], covariance, contact,
         )  # fmt: skip
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
         sources: Sequence[tuple[str, F32 | None]] = [(frame.layout, None) for frame in frames]
