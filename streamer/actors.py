@@ -14,6 +14,7 @@ from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.clock import SECOND_NS
 from streamer.doubt import doubts
@@ -149,6 +150,17 @@ class Actors(Mapping[str, Actor]):
     def calibrate(self, actor: str) -> None:
         """Measure an actor's bones anew."""
         self.skeletons.restart(self._rows[actor])
+
+    def adopt(self, actor: str, offsets_m: F32, measured_s: float) -> None:
+        """Use a skeleton (24, 3) that was measured for an actor, in so many seconds."""
+        row = self._rows[actor]
+        self.skeletons.put(row, offsets_m, measured_s)
+        self.block.offsets_m[row] = offsets_m
+
+    def shown(self, row: int) -> tuple[F64, npt.NDArray[np.bool_]]:
+        """(24, 3) joints of the newest frame [m, world], and which (24,) it shows."""
+        frame = self.block.frame[row]
+        return frame[:3].T + self.origin[row], frame[3] > 0
 
     def _forget(self, row: int) -> None:
         """All that is thought of an actor, too."""

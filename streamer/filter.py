@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,29 +19,13 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
+from streamer.profiles import Profile, Profiles, SkeletonInUse
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.source_joints import Told
-from streamer.vetting import POINT_M
+from streamer.standing import Standing, Standings
 
-LONGEST_BONE_M = 1000.0
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
-
-
-class SkeletonInUse(NamedTuple):
-    """An actor's bones now; ``set_skeleton(actor, offsets_m, version)`` brings them back."""
-
-    offsets_m: F32  # (24, 3) rest-pose vector from the parent to each joint [m]
-    version: int
-    measured_s: float  # seconds of motion that they rest on: 4 when done, 0 where they were given
-    done: bool  # calibrated or given: they change no more, but for another body
-
-
-class Profile(NamedTuple):
-    """A skeleton that was set for an actor."""
-
-    offsets_m: F32
-    version: int | None  # None: by somebody's word, not measured
 
 
 class PoseFilter:
@@ -66,7 +50,7 @@ class PoseFilter:
         self._intake, self._with_source = Intake(), source
         self._actors = Actors(runtime, max_actors, landmarks, foot_lock)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
-        self._profiles: dict[str, Profile] = {}
+        self._profiles, self._standings = Profiles(self._actors), Standings()
         self.rejected: Counter[str] = Counter()
 
     @classmethod
@@ -171,7 +155,10 @@ class PoseFilter:
                 return {}
             rows, seen = [rows[i] for i in kept], seen.at(kept)
         wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
-        return dict(zip(seen.places, self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)))
+        poses = self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)
+        if self._standings:
+            self._stand(rows, seen)
+        return dict(zip(seen.places, poses))
 
     def _take_in(self, rows: list[int], seen: Seen) -> RowIndex:
         at = row_index(rows)
@@ -189,7 +176,7 @@ class PoseFilter:
         if self._actors.sound(slice(row, row + 1)):
             return True
         first, name = self._actors.renew(row, seen, i), seen.frames[i].actor
-        self._apply_profile(name)
+        self._profiles.apply(name)
         self._take_in([row], first)
         if self._actors.sound(slice(row, row + 1)):
             return True
@@ -228,7 +215,7 @@ class PoseFilter:
             raise FrameError("empty", "positions: the actor's first frame has no usable joint")
         name = seen.frames[i].actor
         row = self._actors.open(name)
-        self._apply_profile(name)
+        self._profiles.apply(name)
         return row
 
     def _poses(
@@ -335,18 +322,47 @@ class PoseFilter:
     def reset(self, actor: str) -> None:
         """Forget everything about an actor but its name, as if it had just appeared."""
         self._actors.reset(actor)
-        self._apply_profile(actor)
+        self._standings.forget(actor)
+        self._profiles.apply(actor)
 
-    def calibrate(self, actor: str) -> None:
-        """Measure the actor's bones anew, without interrupting its stream."""
-        self._profiles.pop(actor, None)
-        self._actors.calibrate(actor)
+    def calibrate(self, actor: str, seconds: float | None = None) -> None:
+        """Measure the actor's bones anew, without interrupting its stream.
+
+        Args:
+            seconds: the actor stands still for so long, in a T-pose or as people stand: then its bones are measured at
+                once, better than in motion, and adopted; ``standing`` says what came of it, and until then the
+                skeleton stays. None: in the next 4 s of any motion.
+        Raises:
+            KeyError: nobody of that name is there. ConfigError: so many seconds cannot be asked for.
+        """
+        if seconds is None:
+            self._actors.calibrate(actor)
+            self._profiles.drop(actor)
+            self._standings.forget(actor)
+        else:
+            if actor not in self._actors:
+                raise KeyError(actor)
+            self._standings.begin(actor, seconds)
+
+    def standing(self, actor: str) -> Standing | None:
+        """How far a calibration of ``seconds`` is, or what came of the last one; None: it was not asked for."""
+        return self._standings.of(actor)
+
+    def _stand(self, rows: list[int], seen: Seen) -> None:
+        """Frames of those who stand to be calibrated; the skeleton is used from the next frame on."""
+        for row, frame, t_ns in zip(rows, seen.frames, seen.t_ns):
+            joints, present = self._actors.shown(row)
+            offsets_m = self._standings.take(t_ns, frame.actor, joints, present, self._skeletons.offsets_m[row])
+            if offsets_m is not None:
+                self._profiles.drop(frame.actor)
+                measured = self._standings.of(frame.actor)
+                self._actors.adopt(frame.actor, offsets_m, measured.seconds if measured is not None else 0.0)
 
     def remove(self, actor: str) -> None:
         """Drop an actor and its state; a skeleton that was set for it is kept for a while (see ``set_skeleton``)."""
         self._actors.remove(actor)
-        if actor in self._profiles:
-            self._keep_profile(actor, self._profiles[actor])
+        self._standings.forget(actor)
+        self._profiles.left(actor)
 
     def get_skeleton(self, actor: str) -> SkeletonInUse | None:
         """The actor's bones, to be kept and set again; None if it is not there, or was never seen."""
@@ -366,27 +382,9 @@ class PoseFilter:
                 and the version goes on from there, never the same for other bones. Without, nothing but ``calibrate``
                 changes the skeleton.
         """
-        offsets = np.array(offsets_m, np.float32)
-        if offsets.shape != (24, 3) or not np.isfinite(offsets).all() or np.abs(offsets).max() > LONGEST_BONE_M:
-            raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape} of other numbers")
-        if np.abs(offsets).sum() < POINT_M:
-            raise ConfigError("offsets_m are all zero: a skeleton has bones")
-        if version is not None and not 0 < version < 2**62:
-            raise ConfigError(f"version must be that of a skeleton that was saved, not {version}")
-        self._keep_profile(actor, Profile(offsets, version))
+        self._profiles.keep(actor, Profile.checked(offsets_m, version))
         if actor in self._actors:
-            self._apply_profile(actor)
-
-    def _apply_profile(self, actor: str) -> None:
-        if actor in self._profiles:
-            self._actors.give(actor, *self._profiles[actor])
-
-    def _keep_profile(self, actor: str, profile: Profile) -> None:
-        self._profiles.pop(actor, None)
-        self._profiles[actor] = profile  # in order of age
-        absent = [name for name in self._profiles if name not in self._actors]
-        for name in absent[: -self._actors.capacity]:
-            del self._profiles[name]
+            self._profiles.apply(actor)
 
 
 def batches(frames: Sequence[Frame], known: Actors) -> Iterator[list[int]]:
