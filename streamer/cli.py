@@ -72,7 +72,9 @@ COMMANDS = {
     "bench wire": Command(MEASURE, "bench.service.wire:command", "Latency through a server.", "bench"),
     "bench throughput": Command(MEASURE, "bench.service.throughput:command", "The most actors in time.", "bench"),
     "bench soak": Command(MEASURE, "bench.service.soak:command", "A day of uptime, on a simulated clock.", "bench"),
-    "bench feet": Command(MEASURE, "bench.accuracy.feet:command", "Foot-lock: what it holds, and its price.", "bench"),
+    "bench feet": Command(
+        MEASURE, "bench.accuracy.feet:command", "Foot-lock: what it holds, and its price.", "train,bench"
+    ),
     "bench streams": Command(MEASURE, "bench.streams.streams:command", "What real sources do, case by case.", "bench"),
     "bench fuzz": Command(MEASURE, "bench.service.fuzz:command", "Harmed messages, by the million.", "bench"),
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),

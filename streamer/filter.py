@@ -236,7 +236,8 @@ class PoseFilter:
             actors.feet.hold(rows, t_ns, positions, rotations, block.previous[at], covariance, contact, showing)
         block.previous[at] = rotations
         arrays = (
-            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at], covariance, contact,
+            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
+            covariance, contact,
         )  # fmt: skip
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
         sources: Sequence[tuple[str, F32 | None]] = [(frame.layout, None) for frame in frames]

@@ -24,14 +24,14 @@ from streamer.skeletons import F64
 LEGS = tuple(
     tuple(INDEX[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle", "foot")) for side in ("left", "right")
 )
-SURE_M = 0.003  # sigma a coordinate below which a foot is not held; a rise counts after DOUBT_S alone
-DOUBT_S = 0.5
+SURE_M = 0.004  # sigma a coordinate below which a foot is not held; a rise counts after DOUBT_S alone
+DOUBT_S = 1.0
 SPEED_S = 0.08  # time constant of a point's speed
 UNLIKELY, LIKELY = 0.1, 0.7  # probability of contact that says no, yes
 STILL_M_S = 0.05  # a slower foot stands whatever the probability,
 PLANTED_M_S, OF_SIGMA_HZ = 0.12, 6.0  # and where it says yes one that is slower than this plus so many sigma a second
-LEAVES = 1.6  # times the speed at which it stands, and it is let go
-FAR_SIGMA, FAR_M = 2.2, 0.10  # farther from where it is held than so many sigma, or than this, it is let go
+LEAVES = 1.4  # times the speed at which it stands, and it is let go
+FAR_SIGMA, FAR_M = 2.5, 0.12  # farther from where it is held than so many sigma, or than this, it is let go
 FOOT_TURN_M, FOOT_TURN_M_S = 0.03, 0.12  # the same of the way from ball to ankle
 CREEP_M_S, CREEP_S, YOUNG_S = 0.04, 0.7, 0.15  # a held point goes to the pose's, so fast at most, in so long; at first
 ARRIVE_HZ, FADE_HZ, SLOW_HZ = 40.0, 25.0, 6.0  # haste of an offset that fades: at taking hold, at letting go
@@ -67,7 +67,12 @@ class Hold(NamedTuple):
         if self.offset_m is ZERO:
             return self
         hz, left = self.haste_hz, exp(-self.haste_hz * after_s)
-        part, rest, pull, slow = (1.0 + hz * after_s) * left, after_s * left, hz * hz * after_s * left, 1.0 - hz * after_s
+        part, rest, pull, slow = (
+            (1.0 + hz * after_s) * left,
+            after_s * left,
+            hz * hz * after_s * left,
+            1.0 - hz * after_s,
+        )
         offset: Vector = _mix(self.offset_m, part, self.speed_m_s, rest)
         if _square(offset) < GONE_M2 and after_s * hz > 1e-3 and _square(self.speed_m_s) * rest * rest < GONE_M2:
             return FREE if self.at_m is None else Hold(self.at_m, ZERO, ZERO, hz)
@@ -98,17 +103,19 @@ class Point:
         self._follow(raw, dt_s)
         self._sigma_m = min(sigma_m, self._sigma_m + (sigma_m - self._sigma_m) * (1.0 - exp(-dt_s / DOUBT_S)))
         hold, speed = self.hold.later(dt_s), sqrt(_square(self._speed))
-        if hold.at_m is None:
+        at_m = hold.at_m
+        if at_m is None:
             if fast_m_s is not None and speed < fast_m_s and self._sigma_m > SURE_M:
                 hold = self._take_hold(raw, hold)
+        elif fast_m_s is None or speed > LEAVES * fast_m_s or self._is_far(at_m, far_m):
+            hold = self._let_go(raw, hold, at_m)
         else:
-            gap = _mix(raw, 1.0, hold.at_m, -1.0)
-            far = _square(gap) > min(far_m, FAR_SIGMA * self._sigma_m) ** 2
-            if fast_m_s is None or speed > LEAVES * fast_m_s or far:
-                hold = self._let_go(raw, hold, hold.at_m)
-            else:
-                hold = hold._replace(at_m=self._crept(gap, hold.at_m, dt_s))
+            hold = hold._replace(at_m=self._crept(raw, at_m, dt_s))
         self.hold = hold
+
+    def _is_far(self, at_m: Vector, most_m: float) -> bool:
+        off = _mix(self._mean, 1.0, at_m, -1.0)
+        return _square(off) > min(most_m, FAR_SIGMA * self._sigma_m) ** 2
 
     def _follow(self, raw: Vector, dt_s: float) -> None:
         """A fading-memory filter of order two, as the network's front has them."""
@@ -131,8 +138,9 @@ class Point:
         haste = min(FADE_HZ, max(SLOW_HZ, sqrt(FADE_M_S2 / max(size, 1e-4))))
         return Hold(None, offset, _mix(hold.speed_m_s, 1.0, self._speed, -1.0), haste)
 
-    def _crept(self, gap: Vector, at_m: Vector, dt_s: float) -> Vector:
+    def _crept(self, raw: Vector, at_m: Vector, dt_s: float) -> Vector:
         """Nearer to where the pose has it: as a mean would, but slowly."""
+        gap = _mix(raw, 1.0, at_m, -1.0)
         dt_s = min(dt_s, LONGEST_STEP_S)
         self._held_s += dt_s
         part = 1.0 - exp(-dt_s / min(max(self._held_s, YOUNG_S), CREEP_S))

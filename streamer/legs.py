@@ -16,11 +16,12 @@ STRAIGHT_M = 0.02  # a knee nearer to the line from hip to ankle says too little
 PER_WAY = 4.0  # then the front of the thigh has a say, the less, the less far the ankle moves
 LONGEST = 1.0 - 1e-6  # of both bones' length: a leg is no longer
 TINY_M = 1e-6
+DOWN = (0.0, -1.0, 0.0)
 FRONT = (0.0, 0.0, 1.0)  # of the thigh in the rest pose
 
 
 class Bent(NamedTuple):
-    """A leg after: where its joints are, the local rotations of hip and knee, and those of knee and ankle in the world."""
+    """A leg after: its joints, the local rotations of hip and knee, and those of knee and ankle in the world."""
 
     knee: Vector
     ankle: Vector
@@ -44,7 +45,8 @@ def bent(
     a, b = _size(thigh), _size(shin)
     before, after = max(_size(line), TINY_M), max(_size(to), TINY_M)
     far = min(max(after, abs(a - b) / LONGEST, TINY_M), max(LONGEST * (a + b), TINY_M))
-    u, v = _scaled(line, 1.0 / before), _scaled(to, 1.0 / after)
+    u = _scaled(line, 1.0 / before) if before > TINY_M else DOWN
+    v = _scaled(to, 1.0 / after) if after > TINY_M else u
     hip_world = product(pelvis, local[0])
     knee_world = product(hip_world, local[1])
     side = turned(arc(u, v), _bends_to(thigh, u, hip_world, PER_WAY * _size(way)))

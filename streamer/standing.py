@@ -1,7 +1,8 @@
 """Calibration on request: the skeleton of somebody who stands still for a few seconds, and how sure it is.
 
-Joints are averaged first and bones are measured then: noise, which makes every single bone of a frame too long, is gone
-by that time. The body's sway is taken out before, by the turn and shift that bring each frame nearest to the middle one.
+Joints are averaged first and bones are measured then: noise, which makes every single bone of a frame too long, is
+gone by that time. The body's sway is taken out before, by the turn and shift that bring each frame nearest to the
+middle one.
 skeletons.py is what measures while people move.
 """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def told(standing: Standing) -> dict[str, Any]:
-    """What came of a calibration on request, as plain numbers; sigma_mm of each bone that was measured, by its joint."""
+    """What came of a calibration on request, in plain numbers; sigma_mm of each bone measured, by its joint."""
     sigma = standing.sigma_m
     named = {} if sigma is None else {j: round(1e3 * float(s), 3) for j, s in zip(JOINTS, sigma) if s == s}
     return {"state": standing.state, "message": standing.message, "seconds": standing.seconds, "sigma_mm": named}
