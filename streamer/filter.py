@@ -7,7 +7,7 @@ encoder step, pose head + FK) -> poses, all frames of a batch at each stage. The
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.source_joints import Told
 from streamer.standing import Standing, Standings
+from streamer.turns import batches
 
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
 
@@ -386,23 +387,3 @@ class PoseFilter:
         self._profiles.keep(actor, Profile.checked(offsets_m, version))
         if actor in self._actors:
             self._profiles.apply(actor)
-
-
-def batches(frames: Sequence[Frame], known: Actors) -> Iterator[list[int]]:
-    """Places of frames that may go together, in an order that tells each actor's story as it was.
-
-    An actor's n-th frame goes with the others' n-th. But whether an actor that is not ``known`` may come in depends on
-    who came before: the second frame of one waits until all before it are done.
-    """
-    waiting: list[list[int]] = []
-    turns: dict[str, int] = {}
-    for place, frame in enumerate(frames):
-        turn = turns.get(frame.actor, 0)
-        if turn and frame.actor not in known:
-            yield from waiting
-            waiting, turns, turn = [], {}, 0
-        if turn == len(waiting):
-            waiting.append([])
-        waiting[turn].append(place)
-        turns[frame.actor] = turn + 1
-    yield from waiting

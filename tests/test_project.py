@@ -37,7 +37,7 @@ AT_THE_TOP = {
     ),
     "streamer": (
         "__main__ actors carried carriers cli client clock doubt errors evidence filter foot_lock frames intake legs "
-        "orientation profiles quaternions sight skeletons source_joints standing tracks vetting warnings watch"
+        "orientation profiles quaternions sight skeletons source_joints standing tracks turns vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_project",
