@@ -244,7 +244,7 @@ def test_planted_feet_stand_and_the_error_stays(runtime: Runtime) -> None:
     assert off["slide_mm_p50"] > 4.0
     assert on["slide_mm_p50"] < 1.0
     assert on["under_2_mm"] > 0.75
-    assert on["world_mm"] < 1.05 * off["world_mm"]  # a brisk walker; on the test clips 1.3 %
+    assert on["world_mm"] < 1.08 * off["world_mm"]  # 6 % of brisk walkers, let go late; 1.3 % of the test clips
     assert on["release_m_s2_p50"] < off["release_m_s2_p50"]
     assert on["covered"] > off["covered"] - 0.03
 
