@@ -39,6 +39,7 @@ FADE_M_S2 = 20.0  # large ones fade in less haste: with no more acceleration tha
 UNSEEN_NS = SECOND_NS // 10  # a foot that was not seen for longer is let go
 LONGEST_STEP_S = 0.1  # for a creeping point a gap is no longer than this
 KEPT = 64  # moments of the past that poses are asked for: 0.25 s at 240 Hz
+MOVED_PART = 0.5  # of the square of a way that a joint is moved is added to its variance
 GONE_M2 = 1e-10  # an offset of so little, squared, is none
 
 ZERO: Vector = (0.0, 0.0, 0.0)
@@ -214,7 +215,7 @@ class FootLock:
             t_ns: (B,) the times that the poses are for.
             positions: (B, 24, 3) m, world. rotations: (B, 24, 4) parent_from_joint.
             previous: (B, 24, 4) those of the poses before, whose signs go on.
-            covariance: (B, 24, 3, 3) m^2; of joints that move, the way they do is added to it, as half a sigma.
+            covariance: (B, 24, 3, 3) m^2; of joints that move it grows by the way they do.
             contact: (B, 2) probability that the left, right foot stands.
             present: (B) joints (24,) that the frames show which the poses rest on; None: the poses are for other times,
                 and nothing is learned of them.
@@ -267,7 +268,7 @@ def _bend(
     where = list(leg[1:])
     shift = new - positions[where]
     positions[where] = new
-    covariance[where] += (0.25 * shift[:, :, None] * shift[:, None]).astype(np.float32)
+    covariance[where] += (MOVED_PART * shift[:, :, None] * shift[:, None]).astype(np.float32)
     for joint, (x, y, z, w) in zip(leg, local):
         a, b, c, d = previous[joint].tolist()
         rotations[joint] = (x, y, z, w) if x * a + y * b + z * c + w * d >= 0.0 else (-x, -y, -z, -w)

@@ -246,7 +246,7 @@ def test_planted_feet_stand_and_the_error_stays(runtime: Runtime) -> None:
     assert on["under_2_mm"] > 0.75
     assert on["world_mm"] < 1.08 * off["world_mm"]  # 6 % of brisk walkers, let go late; 1.3 % of the test clips
     assert on["release_m_s2_p50"] < off["release_m_s2_p50"]
-    assert on["covered"] > off["covered"] - 0.03
+    assert on["covered"] > off["covered"] - 0.04
 
 
 @needs_model
