@@ -49,6 +49,9 @@ class Profiles:
         self._actors = actors
         self._of: dict[str, Profile] = {}
 
+    def __len__(self) -> int:
+        return len(self._of)
+
     def keep(self, actor: str, profile: Profile) -> None:
         self._of.pop(actor, None)
         self._of[actor] = profile

@@ -25,8 +25,9 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
-    "serve": """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime threads
-        layout weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
+    "serve": """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
+        threads layout weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons
+        json-ready""",
     "listen": f"control {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
