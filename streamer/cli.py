@@ -43,6 +43,7 @@ COMMANDS = {
     "sink websocket": Command(
         LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
     ),
+    "sink sonic": Command(LIVE, "streamer.commands.sonic:sink", "To a humanoid robot that NVIDIA's SONIC controls."),
     "replay": Command(FILES, "streamer.commands.replay:replay", "Play a file through a server, score what comes out."),
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),
