@@ -44,6 +44,8 @@ COMMANDS = {
         LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
     ),
     "sink sonic": Command(LIVE, "streamer.commands.sonic:sink", "To a humanoid robot that NVIDIA's SONIC controls."),
+    "source lsl": Command(LIVE, "streamer.commands.lsl:source", "From a LabStreamingLayer stream.", "lsl"),
+    "sink lsl": Command(LIVE, "streamer.commands.lsl:sink", "To LabStreamingLayer, a stream an actor.", "lsl"),
     "replay": Command(FILES, "streamer.commands.replay:replay", "Play a file through a server, score what comes out."),
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from typing import Protocol
 
-from streamer.clock import SECOND_NS, now_ns
+from streamer.clock import SECOND_NS, Ticker, now_ns
 from streamer.frames import Pose
 from streamer.server.log import BackgroundWriter
 from streamer.server.metrics import Metrics
 from streamer.sinks.subscriber import PoseSubscriber
+from streamer.sources.sender import FrameSender
 from streamer.wire.probe import why_silent
 from streamer.wire.security import ClientKeys
 
@@ -62,6 +64,34 @@ class Silence:
             if why != self._said:
                 self._said = why
                 print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)
+
+
+class Source(Protocol):
+    """What receives frames, and says so in a line."""
+
+    def status(self) -> str: ...
+    def kinds(self) -> tuple[object, ...]: ...
+
+
+class SourceLine:
+    """A source's status: rewritten once a second in a terminal; elsewhere a line when something new is to be said."""
+
+    def __init__(self, source: Source, sender: FrameSender) -> None:
+        self._source, self._sender = source, sender
+        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
+        self._kinds: tuple[object, ...] | None = None
+        self._writer = BackgroundWriter(sys.stdout.fileno(), most=4)
+
+    def show(self, last: bool = False) -> None:
+        if not last and not self._seconds.due(now_ns()):
+            return
+        line = f"{self._source.status()}; sent {self._sender.sent}, no server took {self._sender.dropped}"
+        kinds, terminal = self._source.kinds(), sys.stdout.isatty()
+        if last or terminal or kinds != self._kinds:
+            self._writer.write(f"\r{line}\033[K" + "\n" * last if terminal else f"{line}\n")
+        if last:
+            self._writer.flush()
+        self._kinds = kinds
 
 
 class StatusLine:

@@ -31,7 +31,7 @@ _KNUCKLES = (28, 43)  # of the middle fingers: where our hands are
 _WRISTS = (INDEX["left_wrist"], INDEX["right_wrist"])
 _HANDS = (INDEX["left_hand"], INDEX["right_hand"])
 _ELBOWS = (INDEX["left_elbow"], INDEX["right_elbow"])
-_ALL = np.arange(J)
+_ALL = np.arange(J)  # hands' rotations are not needed
 _PARENTS = np.array(PARENTS[1 : N_BODY + 1])
 # Joints whose rotation follows from one bone, and the child at its other end.
 _SINGLE = [(j, CHILDREN[j][0]) for j in range(J) if len(CHILDREN[j]) == 1]

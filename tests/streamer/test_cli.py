@@ -37,6 +37,8 @@ OPTIONS = {
     "source vmc": "port to key server-key actor allow-remote",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "sink sonic": f"{CLIENT} actor port host human fade",
+    "source lsl": "stream layout to key server-key actor",
+    "sink lsl": f"{CLIENT} actor",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds fps actor",
     "convert": "fps actor from unit-m up root",
