@@ -27,6 +27,7 @@ FRAMES = 5  # in a message, each again in the next four: what their own sender d
 STEP_NS = SECOND_NS // RATE_HZ
 # More missing frames than a message holds are a gap, after which their reader would jump.
 GAP_NS = FRAMES * STEP_NS
+SHORT_NS = SECOND_NS // 2  # a way back that takes less is not worth a word
 FASTEST_RAD_S = 2.0  # of a joint on its way back; a walk's are faster, but nobody knows what is on this way
 
 
@@ -39,6 +40,10 @@ class Approach:
         self._ns = (
             max(least_s, STEP_NS / SECOND_NS, 1.5 * farthest / FASTEST_RAD_S) * SECOND_NS
         )  # 1.5: the fastest of a smooth step
+
+    @property
+    def short(self) -> bool:
+        return self._ns < SHORT_NS
 
     def at(self, t_ns: int, there: F64) -> F64:
         """(24, 4) where to be at a time, when the person is ``there``."""
@@ -53,7 +58,7 @@ class SonicStream:
     """One person's poses, made SONIC's messages.
 
     Frames are for steady times, between the poses around them: the newest is up to a frame's time old. ``held`` says
-    whether the person is lost, or on the way back from there.
+    whether the person is lost, or the robot on its way back from there.
 
     Args:
         fade_s: how long the way back takes, at least, from a person who was away for a second or more.
@@ -72,7 +77,7 @@ class SonicStream:
 
     @property
     def held(self) -> bool:
-        return self._lost or self._approach is not None
+        return self._lost or (self._approach is not None and not self._approach.short)
 
     def push(self, pose: Pose) -> bytes | None:
         """The message that a pose makes due; None: none is. Poses that are not later than the last are left out."""

@@ -176,22 +176,24 @@ def performed(receiver: VmcReceiver, turns: dict[str, Sequence[float]], seconds:
 
 
 def test_twists_that_a_performer_sends_are_published(receiver: VmcReceiver) -> None:
-    """Turns that no joint shows: the head to its left, the left forearm and the right thigh about their own bones."""
+    """Turns that no joint shows: the head to its left, forearm and thigh about their own bones, a thumb up."""
     turns = {
         "Head": unity(-40, (0, 1, 0)),
         "LeftLowerArm": unity(70, (1, 0, 0)),
         "RightUpperLeg": unity(-30, (0, 1, 0)),
+        "RightHand": unity(-90, (1, 0, 0)),
     }
     frames, pose_filter = performed(receiver, turns), PoseFilter.load()
     pose = [pose_filter.push(frame) for frame in frames][-1]
     world = world_of([Rotation.from_quat(q) for q in pose.rotations])
     sin, cos = np.sin(np.radians(40)), np.cos(np.radians(40))
     assert angle_deg(world[INDEX["head"]].apply([0, 0, 1]), [sin, 0, cos]) < 3  # ours: left is +X
-    palm = world[INDEX["left_elbow"]].apply([0, 1, 0])  # x changes its sign: in our axes it is a turn by +70 about +X
-    assert angle_deg(palm, [0, np.cos(np.radians(70)), np.sin(np.radians(70))]) < 4
+    back = world[INDEX["left_elbow"]].apply([0, 1, 0])  # a turn about x is the same in Unity's axes and ours
+    assert angle_deg(back, [0, np.cos(np.radians(70)), np.sin(np.radians(70))]) < 4
     toes = world[INDEX["right_hip"]].apply([0, 0, 1])
     assert angle_deg(toes, [0.5, 0, np.sqrt(0.75)]) < 5
     assert angle_deg(world[INDEX["right_elbow"]].apply([0, 1, 0]), [0, 1, 0]) < 4
+    assert angle_deg(world[INDEX["right_wrist"]].apply([0, 0, 1]), [0, 1, 0]) < 5  # where the thumb is
 
     plain = PoseFilter.load().push(replace(frames[-1], rotations=None))
     blind = world_of([Rotation.from_quat(q) for q in plain.rotations])
