@@ -193,7 +193,8 @@ def test_twists_that_a_performer_sends_are_published(receiver: VmcReceiver) -> N
     toes = world[INDEX["right_hip"]].apply([0, 0, 1])
     assert angle_deg(toes, [0.5, 0, np.sqrt(0.75)]) < 5
     assert angle_deg(world[INDEX["right_elbow"]].apply([0, 1, 0]), [0, 1, 0]) < 4
-    assert angle_deg(world[INDEX["right_wrist"]].apply([0, 0, 1]), [0, 1, 0]) < 5  # where the thumb is
+    thumb = world[INDEX["right_wrist"]].apply([0, 0, 1])  # VRM's has no joint beyond a wrist: where the hand points is
+    assert angle_deg(thumb, [0, 1, 0]) < 12  # the network's guess, how it is turned about that is not
 
     plain = PoseFilter.load().push(replace(frames[-1], rotations=None))
     blind = world_of([Rotation.from_quat(q) for q in plain.rotations])
