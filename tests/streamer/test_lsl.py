@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from bench.service.child import ServerProcess
 from model.layouts import get_layout
 from model.skeleton import INDEX, JOINTS
+from streamer.cli import main
 from streamer.clock import now_ns
 from streamer.errors import ConfigError
 from streamer.frames import Frame
@@ -137,6 +141,40 @@ def test_turns_that_are_none_are_not_known() -> None:
 def test_channels_that_are_no_body_are_one_line(channels: list[Channel], layout: str | None, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Reading(channels, None if layout is None else get_layout(layout))
+
+
+# -- what may be missing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["source", "sink"])
+def test_a_library_that_cannot_be_loaded_is_one_line(pylsl: ModuleType, tmp_path: Path, command: str) -> None:
+    (tmp_path / "liblsl.so").write_text("not a library")
+    environment = os.environ | {"PYLSL_LIB": str(tmp_path / "liblsl.so")}
+    done = subprocess.run([*HPSTM, command, "lsl"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("hpstm: liblsl cannot be loaded (")
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install --upgrade pylsl" in done.stderr
+
+
+def test_without_the_extra_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pylsl", None)
+    assert main(["sink", "lsl"]) == 2
+    assert "pip install 'hpstm-live[lsl]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--actor a\u0007", "--actor"), ("--layout nosuch", "--layout"), ("--layout no.toml", "--layout")],
+)
+def test_a_mistake_is_one_line(pylsl: ModuleType, words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["source", "lsl", *words.split(" ")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("hpstm: ")
+    assert said in err
+    assert len(err.splitlines()) == 1
 
 
 # -- real streams -----------------------------------------------------------------------------------------------------
