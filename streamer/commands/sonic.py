@@ -66,9 +66,7 @@ def sink(
     return 0
 
 
-_HELD = (
-    "lost, or more than 0.1 s late (serve --rate 50 is steady): the robot is held, then follows again little by little"
-)
+_HELD = "lost, or was away: the robot is held, then follows again little by little"
 _MOST_NAMES = 256  # of those whom the robot does not follow, that are told once
 
 

@@ -32,26 +32,33 @@ FASTEST_RAD_S = 2.0  # of a joint on its way back; a walk's are faster, but nobo
 
 
 class Approach:
-    """The way back from where the robot was left to a person who moves on, at most so fast."""
+    """The way back from where the robot was left to a person who moves on, at most so fast.
+
+    Each frame goes a part of what is then left of the way, so that a person who turns round meanwhile, and is nearer
+    the other way round, makes no jump.
+    """
 
     def __init__(self, left: F64, to: F64, start_ns: int, least_s: float) -> None:
         farthest = float(_angles(left, to).max())
-        self._left, self._start_ns = left, start_ns
-        self._ns = (
-            max(least_s, STEP_NS / SECOND_NS, 1.5 * farthest / FASTEST_RAD_S) * SECOND_NS
-        )  # 1.5: the fastest of a smooth step
+        self._now, self._done, self._start_ns = left, 0.0, start_ns
+        # 1.5: the fastest of a smooth step
+        self._ns = max(least_s, STEP_NS / SECOND_NS, 1.5 * farthest / FASTEST_RAD_S) * SECOND_NS
 
     @property
     def short(self) -> bool:
         return self._ns < SHORT_NS
 
     def at(self, t_ns: int, there: F64) -> F64:
-        """(24, 4) where to be at a time, when the person is ``there``."""
-        part = (t_ns - self._start_ns) / self._ns
-        return between(self._left, there, part * part * (3.0 - 2.0 * part))
+        """(24, 4) where to be at a time, each later than the one before, when the person is ``there``."""
+        time = (t_ns - self._start_ns) / self._ns
+        done = time * time * (3.0 - 2.0 * time)
+        self._now = between(self._now, there, (done - self._done) / (1.0 - self._done))
+        self._done = done
+        return self._now
 
-    def over(self, t_ns: int) -> bool:
-        return t_ns - self._start_ns >= self._ns
+    def left_s(self, t_ns: int) -> float:
+        """How long it still takes [s]."""
+        return max(0.0, (self._ns - abs(t_ns - self._start_ns)) / SECOND_NS)
 
 
 class SonicStream:
@@ -109,7 +116,10 @@ class SonicStream:
         """Somebody is seen, for the first time or again."""
         if self._left is not None:
             away_s = abs(t_ns - self._live_ns) / SECOND_NS
-            self._approach = Approach(self._left, now, t_ns, self._fade_s * min(1.0, away_s))
+            least_s = self._fade_s * min(1.0, away_s)
+            if self._approach is not None:  # what is left of a way that was begun
+                least_s = max(least_s, self._approach.left_s(t_ns))
+            self._approach = Approach(self._left, now, t_ns, least_s)
 
     def _seen(self, t_ns: int, now: F64) -> F64:
         """(24, 4) between the pose before and this one."""
@@ -119,7 +129,7 @@ class SonicStream:
         return between(before, now, (self._next_ns - before_ns) / span_ns) if span_ns else now
 
     def _add(self, t_ns: int, seen: F64, offsets_m: Array) -> None:
-        if self._approach is not None and self._approach.over(t_ns):
+        if self._approach is not None and self._approach.left_s(t_ns) <= 0.0:
             self._approach = None
         if self._lost and self._left is not None:
             seen = self._left

@@ -221,6 +221,30 @@ def test_after_a_gap_or_with_a_new_clock_frames_go_on_and_nothing_jumps(step_s: 
     assert len(player.frames) == pytest.approx(150, abs=4)
 
 
+def test_somebody_who_turns_round_meanwhile_makes_no_jump() -> None:
+    """The shorter way to where they are changes from one side to the other."""
+    poses = [about({"pelvis": (1, 0.0)}, t) for t in np.arange(0.0, 0.5, 1 / 60)]
+    poses += [about({"pelvis": (1, 2.9 + 2.0 * t)}, 1.5 + t) for t in np.arange(0.0, 4.0, 1 / 60)]
+    player = played(poses)
+    assert steps_rad(player).max() < (2.0 + 1.5 * FASTEST_RAD_S) / 50
+    body = Rotation.from_quat(player.track("body_quat")[[0, -1]][:, [1, 2, 3, 0]].astype(float))
+    turned_rad = (body[1] * body[0].inv()).as_rotvec()[2]
+    assert abs((turned_rad - 2.9 - 2.0 * 4.0 + np.pi) % (2 * np.pi) - np.pi) < 0.1
+
+
+def test_hiccups_on_the_way_back_make_it_no_longer_and_hardly_shorter() -> None:
+    stream = SonicStream(Human(), 2.0)
+    for t in np.arange(0.0, 0.5, 1 / 60):
+        stream.push(about({}, t))
+    held = []
+    for t in np.arange(0.0, 2.5, 1 / 60):
+        if t % 0.5 < 0.35:
+            stream.push(about({}, 3.0 + t))
+        held.append(stream.held)
+    assert all(held[: round(1.4 * 60)])  # what is left of it, when it is less than half a second, is not told
+    assert not any(held[round(2.1 * 60) :])
+
+
 def test_poses_that_are_not_later_are_left_out_and_a_person_lost_from_the_start_sends_nothing() -> None:
     stream = SonicStream(Human())
     assert all(stream.push(turned(one, "lost")) is None for one in np.arange(0, 1, 1 / 60))
@@ -246,22 +270,38 @@ def test_between_is_slerp() -> None:
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_sends_a_person_and_nobody_else(tmp_path: Path) -> None:
+def until(program: Program, wanted: str) -> None:
+    """Reads its lines until one begins so."""
+    for line in program.stdout:
+        if line.startswith(wanted):
+            return
+    pytest.fail(f"ended without {wanted!r}: {program.stderr.read()}")
+
+
+def test_the_command_sends_a_person_and_nobody_else_and_says_when_the_robot_is_held(tmp_path: Path) -> None:
     np.save(tmp_path / "human.npy", a_human())
-    with ServerProcess() as server, zmq.Context() as context, context.socket(zmq.SUB) as socket:
+    with ServerProcess(["--rate", "50"]) as server, zmq.Context() as context, context.socket(zmq.SUB) as socket:
         at = ("--out", server.out_endpoint, "--port", "0", "--human", str(tmp_path / "human.npy"))
-        with Program([*HPSTM, "sink", "sonic", *at]) as sink, streaming(server, "me", 60.0):
-            endpoint = sink.stdout.readline().strip().removeprefix("ready sonic=")
-            socket.connect(endpoint)
-            socket.subscribe(b"pose")
-            assert sink.stdout.readline() == f"me -> {endpoint}\n"
-            with streaming(server, "other", 60.0):
-                assert sink.stdout.readline() == "other: the robot follows me\n"
-                player = Player()
-                while len(player.frames) < 30:
-                    assert socket.poll(10_000)
-                    player.take(socket.recv())
-                assert sink.said(signal.SIGINT) == []
+        with Program([*HPSTM, "sink", "sonic", *at]) as sink:
+            with streaming(server, "me", 60.0):
+                endpoint = sink.stdout.readline().strip().removeprefix("ready sonic=")
+                socket.connect(endpoint)
+                socket.subscribe(b"pose")
+                until(sink, f"me -> {endpoint}\n")
+                with streaming(server, "other", 60.0):
+                    until(sink, "other: the robot follows me\n")
+                    player = Player()
+                    while len(player.frames) < 30:
+                        assert socket.poll(10_000)
+                        player.take(socket.recv())
+            while socket.poll(500):  # the source is gone, and nothing is sent: the robot holds by itself
+                player.take(socket.recv())
+            with streaming(server, "me", 60.0):
+                until(sink, "me: lost, or was away: the robot is held")
+                until(sink, "me: followed")
+            while socket.poll(100):
+                player.take(socket.recv())
+            assert sink.said(signal.SIGINT) == []
     assert player.jumps == 1
     left = player.track("smpl_joints")[-1, INDEX["left_wrist"]]  # of one who stands in a T-pose
     assert left[1] > 0.4
