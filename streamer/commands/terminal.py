@@ -26,14 +26,14 @@ def ready_line(endpoints: dict[str, str], as_json: bool = False) -> str:
     return "ready " + " ".join(f"{name}={endpoint}" for name, endpoint in endpoints.items())
 
 
-def pose_line(pose: Pose) -> str:
-    """actor, seq, status, pelvis [m], age since published, received to published [ms]."""
+def pose_line(pose: Pose, age_ns: int | None) -> str:
+    """actor, seq, status, pelvis [m], received to published, age since published (None: not known) [ms]."""
     x, y, z = (float(v) for v in pose.root)
-    age_ms = (now_ns() - pose.published_ns) / 1e6
+    age = "?" if age_ns is None else f"{age_ns / 1e6:.2f} ms"
     server_ms = (pose.published_ns - pose.received_ns) / 1e6
     return (
         f"{pose.actor} {pose.seq} {pose.status} pelvis {x:+.3f} {y:+.3f} {z:+.3f} m"
-        f"  server {server_ms:.2f} ms  age {age_ms:.2f} ms"
+        f"  server {server_ms:.2f} ms  age {age}"
     )
 
 
@@ -66,11 +66,35 @@ class Silence:
                 print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)
 
 
+class StatusLine:
+    """One line in the terminal, rewritten each time ``show`` is called, which never waits for the terminal."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics, self._writer = metrics, BackgroundWriter(sys.stdout.fileno(), most=4)
+        self._frames, self._poses, self._ns = 0, 0, now_ns()
+
+    def show(self) -> None:
+        metrics, now = self._metrics, now_ns()
+        frames, poses = metrics.value("frames_in"), metrics.value("poses_out")
+        seconds = (now - self._ns) / SECOND_NS
+        latency = metrics.histograms["latency"]
+        line = (
+            f"in {(frames - self._frames) / seconds:6.1f}/s  out {(poses - self._poses) / seconds:6.1f}/s  "
+            f"actors {metrics.gauges['actors']:.0f}  skipped {metrics.value('frames_skipped')}  "
+            f"rejected {metrics.value('rejected')}  "
+            f"latency p50 {latency.quantile_ms(0.5):.2f} p99 {latency.quantile_ms(0.99):.2f} ms"
+        )
+        self._frames, self._poses, self._ns = frames, poses, now
+        self._writer.write(f"\r{line}\033[K")
+
+
 class Source(Protocol):
-    """What receives frames, and says so in a line."""
+    """A source that says how it goes."""
 
     def status(self) -> str: ...
-    def kinds(self) -> tuple[object, ...]: ...
+
+    def kinds(self) -> tuple[object, ...]:
+        """What ``status`` names, without the numbers."""
 
 
 class SourceLine:
@@ -92,25 +116,3 @@ class SourceLine:
         if last:
             self._writer.flush()
         self._kinds = kinds
-
-
-class StatusLine:
-    """One line in the terminal, rewritten each time ``show`` is called, which never waits for the terminal."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics, self._writer = metrics, BackgroundWriter(sys.stdout.fileno(), most=4)
-        self._frames, self._poses, self._ns = 0, 0, now_ns()
-
-    def show(self) -> None:
-        metrics, now = self._metrics, now_ns()
-        frames, poses = metrics.value("frames_in"), metrics.value("poses_out")
-        seconds = (now - self._ns) / SECOND_NS
-        latency = metrics.histograms["latency"]
-        line = (
-            f"in {(frames - self._frames) / seconds:6.1f}/s  out {(poses - self._poses) / seconds:6.1f}/s  "
-            f"actors {metrics.gauges['actors']:.0f}  skipped {metrics.value('frames_skipped')}  "
-            f"rejected {metrics.value('rejected')}  "
-            f"latency p50 {latency.quantile_ms(0.5):.2f} p99 {latency.quantile_ms(0.99):.2f} ms"
-        )
-        self._frames, self._poses, self._ns = frames, poses, now
-        self._writer.write(f"\r{line}\033[K")
