@@ -48,6 +48,9 @@ COMMANDS = {
     "sink websocket": Command(
         LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
     ),
+    "sink sonic": Command(LIVE, "streamer.commands.sonic:sink", "To a humanoid robot that NVIDIA's SONIC controls."),
+    "source lsl": Command(LIVE, "streamer.commands.lsl:source", "From a LabStreamingLayer stream.", "lsl"),
+    "sink lsl": Command(LIVE, "streamer.commands.lsl:sink", "To LabStreamingLayer, a stream an actor.", "lsl"),
     "source mediapipe": Command(
         LIVE, "streamer.commands.mediapipe:source", "From a camera or a video, by MediaPipe.", "mediapipe"
     ),
