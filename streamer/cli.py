@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from streamer import __version__
 from streamer.errors import ConfigError, HPSTMError
 
 LIVE, FILES, RESEARCH, MEASURE = "live", "files", "research", "measure"
@@ -34,7 +35,11 @@ COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
     "view": Command(LIVE, "streamer.commands.view:view", "Show in a browser what the filter does, or did.", "view"),
+    "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
+    "calibrate": Command(
+        LIVE, "streamer.commands.calibrate:calibrate", "Measure the bones of somebody who stands still."
+    ),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
     "source vmc": Command(LIVE, "streamer.commands.vmc:source", "From a VMC performer, such as a tracker's program."),
@@ -44,10 +49,19 @@ COMMANDS = {
     "sink websocket": Command(
         LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
     ),
+    "sink sonic": Command(LIVE, "streamer.commands.sonic:sink", "To a humanoid robot that NVIDIA's SONIC controls."),
+    "source lsl": Command(LIVE, "streamer.commands.lsl:source", "From a LabStreamingLayer stream.", "lsl"),
+    "sink lsl": Command(LIVE, "streamer.commands.lsl:sink", "To LabStreamingLayer, a stream an actor.", "lsl"),
+    "source mediapipe": Command(
+        LIVE, "streamer.commands.mediapipe:source", "From a camera or a video, by MediaPipe.", "mediapipe"
+    ),
     "replay": Command(FILES, "streamer.commands.replay:replay", "Play a file through a server, score what comes out."),
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),
     "convert": Command(FILES, "streamer.commands.convert:convert", "Write a recording or a motion file as another."),
+    "models mediapipe": Command(
+        FILES, "streamer.commands.models:mediapipe", "Make the .task file of source mediapipe."
+    ),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
     "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
     "train-windowed": Command(
@@ -70,11 +84,20 @@ COMMANDS = {
     "bench wire": Command(MEASURE, "bench.service.wire:command", "Latency through a server.", "bench"),
     "bench throughput": Command(MEASURE, "bench.service.throughput:command", "The most actors in time.", "bench"),
     "bench soak": Command(MEASURE, "bench.service.soak:command", "A day of uptime, on a simulated clock.", "bench"),
+    "bench feet": Command(
+        MEASURE, "bench.accuracy.feet:command", "Foot-lock: what it holds, and its price.", "train,bench"
+    ),
     "bench streams": Command(MEASURE, "bench.streams.streams:command", "What real sources do, case by case.", "bench"),
     "bench fuzz": Command(MEASURE, "bench.service.fuzz:command", "Harmed messages, by the million.", "bench"),
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),
     "bench ablation": Command(MEASURE, "bench.accuracy.ablation:command", "What each part is worth.", "train"),
     "bench tune": Command(MEASURE, "bench.accuracy.tune:command", "The baselines' best settings.", "train"),
+    "bench velocity": Command(
+        MEASURE,
+        "bench.accuracy.velocity:command",
+        "How fast joints are said to move, against the truth.",
+        "train,bench",
+    ),
     "bench targets": Command(
         MEASURE, "bench.accuracy.targets:command", "What the next model is to hold, measured and judged.", "train,bench"
     ),
@@ -82,6 +105,7 @@ COMMANDS = {
 FAMILIES = {  # first words that several commands share
     "source": (LIVE, "Another program's stream into a server: {}."),
     "sink": (LIVE, "A server's poses to another program: {}."),
+    "models": (FILES, "Models of estimators, for sources: {}."),
     "bench": (MEASURE, "Measure: {}."),
 }
 
@@ -120,7 +144,8 @@ def application(called: str | None = None, complete: bool = False) -> App:
         complete: with the options of every command that can be imported here, for completion.
     """
     root = App(
-        name="hpstm", help="Live refinement of 3D pose streams.", help_format="plaintext", version_flags=(),
+        name="hpstm", help="Live refinement of 3D pose streams.", help_format="plaintext",
+        version=f"hpstm {__version__}", version_flags=("--version",), version_format="plaintext",
         group_commands=Group("options", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), consume_multiple=1, show_default=shown),
         print_error=False, exit_on_error=False, suppress_keyboard_interrupt=False, result_action="return_value",

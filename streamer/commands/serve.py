@@ -27,6 +27,8 @@ def serve(
     rate: float = 0.0,
     source_joints: bool = False,
     landmarks: bool = False,
+    velocities: bool = False,
+    foot_lock: bool = False,
     runtime: str = "auto",
     threads: int = 1,
     layout: tuple[str, ...] = (),
@@ -50,6 +52,8 @@ def serve(
         rate: Steady output clock [Hz], coasting over gaps; 0: one pose a frame.
         source_joints: Send the source's own joints, refined, in each pose as well.
         landmarks: Turn head, hands and feet as face, fingers and heels say, where those are good.
+        velocities: Say how fast joints move and turn, in each pose.
+        foot_lock: Hold planted feet where they stand.
         runtime: auto (native, else onnx), native, onnx, tensorrt, torch, torch_cuda.
         threads: Threads that share a crowd of actors.
         layout: TOML file of an input layout of your own; may be repeated.
@@ -81,7 +85,8 @@ def serve(
         layouts=layout, weights=weights, runtime=runtime, threads=threads, delay_s=delay, predict_s=predict,
         rate_hz=rate, max_actors=max_actors, evict_s=evict, budget_s=budget_ms / 1e3, metrics_port=metrics_port,
         allow_remote=allow_remote, curve=curve, rehearse=not no_rehearsal,
-        skeletons=skeletons, source_joints=source_joints, landmarks=landmarks,
+        skeletons=skeletons, source_joints=source_joints, landmarks=landmarks, velocities=velocities,
+        foot_lock=foot_lock,
     )  # fmt: skip
     server = Server(config)
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from typing import Protocol
 
-from streamer.clock import SECOND_NS, now_ns
+from streamer.clock import SECOND_NS, Ticker, now_ns
 from streamer.frames import Pose
 from streamer.server.log import BackgroundWriter
 from streamer.server.metrics import Metrics
 from streamer.sinks.subscriber import PoseSubscriber
+from streamer.sources.sender import FrameSender
 from streamer.wire.probe import why_silent
 from streamer.wire.security import ClientKeys
 
@@ -24,14 +26,14 @@ def ready_line(endpoints: dict[str, str], as_json: bool = False) -> str:
     return "ready " + " ".join(f"{name}={endpoint}" for name, endpoint in endpoints.items())
 
 
-def pose_line(pose: Pose) -> str:
-    """actor, seq, status, pelvis [m], age since published, received to published [ms]."""
+def pose_line(pose: Pose, age_ns: int | None) -> str:
+    """actor, seq, status, pelvis [m], received to published, age since published (None: not known) [ms]."""
     x, y, z = (float(v) for v in pose.root)
-    age_ms = (now_ns() - pose.published_ns) / 1e6
+    age = "?" if age_ns is None else f"{age_ns / 1e6:.2f} ms"
     server_ms = (pose.published_ns - pose.received_ns) / 1e6
     return (
         f"{pose.actor} {pose.seq} {pose.status} pelvis {x:+.3f} {y:+.3f} {z:+.3f} m"
-        f"  server {server_ms:.2f} ms  age {age_ms:.2f} ms"
+        f"  server {server_ms:.2f} ms  age {age}"
     )
 
 
@@ -84,3 +86,33 @@ class StatusLine:
         )
         self._frames, self._poses, self._ns = frames, poses, now
         self._writer.write(f"\r{line}\033[K")
+
+
+class Source(Protocol):
+    """A source that says how it goes."""
+
+    def status(self) -> str: ...
+
+    def kinds(self) -> tuple[object, ...]:
+        """What ``status`` names, without the numbers."""
+
+
+class SourceLine:
+    """A source's status: rewritten once a second in a terminal; elsewhere a line when something new is to be said."""
+
+    def __init__(self, source: Source, sender: FrameSender) -> None:
+        self._source, self._sender = source, sender
+        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
+        self._kinds: tuple[object, ...] | None = None
+        self._writer = BackgroundWriter(sys.stdout.fileno(), most=4)
+
+    def show(self, last: bool = False) -> None:
+        if not last and not self._seconds.due(now_ns()):
+            return
+        line = f"{self._source.status()}; sent {self._sender.sent}, no server took {self._sender.dropped}"
+        kinds, terminal = self._source.kinds(), sys.stdout.isatty()
+        if last or terminal or kinds != self._kinds:
+            self._writer.write(f"\r{line}\033[K" + "\n" * last if terminal else f"{line}\n")
+        if last:
+            self._writer.flush()
+        self._kinds = kinds

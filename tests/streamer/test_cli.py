@@ -25,18 +25,26 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
-    "serve": """in out control connect-in delay predict rate source-joints landmarks runtime threads layout weights
-        max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
-    "listen": f"{CLIENT} actor every count",
     "view": f"control {CLIENT} actor port host terminal html rrd",
+    "serve": """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
+        threads layout weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons
+        json-ready""",
+    "listen": f"control {CLIENT} actor every count",
+    "set": "control key server-key delay predict rate",
     "keys": "dir",
+    "calibrate": "seconds control key server-key",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
-    "demo": "seconds rate delay seed out-dir",
-    "doctor": "",
+    "demo": "seconds rate delay seed out-dir animate",
+    "doctor": "control key server-key",
     "source vmc": "port to key server-key actor allow-remote",
+    "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
+    "models mediapipe": "out kind package",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
+    "sink sonic": f"{CLIENT} actor port host human fade",
+    "source lsl": "stream layout to key server-key actor",
+    "sink lsl": f"{CLIENT} actor",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds fps actor",
     "convert": "fps actor from unit-m up root",
@@ -52,16 +60,19 @@ OPTIONS = {
     "bench wire": f"rates transports seconds warmup {FILTER}",
     "bench throughput": f"rates seconds warmup limit no-server {FILTER}",
     "bench streams": "case seconds people data runtime small list faults json markdown",
+    "bench feet": "noise rate clips seconds runtime weights json",
     "bench fuzz": "count seed json",
     "bench soak": f"server hours rate seed {FILTER}",
     "bench accuracy": ACCURACY,
     "bench ablation": "data steps batch teacher only json",
     "bench tune": "data pairs clips seconds rate at-frames noise seed out",
+    "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"view": "SOURCE", "keys": "NAME", "replay": "FILE", "look": "FILE",
-              "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
-              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
+POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
+              "view": "SOURCE", "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
+              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
+              "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
 
@@ -135,6 +146,12 @@ def test_every_option_has_its_old_name_a_text_and_a_default(name: str) -> None:
         assert len(re.sub(r"\[choices: .*\]", "", before).split()) > 1
 
 
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hpstm {project()['version']}\n"
+    assert "--version" in help_of()
+
+
 # -- speed ------------------------------------------------------------------------------------------------------------
 
 
@@ -187,11 +204,16 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("sink vmc --to 127.0.0.1:1 --to 127.0.0.1:1", "given twice"),
         ("sink vmc --to 127.0.0.1:1 --actor a --actor b", "as many --actor as --to"),
         (f"sink vmc --to {'x' * 70}:1", "no such host"),
+        ("source mediapipe", "either --camera or --video"),
+        ("models mediapip", "did you mean mediapipe?"),
         ("source vmc --port 70000", "UDP port 70000"),
         ("source vmc --actor two,words\u0007", "--actor"),
+        ("sink sonic --fade 0", "--fade must be between"),
+        ("sink sonic --human nothing.npy", "write it with"),
         ("export", "averaged.safetensors"),
         ("export nothing.safetensors", "no such file"),
         ("demo --seconds 1", "--seconds must be at least 2"),
+        ("demo --animate run.gif", "ends in .svg"),
     ],
 )
 def test_a_mistake_is_one_line_that_helps(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
