@@ -32,6 +32,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
+    "live": Command(LIVE, "streamer.commands.live:live", "From a source to avatars, browsers, files, in one go."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),

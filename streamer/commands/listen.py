@@ -22,13 +22,7 @@ def listen(
         every: Every pose, not only the newest.
         count: Stop after so many poses; 0: on Ctrl-C.
     """
-    from streamer.commands.terminal import listening, pose_line
-    from streamer.sinks.subscriber import PoseSubscriber
+    from streamer.commands.terminal import pose_line, print_poses
 
-    curve = client_keys(key, server_key, out_endpoint)
-    with PoseSubscriber(out_endpoint, actor, every=every, curve=curve) as subscriber:
-        for n, pose in enumerate(listening(subscriber, out_endpoint, curve), 1):
-            print(pose_line(pose), flush=True)
-            if n == count:
-                break
+    print_poses(pose_line, out_endpoint, client_keys(key, server_key, out_endpoint), actor, every, count)
     return 0

@@ -5,15 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import Literal
 
 from streamer.commands.options import Key, Out, ServerKey, To, client_keys
 from streamer.errors import ConfigError
-from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT, host_and_port
-
-if TYPE_CHECKING:
-    from streamer.sources.sender import FrameSender
-    from streamer.sources.vmc import VmcReceiver
+from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 
 WAIT_S = 0.5
 
@@ -34,6 +31,7 @@ def source(
         actor: Name of the actor.
         allow_remote: Listen to performers on other machines, too: VMC has no password.
     """
+    from streamer.commands.terminal import SourceLine
     from streamer.sources.sender import FrameSender
     from streamer.sources.vmc import VmcReceiver
     from streamer.wire.protocol import is_actor_name
@@ -52,7 +50,7 @@ def source(
         if not sender.joined:
             admits = "" if curve is None else ", or it does not know --key"
             print(f"hpstm: no server takes frames at {to}{admits}; waiting", file=sys.stderr, flush=True)
-        said = _Said(receiver, sender)
+        said = SourceLine(receiver, sender)
         while not stop:
             frame = receiver.receive(WAIT_S)
             if frame is not None:
@@ -60,30 +58,6 @@ def source(
             said.show()
         said.show(last=True)
     return 0
-
-
-class _Said:
-    """The status line: rewritten once a second in a terminal; elsewhere a line when something new is to be said."""
-
-    def __init__(self, receiver: VmcReceiver, sender: FrameSender) -> None:
-        from streamer.clock import SECOND_NS, Ticker, now_ns
-        from streamer.server.log import BackgroundWriter
-
-        self._receiver, self._sender, self._now = receiver, sender, now_ns
-        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
-        self._kinds: tuple[object, ...] | None = None
-        self._writer = BackgroundWriter(sys.stdout.fileno(), most=4)
-
-    def show(self, last: bool = False) -> None:
-        if not last and not self._seconds.due(self._now()):
-            return
-        line = f"{self._receiver.status()}; sent {self._sender.sent}, no server took {self._sender.dropped}"
-        kinds, terminal = self._receiver.kinds(), sys.stdout.isatty()
-        if last or terminal or kinds != self._kinds:
-            self._writer.write(f"\r{line}\033[K" + "\n" * last if terminal else f"{line}\n")
-        if last:
-            self._writer.flush()
-        self._kinds = kinds
 
 
 def sink(
@@ -106,15 +80,12 @@ def sink(
     """
     from streamer.commands.terminal import listening
     from streamer.sinks.subscriber import PoseSubscriber
-    from streamer.sinks.vmc import Receivers, VmcSender
+    from streamer.sinks.vmc import receivers_at
 
-    addresses = [host_and_port(address) for address in to]
-    if len(set(addresses)) != len(addresses):
-        raise ConfigError("--to: an address given twice; VMC has no names, each actor needs a port of its own")
     curve = client_keys(key, server_key, out_endpoint)
     with ExitStack() as stack:
-        senders = [stack.enter_context(VmcSender(*at, bone_positions, not no_upper_chest)) for at in addresses]
-        receivers = Receivers(senders, actor, lambda line: print(line, flush=True))
+        say = partial(print, flush=True)
+        receivers = stack.enter_context(receivers_at("--to", to, actor, say, bone_positions, not no_upper_chest))
         only = actor[0] if len(actor) == 1 else None
         subscriber = stack.enter_context(PoseSubscriber(out_endpoint, only, curve=curve))
         for pose in listening(subscriber, out_endpoint, curve):

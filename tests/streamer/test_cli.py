@@ -21,12 +21,14 @@ from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
+SERVER = """in out control connect-in delay predict rate source-joints landmarks runtime threads weights
+    max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
 ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
-    "serve": """in out control connect-in delay predict rate source-joints landmarks runtime threads layout weights
-        max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
+    "serve": f"{SERVER} layout json-ready",
+    "live": f"vmc-in stdin replay actor layout vmc bone-positions no-upper-chest websocket jsonl record view {SERVER}",
     "listen": f"{CLIENT} actor every count",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
