@@ -72,7 +72,7 @@ class LiveStatus:
 
     def _line(self) -> str:
         now, frames = now_ns(), self._metrics.value("frames_in")
-        rate_hz = (frames - self._frames) * SECOND_NS / max(now - self._last_ns, 1)
+        rate_hz = (frames - self._frames) * SECOND_NS / max(now - self._last_ns, SECOND_NS)
         self._frames, self._last_ns = frames, now
         said = [f"{rate_hz:.1f} frames/s", f"actors {self._metrics.gauges['actors']:.0f}", *self._latencies()]
         lost = {kind: n for kind, n in self._lost().items() if n}

@@ -32,7 +32,8 @@ from streamer.sources.sender import FrameSender
 from streamer.sources.source import MOMENT_S, Source
 from streamer.wire.endpoints import INSIDE_IN
 
-LEAVES_WITHIN_S = 3.0  # a thread; one that waits for somebody else is left behind
+LEAVES_WITHIN_S = 3.0  # a sink's thread; one that waits for somebody else is left behind
+SOURCE_LEAVES_WITHIN_S = 1.0  # the source's, which may be waiting for a pipe
 SEEN_WITHIN_S = 5.0  # subscriptions, by the server
 
 log = logging.getLogger("hpstm")
@@ -78,14 +79,14 @@ class Pipeline:
         return 1 if self._ended_itself and not self._server.metrics.value("poses_out") else 0
 
     def _start(self, endpoints: dict[str, str]) -> None:
-        self._screen.say(ready_line(endpoints))
+        self._screen.say(f"{ready_line(endpoints)}\nreading {self._source.name}")
         inside = Inside(self._context, endpoints)
         for sink in self._sinks:
             self._thread(sink.name, partial(sink.run, inside, lambda: self._over))
         self._thread(self._source.name, self._feed)
 
     def _thread(self, name: str, work: Callable[[], None]) -> None:
-        thread = Thread(target=self._guarded, args=(name, work), name=f"hpstm {name}", daemon=True)
+        thread = Thread(target=self._guarded, args=(name, work), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -99,7 +100,7 @@ class Pipeline:
             self._fail(error)
         except (HPSTMError, OSError) as error:
             if name == self._source.name:
-                self._fail(error)
+                self._fail(error if isinstance(error, HPSTMError) else HPSTMError(f"{name}: {error}"))
             else:
                 self._screen.say(f"hpstm: {name} has ended: {error}")
         except Exception as error:  # noqa: BLE001  a bug: it is raised where somebody sees it
@@ -132,11 +133,14 @@ class Pipeline:
 
     def _leave(self) -> None:
         """Returns when every thread has ended, or has had its time."""
+        *sinks, source = self._threads or [Thread()]
+        if source.ident is not None:
+            source.join(SOURCE_LEAVES_WITHIN_S)
         until_s = time.monotonic() + LEAVES_WITHIN_S
-        for thread in self._threads:
+        for thread in sinks:
             thread.join(max(0.0, until_s - time.monotonic()))
             if thread.is_alive():
-                self._screen.say(f"{thread.name.removeprefix('hpstm ')} waits for somebody else, and is left behind")
+                self._screen.say(f"{thread.name}: whoever reads it takes nothing; it is left behind")
         if not any(thread.is_alive() for thread in self._threads):
             self._context.term()
 
@@ -154,6 +158,8 @@ class Pipeline:
     def _lost(self) -> dict[str, int]:
         metrics = self._server.metrics
         lost = self._source.lost() | {"not taken": self._dropped, "skipped": metrics.value("frames_skipped")}
+        if not metrics.value("poses_by_clock"):
+            lost["overtaken"] = metrics.value("superseded")
         lost |= {f"rejected {reason}": n for reason, n in metrics.by_label("rejected").items()}
         for sink in self._sinks:
             lost |= {f"{sink.name} {why}": n for why, n in sink.lost().items()}

@@ -121,8 +121,8 @@ class _ScreenHandler(logging.Handler):
 
 
 def log_to(screen: Screen) -> None:
-    """What is logged are lines of ``screen`` from now on."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=[_ScreenHandler(screen)])
+    """What is logged are lines of ``screen`` from now on: warnings, and what is worse."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", handlers=[_ScreenHandler(screen)])
 
 
 class SourceLine:

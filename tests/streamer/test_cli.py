@@ -50,7 +50,7 @@ OPTIONS = {
     "bench latency": "runtimes actors threads steps offline-steps weights json plots",
     "bench alternatives": "only steps weights json markdown",
     "bench gpu": "json file steps warmup actors weights",
-    "bench wire": f"rates transports seconds warmup {FILTER}",
+    "bench wire": f"rates transports seconds warmup live {FILTER}",
     "bench throughput": f"rates seconds warmup limit no-server {FILTER}",
     "bench streams": "case seconds people data runtime small list faults json markdown",
     "bench fuzz": "count seed json",
