@@ -166,7 +166,7 @@ class VmcReceiver:
             self._use(captured)
 
     def _use(self, captured: Captured) -> None:
-        positions, _ = captured.joints()
+        positions, rotations = captured.joints()
         if not captured.tracked:
             _count(self.unused, "frames of which their sender says that tracking is bad")
         elif np.isnan(positions[0, 0]):
@@ -174,7 +174,12 @@ class VmcReceiver:
                 _count(self.unused, "frames without the bone Hips")
         else:
             t_ns = self._clock.stamp(captured.sender_s, captured.arrived_ns)
-            self._ready.append(Frame(self._actor, self.frames, t_ns, positions.astype(np.float32), layout=LAYOUT))
+            frame = Frame(self._actor, self.frames, t_ns, positions.astype(np.float32), layout=LAYOUT)
+            if captured.of_t_pose:
+                frame.rotations = rotations.astype(np.float32)
+            else:
+                _count(self.unused, "rotations from another rest pose than a T-pose")
+            self._ready.append(frame)
             self.bones = int(np.isfinite(positions[:, 0]).sum())
             self.frames += 1
 

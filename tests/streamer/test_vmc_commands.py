@@ -18,7 +18,8 @@ from tests.helpers.live import status, wait_until
 from tests.helpers.project import ROOT
 from tests.helpers.vmc import Listener
 
-TREE = {"Spine": "Hips", "Chest": "Spine", "UpperChest": "Chest", "LeftShoulder": "UpperChest",
+TREE = {"Spine": "Hips", "Chest": "Spine", "UpperChest": "Chest", "Neck": "UpperChest", "Head": "Neck",
+        "LeftShoulder": "UpperChest",
         "LeftUpperArm": "LeftShoulder", "RightShoulder": "UpperChest", "RightUpperArm": "RightShoulder"}  # fmt: skip
 BODY = ["Hips", "Spine", "Chest", "UpperChest", "Neck", "Head", *(f"{side}{bone}" for side in ("Left", "Right")
         for bone in ("Shoulder", "UpperArm", "LowerArm", "Hand", "UpperLeg", "LowerLeg", "Foot", "Toes"))]  # fmt: skip
@@ -97,6 +98,8 @@ def test_an_arm_that_a_performer_raises_is_raised_at_the_avatar() -> None:
     left, right = world("LeftUpperArm").apply([-1, 0, 0]), world("RightUpperArm").apply([1, 0, 0])
     assert np.degrees(np.arccos(np.dot(left, [-np.cos(np.radians(70)), np.sin(np.radians(70)), 0]))) < 10
     assert np.degrees(np.arccos(np.dot(right, [1, 0, 0]))) < 10
+    head = world("Head").apply([0, 0, 1])  # left is -X in Unity; no joint shows it, the performer's rotation does
+    assert np.degrees(np.arccos(np.dot(head, [-np.sin(np.radians(40)), 0, np.cos(np.radians(40))]))) < 5
     np.testing.assert_allclose(bones["Hips"][:3], [-0.3, 0.9, 0.1], atol=0.05)
     assert "22 bones" in out.splitlines()[-1]
     assert "unknown: /somebody/else (1)" in out.splitlines()[-1]
