@@ -44,10 +44,16 @@ COMMANDS = {
     "sink websocket": Command(
         LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
     ),
+    "source mediapipe": Command(
+        LIVE, "streamer.commands.mediapipe:source", "From a camera or a video, by MediaPipe.", "mediapipe"
+    ),
     "replay": Command(FILES, "streamer.commands.replay:replay", "Play a file through a server, score what comes out."),
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),
     "convert": Command(FILES, "streamer.commands.convert:convert", "Write a recording or a motion file as another."),
+    "models mediapipe": Command(
+        FILES, "streamer.commands.models:mediapipe", "Make the .task file of source mediapipe."
+    ),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
     "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
     "train-windowed": Command(
@@ -82,6 +88,7 @@ COMMANDS = {
 FAMILIES = {  # first words that several commands share
     "source": (LIVE, "Another program's stream into a server: {}."),
     "sink": (LIVE, "A server's poses to another program: {}."),
+    "models": (FILES, "Models of estimators, for sources: {}."),
     "bench": (MEASURE, "Measure: {}."),
 }
 

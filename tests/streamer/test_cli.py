@@ -37,6 +37,8 @@ OPTIONS = {
     "demo": "seconds rate delay seed out-dir",
     "doctor": "",
     "source vmc": "port to key server-key actor allow-remote",
+    "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
+    "models mediapipe": "out kind package",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds fps actor",
