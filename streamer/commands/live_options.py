@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from streamer.commands.mediapipe import MODEL
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import host_and_port, is_local
 
@@ -42,6 +43,12 @@ class SourceOptions:
     """Where frames come from.
 
     Args:
+        camera: Number of a camera of this machine, from 0, or the http:// or rtsp:// address of another.
+        video: Video file; every picture is used, at its own time.
+        model: MediaPipe's pose landmarker bundle (.task), for a camera or a video; hpstm models mediapipe makes one.
+        people: How many are followed, of a camera or a video.
+        fov_deg: Field of view across the picture's longer side [degrees].
+        no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
         vmc_in: UDP port that a VMC performer sends to.
         stdin: Lines of JSON on standard input.
         replay: A recording or a motion file, in its own time.
@@ -49,6 +56,12 @@ class SourceOptions:
         layout: Of lines of JSON that name none; a TOML file is one of your own, for any source; may be repeated.
     """
 
+    camera: str | None = None
+    video: Path | None = None
+    model: Path = MODEL
+    people: int = 1
+    fov_deg: Annotated[float, Parameter("--fov")] = 60.0
+    no_root: bool = False
     vmc_in: int | None = None
     stdin: bool = False
     replay: Path | None = None
@@ -57,8 +70,11 @@ class SourceOptions:
 
     def check(self) -> None:
         """Raises ConfigError: none of the sources is asked for, or several."""
-        asked = {"--vmc-in PORT": self.vmc_in is not None, "--stdin": self.stdin, "--replay FILE": bool(self.replay)}
-        given = [name for name, is_asked in asked.items() if is_asked]
+        asked = {
+            "--camera N": self.camera, "--video FILE": self.video, "--vmc-in PORT": self.vmc_in,
+            "--stdin": self.stdin or None, "--replay FILE": self.replay,
+        }  # fmt: skip
+        given = [name for name, value in asked.items() if value is not None]
         if len(given) != 1:
             raise ConfigError(
                 f"give one source: {', '.join(asked)}" + (f"; not {' and '.join(given)}" if given else "")
@@ -82,8 +98,14 @@ class SourceOptions:
         """
         from streamer.wire.protocol import is_actor_name
 
-        if self.actor is not None and not is_actor_name(self.actor):
-            raise ConfigError(f"--actor {self.actor!r}: 1 to 64 bytes without spaces")
+        if self.actor is not None and not is_actor_name(f"{self.actor}-{self.people}"):
+            raise ConfigError(f"--actor {self.actor!r}: give a name of at most 60 bytes without spaces")
+        if self.camera is not None or self.video is not None:
+            with needed_by("--camera" if self.video is None else "--video", "mediapipe"):
+                from streamer.sources.mediapipe import open_mediapipe
+
+                who = (self.people, self.actor or "person", self.fov_deg, not self.no_root)
+                return open_mediapipe(self.camera, self.video, self.model, *who)
         if self.vmc_in is not None:
             from streamer.sources.vmc import VmcReceiver
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from streamer.clock import SECOND_NS, now_ns
 from streamer.commands.terminal import Screen
 from streamer.server.metrics import Histogram, Metrics
-from streamer.sources.source import Source
 
 EVERY_S = 10  # where there is no terminal
 NOTHING_S = 3  # without a frame, after which that is said
@@ -16,25 +16,33 @@ MOST_WARNINGS = 200  # that are said, each once
 Parts = Mapping[str, Histogram]
 
 
+class Told(NamedTuple):
+    """What a source said of itself last: see ``Source``."""
+
+    kinds: tuple[object, ...]
+    status: str
+    lost: dict[str, int]
+
+
 class LiveStatus:
     """Frames a second, latency by part, actors, what is lost; and in lines of its own, once, what is wrong.
 
     Args:
-        source: what it says is said when it is something new.
+        source: what it says of itself, which is said when it is something new.
         parts: the latency of each part, in the order in which a frame passes them.
         lost: how much is lost, by what it was.
         warnings: what looks wrong with the actors' streams, in sentences.
     """
 
     def __init__(
-        self, screen: Screen, metrics: Metrics, source: Source, parts: Parts, lost: Callable[[], dict[str, int]],
-        warnings: Callable[[], Sequence[str]],
+        self, screen: Screen, metrics: Metrics, source: Callable[[], Told], parts: Parts,
+        lost: Callable[[], dict[str, int]], warnings: Callable[[], Sequence[str]],
     ) -> None:  # fmt: skip
         self._screen, self._metrics, self._source = screen, metrics, source
         self._parts, self._lost, self._warnings = parts, lost, warnings
         self._warned: set[str] = set()
         self._losses: set[str] = set()
-        self._kinds = source.kinds()
+        self._kinds = source().kinds
         self._seconds = 0  # in which it was asked
         self._started_ns = self._last_ns = now_ns()
         self._frames = 0
@@ -59,12 +67,12 @@ class LiveStatus:
         self._screen.end()
 
     def _say_what_is_new(self) -> None:
-        kinds = self._source.kinds()
-        if kinds != self._kinds:
-            self._kinds = kinds
-            self._screen.say(self._source.status())
+        source = self._source()
+        if source.kinds != self._kinds:
+            self._kinds = source.kinds
+            self._screen.say(source.status)
         elif self._seconds == NOTHING_S and not self._metrics.value("frames_in"):
-            self._screen.say(f"nothing has come from {self._source.name} yet")
+            self._screen.say("nothing has come yet")
         for warning in self._warnings():
             if warning not in self._warned and len(self._warned) < MOST_WARNINGS:
                 self._warned.add(warning)

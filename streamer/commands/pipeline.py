@@ -19,8 +19,8 @@ from typing import Any
 
 import zmq
 
-from streamer.clock import SECOND_NS, now_ns
-from streamer.commands.live_status import LiveStatus
+from streamer.clock import SECOND_NS, Ticker, now_ns
+from streamer.commands.live_status import LiveStatus, Told
 from streamer.commands.terminal import Screen, ready_line
 from streamer.errors import ConfigError, HPSTMError
 from streamer.frames import Pose
@@ -55,7 +55,10 @@ class Pipeline:
         self._dropped = 0
         self._ended_itself = False
         self._failure: Exception | None = None
-        self._status = LiveStatus(screen, server.metrics, source, dict(self._parts()), self._lost, server.warnings)
+        self._told = _told(source)  # by the source's thread, about once a second
+        self._status = LiveStatus(
+            screen, server.metrics, lambda: self._told, dict(self._parts()), self._lost, server.warnings
+        )
         if receivers is not None:
             server.taps.append(self._to_receivers)
 
@@ -115,14 +118,17 @@ class Pipeline:
         seen, until_ns = sum(sink.subscriptions for sink in self._sinks), now_ns() + int(SEEN_WITHIN_S * SECOND_NS)
         while self._server.metrics.value("subscriptions") < seen and now_ns() < until_ns and not self._stop:
             time.sleep(0.005)
+        source, seconds = self._source, Ticker(1.0, now_ns())
         with FrameSender(INSIDE_IN, inside=self._context) as sender:
-            while not self._source.ended:
-                frame = self._source.receive(MOMENT_S)
-                if self._stop:
-                    return
+            while not source.ended and not self._stop:
+                frame = source.receive(MOMENT_S)
                 if frame is not None:
                     sender.send(frame)
-                    self._dropped = sender.dropped
+                if seconds.due(now_ns()):
+                    self._told, self._dropped = _told(source), sender.dropped
+        self._told, self._dropped = _told(source), sender.dropped
+        if self._stop:
+            return
         self._ended_itself = True
         self._stop.append(1)
 
@@ -157,10 +163,14 @@ class Pipeline:
 
     def _lost(self) -> dict[str, int]:
         metrics = self._server.metrics
-        lost = self._source.lost() | {"not taken": self._dropped, "skipped": metrics.value("frames_skipped")}
+        lost = self._told.lost | {"not taken": self._dropped, "skipped": metrics.value("frames_skipped")}
         if not metrics.value("poses_by_clock"):
             lost["overtaken"] = metrics.value("superseded")
         lost |= {f"rejected {reason}": n for reason, n in metrics.by_label("rejected").items()}
         for sink in self._sinks:
             lost |= {f"{sink.name} {why}": n for why, n in sink.lost().items()}
         return lost | {"vmc not sent": self._receivers.failed if self._receivers is not None else 0}
+
+
+def _told(source: Source) -> Told:
+    return Told(source.kinds(), source.status(), source.lost())

@@ -28,7 +28,8 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
     "serve": f"{SERVER} layout json-ready",
-    "live": f"vmc-in stdin replay actor layout vmc bone-positions no-upper-chest websocket jsonl record view {SERVER}",
+    "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
+        no-upper-chest websocket jsonl record view {SERVER}""",
     "listen": f"{CLIENT} actor every count",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
