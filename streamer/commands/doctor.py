@@ -33,7 +33,19 @@ Finding = tuple[str, str, str]  # mark, what, said
 def doctor() -> int:
     """Say what works on this machine, and what to install for the rest; 0 when nothing failed."""
     failed = False
-    for check in (_python, _packages, _curve, _onnxruntime, _native, _model, _ports, _gpu, _tensorrt, _torch):
+    for check in (
+        _python,
+        _packages,
+        _curve,
+        _onnxruntime,
+        _native,
+        _model,
+        _ports,
+        _mediapipe,
+        _gpu,
+        _tensorrt,
+        _torch,
+    ):
         for mark, what, said in check():
             print(f"{mark:4}  {what:14}  {said}")
             failed |= mark == FAIL
@@ -123,6 +135,35 @@ def _ports() -> Iterator[Finding]:
                 yield FAIL, "ports", f"{endpoint}: {error}; give `hpstm serve` other --in, --out, --control"
                 continue
         yield OK, "ports", f"{endpoint} is free"
+
+
+def _mediapipe() -> Iterator[Finding]:
+    """Whether ``hpstm source mediapipe`` can run here; the libraries are loaded, since to be there is not enough."""
+    from streamer.sources.camera import LIBRARIES, PACKAGES
+
+    missing = [name for name in LIBRARIES if sys.platform == "linux" and not _loads(name)]
+    if find_spec("mediapipe") is None:
+        also = f"; and {', '.join(missing)}: {PACKAGES}" if missing else ""
+        yield ABSENT, "MediaPipe", f"not installed; for cameras and videos: pip install 'hpstm-live[mediapipe]'{also}"
+        return
+    version = metadata.version("mediapipe")
+    if missing:
+        yield ABSENT, "MediaPipe", f"{version} needs {', '.join(missing)}: {PACKAGES}"
+    elif version.startswith("0."):
+        yield ABSENT, "MediaPipe", f"{version}; source mediapipe is made for 1.2: pip install 'mediapipe>=1.2'"
+    else:
+        said = (
+            "the Tasks API (since 1.0 there is no mp.solutions and no model inside: hpstm models mediapipe makes one)"
+        )
+        yield OK, "MediaPipe", f"{version}, {said}"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _gpu() -> Iterator[Finding]:

@@ -69,4 +69,6 @@ def source(
                 sender.send(frame)
             said.show()
         said.show(last=True)
+    if camera is not None and not stop:
+        raise ConfigError(f"camera {camera} gives no pictures any more")
     return 0

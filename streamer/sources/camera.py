@@ -191,7 +191,7 @@ def load_opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        if error.name == "cv2" and "no module named" in str(error).lower():
+        if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
             raise
         raise ConfigError(f"OpenCV does not load ({error}); {PACKAGES}") from error
     return cv2

@@ -92,7 +92,7 @@ def load_mediapipe() -> tuple[Any, Any]:
         import mediapipe
         from mediapipe.tasks.python import vision
     except ImportError as error:
-        if error.name == "mediapipe":
+        if isinstance(error, ModuleNotFoundError) and error.name == "mediapipe":
             raise
         raise ConfigError(f"MediaPipe does not load ({error}); pip install 'mediapipe>=1.2'") from error
     return vision, mediapipe

@@ -65,7 +65,8 @@ class Place:
     """
 
     def __init__(self) -> None:
-        self._t_ns, self._depth_m, self._ground_m = 0, 0.0, np.nan
+        self._t_ns: int | None = None
+        self._depth_m, self._ground_m = 0.0, np.nan
         self.at_m = np.zeros(3)
         self._ray: Array = np.zeros(2)  # right, down, for each metre away
         self._known = False
@@ -76,7 +77,8 @@ class Place:
         Args:
             at: where its origin is in the camera's axes, as ``translation`` says; None: not known, as before.
         """
-        gone_s, self._t_ns = (t_ns - self._t_ns) / SECOND_NS, t_ns
+        gone_s = 0.0 if self._t_ns is None else (t_ns - self._t_ns) / SECOND_NS
+        self._t_ns = t_ns
         if at is not None:
             depth = float(at[2])
             self._depth_m += (_share(gone_s, STEADY_S) if self._known else 1.0) * (depth - self._depth_m)

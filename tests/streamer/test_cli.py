@@ -191,6 +191,8 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("sink vmc --to 127.0.0.1:1 --to 127.0.0.1:1", "given twice"),
         ("sink vmc --to 127.0.0.1:1 --actor a --actor b", "as many --actor as --to"),
         (f"sink vmc --to {'x' * 70}:1", "no such host"),
+        ("source mediapipe", "either --camera or --video"),
+        ("models mediapip", "did you mean mediapipe?"),
         ("source vmc --port 70000", "UDP port 70000"),
         ("source vmc --actor two,words\u0007", "--actor"),
         ("export", "averaged.safetensors"),
