@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from subprocess import Popen
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,7 +24,7 @@ from bench.drive import Times, noisy_frames
 from bench.report import Percentiles, frozen_gc, machine, machine_line
 from bench.service.child import READY_WITHIN_S, STOP_WITHIN_S, ServerFailed, free_endpoints
 from bench.service.wire_roles import LEAD_NS, SILENCE_S, RealTime, schedule
-from bench.service.wire_run import Load
+from bench.service.wire_run import Load, first_answers
 from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Frame
 from streamer.wire.osc import parse
@@ -35,15 +36,17 @@ LAYOUT = "smpl_24"
 
 @dataclass(frozen=True)
 class Answers:
-    """``due_ns`` (T,) when each line was due; ``took_ns`` (N,) until the last packet of its pose, of those answered."""
+    """What became of the lines of one run.
 
-    rate_hz: float
+    Attributes:
+        due_ns: (T,) when each was due.
+        took_ns: (N,) until the last packet of its pose, or of the first newer one, of those answered.
+        overtaken: without a pose of their own.
+    """
+
     due_ns: Times
     took_ns: Times
-
-    @property
-    def unanswered(self) -> int:
-        return len(self.due_ns) - len(self.took_ns)
+    overtaken: int
 
     def latency(self) -> Percentiles:
         """Raises ServerFailed: no pose came."""
@@ -57,7 +60,7 @@ def run_live(rates_hz: Sequence[float], seconds: float, warmup_s: float, argumen
     rows = []
     for rate_hz in rates_hz:
         answers = through_live(Load(rate_hz, seconds, warmup_s), arguments)
-        rows.append({"rate_hz": rate_hz, "latency": answers.latency(), "unanswered": answers.unanswered})
+        rows.append({"rate_hz": rate_hz, "latency": answers.latency(), "overtaken": answers.overtaken})
     settings = {"seconds": seconds, "warmup_s": warmup_s, "arguments": list(arguments)}
     return {"benchmark": "wire live", "machine": machine(), "settings": settings, "rows": rows}
 
@@ -71,7 +74,7 @@ def show_live(result: dict[str, Any], screen: Console) -> None:
         aim = f"; p99 is to be under {TARGET_MS:g}" if row["rate_hz"] == TARGET_HZ else ""
         screen.print(
             f"{row['rate_hz']:g} Hz: p50 {found.p50:.3f}  p90 {found.p90:.3f}  p99 {found.p99:.3f}  max {found.max:.3f}"
-            f"  of {found.count} frames, {row['unanswered']} unanswered{aim}"
+            f"  of {found.count} frames, {row['overtaken']} overtaken{aim}"
         )
 
 
@@ -106,14 +109,16 @@ def through_live(load: Load, arguments: Sequence[str] = ()) -> Answers:
     lines = [_line(frame) for frame in noisy_frames(load.ticks + 1, load.rate_hz)]
     avatar = _Avatar()
     try:
-        with _running(avatar.address, arguments) as stdin:
-            return _measured(load, lines, avatar, stdin)
+        with _running(avatar.address, arguments) as process:
+            return _measured(load, lines, avatar, process)
     finally:
         avatar.close()
 
 
-def _measured(load: Load, lines: list[tuple[bytes, bytes]], avatar: _Avatar, stdin: IO[bytes]) -> Answers:
+def _measured(load: Load, lines: list[tuple[bytes, bytes]], avatar: _Avatar, process: Popen[bytes]) -> Answers:
     clock, arrived = RealTime(), dict[int, int]()
+    assert process.stdin is not None
+    stdin = process.stdin
 
     def write(n: int, t_ns: int) -> None:
         before, after = lines[n]
@@ -122,8 +127,9 @@ def _measured(load: Load, lines: list[tuple[bytes, bytes]], avatar: _Avatar, std
     with frozen_gc():
         first_ns = now_ns()
         write(0, first_ns)
-        if avatar.pose(first_ns + int(READY_WITHIN_S * SECOND_NS)) is None:  # from here on times are counted
-            raise ServerFailed("hpstm live gave no pose")
+        while avatar.pose(now_ns() + SECOND_NS // 2) is None:  # its time is 0
+            if process.poll() is not None or now_ns() - first_ns > READY_WITHIN_S * SECOND_NS:
+                raise ServerFailed(f"hpstm live gave no pose (exit code {process.poll()})")
         due_ns = schedule(now_ns() + LEAD_NS, load.rate_hz, load.ticks)
         ends_ns = [*due_ns[1:].tolist(), int(due_ns[-1]) + int(SILENCE_S * SECOND_NS)]
         for n, (due, end_ns) in enumerate(zip(due_ns.tolist(), ends_ns)):
@@ -134,9 +140,11 @@ def _measured(load: Load, lines: list[tuple[bytes, bytes]], avatar: _Avatar, std
                 arrived.setdefault(tick, pose[1])
                 if tick == n:
                     break
-    counted = [n for n in sorted(arrived) if n >= load.warmup]
-    took = np.array([arrived[n] - due_ns[n] for n in counted], np.int64)
-    return Answers(load.rate_hz, due_ns[load.warmup :], took)
+    ticks, at_ns = (np.array(list(some), np.int64) for some in (arrived.keys(), arrived.values()))
+    first_at_ns, answered = first_answers(load.ticks, ticks, at_ns)
+    counted = answered & (np.arange(load.ticks) >= load.warmup)
+    own = int((ticks >= load.warmup).sum())
+    return Answers(due_ns[load.warmup :], (first_at_ns - due_ns)[counted], load.ticks - load.warmup - own)
 
 
 def _line(frame: Frame) -> tuple[bytes, bytes]:
@@ -148,14 +156,14 @@ def _line(frame: Frame) -> tuple[bytes, bytes]:
 
 
 @contextmanager
-def _running(avatar: str, arguments: Sequence[str]) -> Iterator[IO[bytes]]:
-    """``hpstm live``, its standard input; ended after."""
+def _running(avatar: str, arguments: Sequence[str]) -> Iterator[Popen[bytes]]:
+    """``hpstm live``; ended after."""
     where = [word for pair in zip(("--in", "--out", "--control"), free_endpoints(3)) for word in pair]
     command = [sys.executable, "-m", "streamer", "live", "--stdin", "--vmc", avatar, *where, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0) as process:
+    with Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0) as process:
         assert process.stdin is not None
         try:
-            yield process.stdin
+            yield process
         except BrokenPipeError as error:
             raise ServerFailed(f"hpstm live ended with exit code {process.wait(STOP_WITHIN_S)}") from error
         finally:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from streamer.commands.live_options import FROM, TO, SinkOptions, SourceOptions
 from streamer.commands.serve import loaded_for_good, stop_signals
 from streamer.commands.server_options import DEFAULTS, ServerOptions
+from streamer.errors import ConfigError
 
 
 def live(*, source: SourceOptions = FROM, sinks: SinkOptions = TO, options: ServerOptions = DEFAULTS) -> int:
@@ -25,8 +26,12 @@ def live(*, source: SourceOptions = FROM, sinks: SinkOptions = TO, options: Serv
         server = Server(options.config(source.own_layouts))
         receivers, others, recorder = sinks.open(stack, screen.say)
         opened = stack.enter_context(closing(source.open(options.allow_remote, screen.say)))  # last: what comes is new
+        pipeline = Pipeline(opened, server, receivers, others, screen, stop)
         try:
-            return Pipeline(opened, server, receivers, others, screen, stop).run()
+            code = pipeline.run()
         finally:
             for line in recorder.finish() if recorder is not None else ():
                 screen.say(line)
+        if pipeline.source_ended and source.camera is not None:
+            raise ConfigError(f"{opened.name} gives no pictures any more")
+        return code

@@ -40,7 +40,11 @@ log = logging.getLogger("hpstm")
 
 
 class Pipeline:
-    """What runs between ``run`` and its end; ``receivers`` get each pose from the server's loop itself."""
+    """What runs between ``run`` and its end; ``receivers`` get each pose from the server's loop itself.
+
+    Attributes:
+        source_ended: by itself, and with it everything.
+    """
 
     def __init__(
         self, source: Source, server: Server, receivers: Receivers | None, sinks: Sequence[Sink], screen: Screen,
@@ -53,7 +57,7 @@ class Pipeline:
         self._context: zmq.Context[Any] = zmq.Context()
         self._threads: list[Thread] = []
         self._dropped = 0
-        self._ended_itself = False
+        self.source_ended = False
         self._failure: Exception | None = None
         self._told = _told(source)  # by the source's thread, about once a second
         self._status = LiveStatus(
@@ -79,7 +83,7 @@ class Pipeline:
         self._status.last()
         if self._failure is not None:
             raise self._failure
-        return 1 if self._ended_itself and not self._server.metrics.value("poses_out") else 0
+        return 1 if self.source_ended and not self._server.metrics.value("poses_out") else 0
 
     def _start(self, endpoints: dict[str, str]) -> None:
         self._screen.say(f"{ready_line(endpoints)}\nreading {self._source.name}")
@@ -129,7 +133,7 @@ class Pipeline:
         self._told, self._dropped = _told(source), sender.dropped
         if self._stop:
             return
-        self._ended_itself = True
+        self.source_ended = True
         self._stop.append(1)
 
     def _to_receivers(self, pose: Pose) -> None:

@@ -7,6 +7,7 @@ for is the newest there is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ STALLED_S = 30.0  # a client that takes nothing for so long is let go: others ma
 _HOLDS_BYTES = 16 * 1024  # of one client, beyond which sending waits: a few poses
 _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _FORMATS = ("json", "msgpack")
+_QUIET = logging.getLogger("hpstm.websockets")  # what is no WebSocket is answered, and no news
+_QUIET.setLevel(logging.CRITICAL)
 _ASKS = "/?format=json|msgpack&actor=NAME&full=1"
 
 
@@ -101,7 +104,7 @@ class Hub:
         try:
             server = await serve(
                 self._handle, host, port, process_request=self._admit, compression=None, max_size=4096,
-                write_limit=_HOLDS_BYTES, close_timeout=1.0,
+                write_limit=_HOLDS_BYTES, close_timeout=1.0, logger=_QUIET,
             )  # fmt: skip
         except OSError as error:
             raise ConfigError(
