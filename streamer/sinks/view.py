@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,10 +37,11 @@ class ViewSink:
     def run(self, server: Inside, stopped: Callable[[], bool]) -> None:
         """Raises ConfigError: it does not start. HPSTMError: it has ended."""
         ends = [f"--{name}={server.endpoints[name]}" for name in ("out", "control")]
-        command = [sys.executable, "-m", "streamer", "view", *ends]
+        command = [sys.executable, "-m", "streamer", "view", "--port=0", *ends]
         # A session of its own: Ctrl-C is ours, and ends it after the server.
         options = {"start_new_session": True, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, **options) as process:  # type: ignore[call-overload]
+            atexit.register(process.kill)  # should this thread be left behind
             try:
                 ready = process.stdout.readline()
                 if not ready and not stopped():
@@ -56,6 +58,7 @@ class ViewSink:
                     process.wait(LEAVES_WITHIN_S)
                 except subprocess.TimeoutExpired:
                     process.kill()
+                atexit.unregister(process.kill)
 
     def lost(self) -> dict[str, int]:
         return {}  # it shows the newest

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from bench.service.child import free_endpoints
 from model.skeleton import INDEX
-from streamer.cli import main
+from streamer.cli import COMMANDS, main
 from streamer.client import PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
 from streamer.commands.pipeline import Pipeline
@@ -31,6 +33,7 @@ from streamer.server.config import ServerConfig
 from streamer.server.control import request
 from streamer.server.metrics import Histogram
 from streamer.server.server import Server
+from streamer.sinks import view
 from streamer.sinks.recorder import Recorder
 from streamer.sinks.recording import RecordingWriter, read_recording
 from streamer.sinks.vmc import VmcSender
@@ -184,6 +187,33 @@ def test_a_reader_that_left_and_browsers_that_come() -> None:
         feeding.join(5)
         live.send_signal(signal.SIGTERM)
         assert live.wait(WITHIN_S) == 0
+
+
+def test_a_page_in_the_browser(tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="viser is not installed (extra: view)")
+    if "view" not in COMMANDS:
+        pytest.skip("this version has no hpstm view")
+    recording(tmp_path / "a.hpstm", 2000)
+    with Live(f"--replay={tmp_path / 'a.hpstm'}", "--view") as live:
+        line = ""
+        while not line.startswith("ready view="):
+            line = live.stdout.readline()
+            assert line
+        url = line.strip().partition("=")[2]
+        with urlopen(url, timeout=WITHIN_S) as page:
+            assert page.status == 200
+        live.end()
+        assert live.returncode == 0
+    with pytest.raises(URLError):  # it is gone, too
+        urlopen(url, timeout=5)
+
+
+def test_without_viser_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    monkeypatch.setattr(view, "find_spec", lambda name: None)
+    assert main(["live", *ANYWHERE, "--stdin", "--view"]) == 2
+    assert "pip install 'hpstm-live[view]'" in capsys.readouterr().err
 
 
 # -- the source -------------------------------------------------------------------------------------------------------
