@@ -13,7 +13,7 @@ from streamer.errors import ConfigError
 def live(*, source: SourceOptions = FROM, sinks: SinkOptions = TO, options: ServerOptions = DEFAULTS) -> int:
     """From a source through the filter to sinks, in one process; other programs send and subscribe as to any server."""
     source.check()
-    sinks.check(source.vmc_in)
+    sinks.check(source.vmc_in, options.curve)
     stop = stop_signals()
     with loaded_for_good():
         from streamer.commands.pipeline import Pipeline

@@ -146,14 +146,16 @@ class SinkOptions:
     record: Path | None = None
     view: bool = False
 
-    def check(self, vmc_in: int | None) -> None:
-        """Raises ConfigError: what goes out would come in again at the UDP port ``vmc_in``; or no such port."""
+    def check(self, vmc_in: int | None, curve: str | None) -> None:
+        """Raises ConfigError: no such port, or what goes out would come in again at ``vmc_in``; no key for a view."""
         for host, port in map(host_and_port, self.vmc):
             shown = f"[{host}]" if ":" in host else host
             if port == vmc_in and is_local(f"tcp://{shown}:{port}"):
                 raise ConfigError(f"--vmc {shown}:{port} is where --vmc-in listens; give the two different ports")
         if self.websocket is not None and not 0 <= self.websocket <= 65535:
             raise ConfigError(f"--websocket must be between 0 and 65535, not {self.websocket}")
+        if self.view and curve is not None:
+            raise ConfigError("--view has no key for --curve; start hpstm view with --key and --server-key beside it")
 
     def open(self, stack: ExitStack, say: Say) -> tuple[Receivers | None, list[Sink], Recorder | None]:
         """The VMC receivers, and the sinks that need a thread, the recorder among them; closed with ``stack``.

@@ -367,12 +367,14 @@ def test_in_a_terminal_one_line_is_rewritten(tmp_path: Path) -> None:
         ("--vmc-in 39540 --vmc 127.0.0.1:39540", "is where --vmc-in listens"),
         ("--stdin --websocket 70000", "--websocket must be between"),
         ("--stdin --vmc 39539", "HOST:PORT"),
+        ("--stdin --view --curve keys", "--view has no key"),
         ("--stdin --vmc 127.0.0.1:1 --vmc 127.0.0.1:1", "--vmc: an address given twice"),
         ("--stdin --layout smpl24", "did you mean 'smpl_24'"),
         ("--replay nothing.hpstm --record {tmp}/new.hpstm", "nothing.hpstm: no such file"),
         ("--stdin --record {tmp}/old.hpstm", "old.hpstm exists"),
         ("--stdin --record {tmp}/new.fbx", "new.fbx"),
         ("--vmc-in 0 --actor a\u0007", "--actor"),
+        ("--video nothing.mp4", "mediapipe"),  # it is not installed, or the model is missing
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
