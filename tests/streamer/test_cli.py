@@ -17,6 +17,7 @@ from rich.console import Console
 
 from streamer import cli
 from streamer.cli import COMMANDS, FAMILIES, GROUPS, MEASURE, Command, application, main
+from streamer.commands.server_options import ServerOptions
 from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
@@ -258,12 +259,18 @@ def given(line: str) -> dict[str, Any]:
 
 
 def test_options_take_the_values_that_they_took() -> None:
-    serve = given("serve --in ipc:///a --connect-in tcp://b:1 --connect-in tcp://c:2 --layout r.toml --no-rehearsal")
-    assert serve["in_endpoint"] == "ipc:///a"
-    assert serve["connect_in"] == ("tcp://b:1", "tcp://c:2")
-    assert serve["layout"] == ("r.toml",)
-    assert serve["no_rehearsal"] is True
-    assert given("serve --delay=0.1 --threads=2") == {"delay": 0.1, "threads": 2}
+    given_serve = given(
+        "serve --in ipc:///a --connect-in tcp://b:1 --connect-in tcp://c:2 --layout r.toml --no-rehearsal"
+    )
+    serve = given_serve["options"]
+    assert serve.in_endpoint == "ipc:///a"
+    assert serve.connect_in == ("tcp://b:1", "tcp://c:2")
+    assert given_serve["layout"] == ("r.toml",)
+    assert serve.no_rehearsal is True
+    assert given("serve --delay=0.1 --threads=2") == {"options": ServerOptions(delay=0.1, threads=2)}
+    live = given("live --stdin --vmc 127.0.0.1:1 --vmc 127.0.0.1:2 --delay=0.1")
+    assert (live["source"].stdin, live["sinks"].vmc) == (True, ("127.0.0.1:1", "127.0.0.1:2"))
+    assert live["options"] == ServerOptions(delay=0.1)
     assert given("prepare DATA packed --split train test") == {
         "data": Path("DATA"), "out": Path("packed"), "split": ("train", "test")
     }  # fmt: skip
