@@ -51,8 +51,14 @@ class Landmarker:
         try:
             with _without_its_words():
                 self._landmarker = vision.PoseLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise ConfigError(f"--model {model}: {_why(error)}") from error
+        except (RuntimeError, ValueError, FileNotFoundError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"--model {model}: MediaPipe cannot use it ({said}); it takes pose landmarker bundles (.task): "
+                "hpstm models mediapipe"
+            ) from error
+        except OSError as error:  # its library is loaded only now
+            raise ConfigError(f"MediaPipe does not load ({error}); {PACKAGES}") from error
         self._image: Callable[[Rgb], Any] = lambda rgb: mediapipe.Image(
             image_format=mediapipe.ImageFormat.SRGB, data=rgb
         )
@@ -96,13 +102,6 @@ def load_mediapipe() -> tuple[Any, Any]:
             raise
         raise ConfigError(f"MediaPipe does not load ({error}); pip install 'mediapipe>=1.2'") from error
     return vision, mediapipe
-
-
-def _why(error: Exception) -> str:
-    said = " ".join(str(error).split())[:300]
-    if isinstance(error, OSError) and ".so" in said:
-        return f"MediaPipe does not load ({said}); {PACKAGES}"
-    return f"MediaPipe cannot use it ({said}); it takes pose landmarker bundles (.task): hpstm models mediapipe"
 
 
 @contextmanager

@@ -110,9 +110,13 @@ class MediaPipeSource:
     def status(self) -> str:
         """What was seen, and what of it is not sent, in one line."""
         took = [t.found_ns - t.taken_ns for t in self.times]
+        after = [t.found_ns - t.captured_ns for t in self.times]
         parts = [f"{self._from.name}: {self.pictures} pictures, nobody in {self.empty}"]
         parts += [", ".join(f"{actor} {n} frames" for actor, n in sorted(self.frames.items()))] * bool(self.frames)
-        parts += [f"estimator {np.median(took) / 1e6:.0f} ms"] * bool(took)
+        if took:
+            parts.append(
+                f"estimator {np.median(took) / 1e6:.0f} ms, done {np.median(after) / 1e6:.0f} ms after capture"
+            )
         for n, what in (
             (self.skipped, "pictures skipped for newer ones"),
             (self._people.doubles, "times somebody was found twice"),
