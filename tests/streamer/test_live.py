@@ -38,6 +38,7 @@ from streamer.sinks.recorder import Recorder
 from streamer.sinks.recording import RecordingWriter, read_recording
 from streamer.sinks.vmc import VmcSender
 from streamer.wire.protocol import Encoder
+from tests.helpers.fetched import pose_package, video
 from tests.helpers.live import BODY, body_frame, next_pose, wait_until
 from tests.helpers.program import HPSTM, Program
 from tests.helpers.vmc import Listener, a_pose
@@ -329,6 +330,31 @@ def test_into_a_file_of_motion(tmp_path: Path) -> None:
         assert live.wait(WITHIN_S) == 0
     assert (tmp_path / "b.bvh").read_text().startswith("HIERARCHY")
     assert not list(tmp_path.glob("b.bvh.*"))
+
+
+def test_a_video_moves_an_avatar(tmp_path: Path) -> None:
+    """Real MediaPipe on 40 pictures of a real video: every one is used, at the video's own times."""
+    cv2 = pytest.importorskip("cv2", reason="mediapipe is not installed (extra: mediapipe)")
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed (extra: mediapipe)")
+    assert main(["models", "mediapipe", "--out", str(tmp_path), "--package", str(pose_package())]) == 0
+    whole = cv2.VideoCapture(str(video()))
+    clip = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30.0, (1280, 720))
+    for _ in range(40):
+        clip.write(cv2.resize(whole.read()[1], (1280, 720)))
+    clip.release()
+    avatar = Listener()
+    seen = [f"--video={tmp_path / 'a.mp4'}", f"--model={tmp_path / 'pose_landmarker_full.task'}"]
+    with Live(*seen, f"--vmc=127.0.0.1:{avatar.port}", f"--record={tmp_path / 'a.hpstm'}") as live:
+        out, _ = live.communicate(timeout=WITHIN_S)
+        assert live.returncode == 0, out
+    assert "Hips" in avatar.bones()
+    avatar.close()
+    frames = read_recording(tmp_path / "a.hpstm").frames
+    assert {frame.layout for frame in frames} == {"mediapipe_33"}
+    assert 20 <= len(frames) <= 40  # people come into it
+    steps = np.diff([frame.t_ns for frame in frames]) * 30 / SECOND_NS
+    np.testing.assert_allclose(steps, np.round(steps), atol=0.05)
+    assert re.search(r"camera [\d.]+/[\d.]+  estimator [\d.]+/[\d.]+  filter ", out), out
 
 
 # -- the line ---------------------------------------------------------------------------------------------------------
