@@ -21,14 +21,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bench.service.child import free_endpoints
-from model.skeleton import INDEX
+from model.skeleton import INDEX, PARENTS
 from streamer.cli import COMMANDS, main
 from streamer.client import PoseSubscriber
 from streamer.clock import SECOND_NS, now_ns
 from streamer.commands.pipeline import Pipeline
 from streamer.commands.terminal import Screen
 from streamer.errors import ConfigError
-from streamer.frames import Frame
+from streamer.frames import Frame, Pose
 from streamer.server.config import ServerConfig
 from streamer.server.control import request
 from streamer.server.metrics import Histogram
@@ -92,15 +92,23 @@ def away_deg(turn: Rotation, wanted: Rotation) -> float:
     return float(np.degrees((turn.inv() * wanted).magnitude()))
 
 
+def to_world(pose: Pose, joint: str) -> Rotation:
+    turn, at = Rotation.identity(), INDEX[joint]
+    while at >= 0:
+        turn, at = Rotation.from_quat(pose.rotations[at]) * turn, PARENTS[at]
+    return turn
+
+
 # -- from a performer to an avatar ------------------------------------------------------------------------------------
 
 
-def test_a_raised_left_arm_and_a_head_turned_left_stay_so_and_ctrl_c_ends_it() -> None:
+def test_a_raised_left_arm_a_head_turned_left_and_a_thumb_up_stay_so_and_ctrl_c_ends_it() -> None:
     arm, head = Rotation.from_euler("z", 70, degrees=True), Rotation.from_euler("y", 40, degrees=True)
+    thumb = Rotation.from_euler("x", -90, degrees=True)  # of the right hand, which points ahead in the rest pose
     avatar = Listener()
     with Live("--vmc-in=0", "--actor=me", f"--vmc=127.0.0.1:{avatar.port}") as live:
         port = int(re.search(r"UDP port (\d+)", live.reading)[1])  # type: ignore[index]
-        with performing(port, {"left_shoulder": arm, "head": head}):
+        with performing(port, {"left_shoulder": arm, "head": head, "right_wrist": thumb}):
             subscriber = PoseSubscriber(live.ends["out"])  # others are served as by any server
             pose = next_pose(subscriber)
             wait_until(lambda: live.poses() > 90, WITHIN_S)
@@ -115,18 +123,21 @@ def test_a_raised_left_arm_and_a_head_turned_left_stay_so_and_ctrl_c_ends_it() -
     avatar.close()
     assert (live.returncode, err) == (0, "")
     assert pose.actor == "me"
-    left = {
+    turned = {
         name: Rotation.from_quat(pose.rotations[INDEX[name]]) for name in ("left_shoulder", "right_shoulder", "head")
     }
-    assert away_deg(left["left_shoulder"], arm) < 12
-    assert away_deg(left["right_shoulder"], Rotation.identity()) < 12
-    assert away_deg(left["head"], head) < 8
+    assert away_deg(turned["left_shoulder"], arm) < 12
+    assert away_deg(turned["right_shoulder"], Rotation.identity()) < 12
+    assert away_deg(turned["head"], head) < 8
+    assert to_world(pose, "right_wrist").apply([0, 0, 1])[1] > np.cos(np.radians(20))
     # As python-osc reads it, on Unity's axes: left = -X, and a turn about Y or Z goes the other way.
     unity = {name: Rotation.from_quat(numbers[3:]) for name, numbers in bones.items()}
     assert away_deg(unity["LeftUpperArm"], Rotation.from_euler("z", -70, degrees=True)) < 12
     assert away_deg(unity["RightUpperArm"], Rotation.identity()) < 12
     assert away_deg(unity["Head"], Rotation.from_euler("y", -40, degrees=True)) < 8
     np.testing.assert_allclose(bones["Hips"][:3], [0.3, 0.9, 0.1], atol=0.05)
+    hand = unity["RightUpperArm"] * unity["RightLowerArm"] * unity["RightHand"]
+    assert hand.apply([0, 0, 1])[1] > np.cos(np.radians(20))
     assert not [name for name in bones if "Thumb" in name]  # fingers are not carried: the avatar keeps its own
     last = out.splitlines()[-1]
     assert re.fullmatch(
