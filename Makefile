@@ -1,5 +1,6 @@
 # make demo    the whole product in 15 seconds: a real server, a noisy synthetic actor, a live table, one picture
 # make test    lint, types and every test, as CI runs them
+# make docs    the documentation as a site in site/, warnings are errors
 # make lint    ruff and mypy only;  make format  lets ruff rewrite;  make clean  removes what these made
 #
 # Each target makes .venv by itself and installs what it needs once. The demo needs no torch; the tests do.
@@ -9,6 +10,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # 230 MB, six seconds: builds real engines without a GPU. Where there is none of it, its tests are visible skips.
 TENSORRT ?= tensorrt-rtx==1.6.1.120
+# 150 MB: a real estimator on a real video. Where there is none of it, its tests are visible skips.
+MEDIAPIPE ?= mediapipe==1.2.3
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -22,7 +25,7 @@ PACKAGES := streamer model bench tests examples
 # A few threads of every library on two cores only get in each other's way, and make timings jump.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 .DELETE_ON_ERROR:
 
 demo: $(MADE)/demo
@@ -42,6 +45,9 @@ format: $(MADE)/test
 	$(BIN)/ruff check --fix $(PACKAGES)
 	$(BIN)/ruff format $(PACKAGES)
 
+docs: $(MADE)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -55,8 +61,14 @@ $(MADE)/test: pyproject.toml | $(BIN)/python
 	@$(PIP) install '$(TORCH)'
 	@$(PIP) install --editable '.[train,bench,dev]'
 	@$(PIP) install '$(TENSORRT)' || echo "no $(TENSORRT) for this machine: the tests that build engines are skipped"
+	@$(PIP) install '$(MEDIAPIPE)' || echo "no $(MEDIAPIPE) for this machine: the tests of a real estimator are skipped"
 	@mkdir -p $(MADE) && touch $@ $(MADE)/demo
 
+$(MADE)/docs: pyproject.toml | $(BIN)/python
+	@echo "installing what builds the site into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[docs]'
+	@mkdir -p $(MADE) && touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo_out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site demo_out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(PACKAGES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -73,6 +73,7 @@ class Actors(Mapping[str, Actor]):
 
     def __init__(self, runtime: Runtime, most: int, landmarks: bool) -> None:
         contract = runtime.contract
+        self.earliest_s = contract.tau_s[0]  # of the times after a frame that can be asked for
         try:
             self.block = runtime.open(most)
             n = self.capacity = self.block.capacity

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from streamer import __version__
 from streamer.errors import ConfigError, HPSTMError
 
 LIVE, FILES, RESEARCH, MEASURE = "live", "files", "research", "measure"
@@ -34,6 +35,7 @@ COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
     "live": Command(LIVE, "streamer.commands.live:live", "From a source to avatars, browsers, files, in one go."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
+    "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
@@ -81,6 +83,12 @@ COMMANDS = {
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),
     "bench ablation": Command(MEASURE, "bench.accuracy.ablation:command", "What each part is worth.", "train"),
     "bench tune": Command(MEASURE, "bench.accuracy.tune:command", "The baselines' best settings.", "train"),
+    "bench velocity": Command(
+        MEASURE,
+        "bench.accuracy.velocity:command",
+        "How fast joints are said to move, against the truth.",
+        "train,bench",
+    ),
     "bench targets": Command(
         MEASURE, "bench.accuracy.targets:command", "What the next model is to hold, measured and judged.", "train,bench"
     ),
@@ -127,7 +135,8 @@ def application(called: str | None = None, complete: bool = False) -> App:
         complete: with the options of every command that can be imported here, for completion.
     """
     root = App(
-        name="hpstm", help="Live refinement of 3D pose streams.", help_format="plaintext", version_flags=(),
+        name="hpstm", help="Live refinement of 3D pose streams.", help_format="plaintext",
+        version=f"hpstm {__version__}", version_flags=("--version",), version_format="plaintext",
         group_commands=Group("options", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), consume_multiple=1, show_default=shown),
         print_error=False, exit_on_error=False, suppress_keyboard_interrupt=False, result_action="return_value",

@@ -1,12 +1,15 @@
 """The process's clock, and the map from another clock to it.
 
 Times are integer nanoseconds. ``now_ns`` is monotonic and shared by all processes of one machine, so stamps of a local
-source, server and subscriber can be subtracted; across machines ClockMap estimates the offset.
+source, server and subscriber can be subtracted; across machines ClockMap estimates the offset, and ``offset_of`` says
+it, with bounds, where the other end answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter_ns
+from typing import NamedTuple
 
 SECOND_NS = 1_000_000_000
 
@@ -54,6 +57,37 @@ class ClockMap:
         else:
             self._current = min(self._current, delay)
         return delay - self.offset_ns
+
+
+class Trip(NamedTuple):
+    """A question to another clock: when it was asked and answered, on ours, and what it said in between [ns]."""
+
+    asked_ns: int
+    said_ns: int
+    answered_ns: int
+
+
+class Offset(NamedTuple):
+    """Another clock minus ours [ns], and how far off that may be at most, while neither is set."""
+
+    ns: int
+    within_ns: int
+
+    def __str__(self) -> str:
+        size = f"{self.ns / 1e6:+.3f} ms" if abs(self.ns) < SECOND_NS else f"{self.ns / SECOND_NS:+.6f} s"
+        return f"{size}, within {self.within_ns / 1e6:.3f} ms"
+
+
+def offset_of(trips: Sequence[Trip]) -> Offset:
+    """What trips, at least one, say together.
+
+    Whatever the way there and back took, the clock said it in between: each trip has an earliest and a latest offset.
+    """
+    low = max(trip.said_ns - trip.answered_ns for trip in trips)
+    high = min(trip.said_ns - trip.asked_ns for trip in trips)
+    if low > high:  # one of the clocks was set between them: the newest alone
+        low, high = trips[-1].said_ns - trips[-1].answered_ns, trips[-1].said_ns - trips[-1].asked_ns
+    return Offset((low + high) // 2, (high - low + 1) // 2)
 
 
 class Ticker:

@@ -7,41 +7,27 @@ encoder step, pose head + FK) -> poses, all frames of a batch at each stage. The
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from streamer.actors import LOST_NS, Actor, Actors
+from streamer.batches import batches
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
+from streamer.profiles import Profile, SkeletonInUse, keep
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.source_joints import Told
-from streamer.vetting import POINT_M
+from streamer.time_shift import TimeShift
+from streamer.velocities import measure
 
-LONGEST_BONE_M = 1000.0
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
-
-
-class SkeletonInUse(NamedTuple):
-    """An actor's bones now; ``set_skeleton(actor, offsets_m, version)`` brings them back."""
-
-    offsets_m: F32  # (24, 3) rest-pose vector from the parent to each joint [m]
-    version: int
-    measured_s: float  # seconds of motion that they rest on: 4 when done, 0 where they were given
-    done: bool  # calibrated or given: they change no more, but for another body
-
-
-class Profile(NamedTuple):
-    """A skeleton that was set for an actor."""
-
-    offsets_m: F32
-    version: int | None  # None: by somebody's word, not measured
 
 
 class PoseFilter:
@@ -49,21 +35,15 @@ class PoseFilter:
 
     def __init__(
         self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64, source: bool = True,
-        landmarks: bool = False,
+        landmarks: bool = False, velocities: bool = False,
     ) -> None:  # fmt: skip
         low, high = runtime.contract.tau_s
-        if not 0 <= delay_s <= -low:
-            raise ConfigError(f"delay_s must lie in 0..{-low:g} s, not {delay_s:g}")
-        if not 0 <= predict_s <= high:
-            raise ConfigError(f"predict_s must lie in 0..{high:g} s, not {predict_s:g}")
-        if delay_s and predict_s:
-            raise ConfigError("give delay_s or predict_s, not both: a pose is for one time")
+        self._shift = TimeShift((low, high), delay_s, predict_s)
         if max_actors < 1:
             raise ConfigError(f"max_actors must be at least 1, not {max_actors}")
         self.runtime = runtime
-        self._shift_ns = round((predict_s - delay_s) * SECOND_NS)
         self._reach_s, self._ahead_ns = (low, high), round(high * SECOND_NS)
-        self._intake, self._with_source = Intake(), source
+        self._intake, self._with_source, self._with_velocities = Intake(), source, velocities
         self._actors = Actors(runtime, max_actors, landmarks)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
         self._profiles: dict[str, Profile] = {}
@@ -72,7 +52,8 @@ class PoseFilter:
     @classmethod
     def load(
         cls, path: str | Path | None = None, runtime: str = "auto", threads: int = 1, delay_s: float = 0.0,
-        predict_s: float = 0.0, max_actors: int = 64, source: bool = True, landmarks: bool = False, **options: Any,
+        predict_s: float = 0.0, max_actors: int = 64, source: bool = True, landmarks: bool = False,
+        velocities: bool = False, **options: Any,
     ) -> PoseFilter:  # fmt: skip
         """A filter on the bundled model, or on the model folder ``path``.
 
@@ -88,13 +69,15 @@ class PoseFilter:
                 costs a tenth of a millisecond less a frame without.
             landmarks: turn head, hands and feet as landmarks around them say (face, fingers, heels). Only for landmarks
                 that are good: MediaPipe's, on rendered people, were no better than the model's own guess.
+            velocities: poses have ``velocity`` and ``angular_velocity``, which takes some 0.1 ms more a frame.
         Raises:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
         if runtime in ("tensorrt", "torch_cuda"):  # what they set up is for so many rows
             options = {"lanes": max_actors} | options
-        return cls(load_runtime(runtime, where, threads, **options), delay_s, predict_s, max_actors, source, landmarks)
+        loaded = load_runtime(runtime, where, threads, **options)
+        return cls(loaded, delay_s, predict_s, max_actors, source, landmarks, velocities)
 
     @property
     def actors(self) -> Mapping[str, Actor]:
@@ -161,33 +144,33 @@ class PoseFilter:
 
     def _observe(self, rows: list[int], seen: Seen, errors: dict[int, FrameError]) -> dict[int, Pose]:
         """Place -> the pose on what frames show."""
-        at = self._take_in(rows, seen)
+        wanted_ns = self._shift.wanted(rows, seen.t_ns)
+        at = self._take_in(rows, seen, wanted_ns)
         if not self._actors.sound(at):
-            kept = [i for i, row in enumerate(rows) if self._mended(row, seen, i, errors)]
+            kept = [i for i, row in enumerate(rows) if self._mended(row, seen, i, wanted_ns[i], errors)]
             if not kept:
                 return {}
-            rows, seen = [rows[i] for i in kept], seen.at(kept)
-        wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
+            rows, seen, wanted_ns = [rows[i] for i in kept], seen.at(kept), [wanted_ns[i] for i in kept]
         return dict(zip(seen.places, self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)))
 
-    def _take_in(self, rows: list[int], seen: Seen) -> RowIndex:
+    def _take_in(self, rows: list[int], seen: Seen, wanted_ns: list[int]) -> RowIndex:
         at = row_index(rows)
         dt_s = self._actors.fill(rows, seen)
         self._block.tau_s[at] = 0.0  # what is learned of a frame is learned of its own time, whatever is asked for
         self._block.step(at)
-        if self._shift_ns:
-            self._block.tau_s[at] = self._shift_ns / SECOND_NS
+        if wanted_ns != seen.t_ns:
+            self._block.tau_s[at] = [(wanted - t_ns) / SECOND_NS for wanted, t_ns in zip(wanted_ns, seen.t_ns)]
             self._block.pose(at)
         self._actors.learn(at, dt_s)
         return at
 
-    def _mended(self, row: int, seen: Seen, i: int, errors: dict[int, FrameError]) -> bool:
+    def _mended(self, row: int, seen: Seen, i: int, wanted_ns: int, errors: dict[int, FrameError]) -> bool:
         """Whether the answer for frame ``i`` is finite, if need be of an actor begun anew: nothing else gets out."""
         if self._actors.sound(slice(row, row + 1)):
             return True
         first, name = self._actors.renew(row, seen, i), seen.frames[i].actor
         self._apply_profile(name)
-        self._take_in([row], first)
+        self._take_in([row], first, [wanted_ns])
         if self._actors.sound(slice(row, row + 1)):
             return True
         self.reset(name)
@@ -196,9 +179,11 @@ class PoseFilter:
 
     def _coast(self, rows: list[int], seen: Seen, errors: dict[int, FrameError]) -> dict[int, Pose]:
         """Place -> the pose of actors that went on unseen: of what was seen before, for these frames' times."""
-        wanted_ns = [t_ns + self._shift_ns for t_ns in seen.t_ns]
+        wanted_ns = self._shift.wanted(rows, seen.t_ns)
         poses = self._reached(rows, seen.frames, wanted_ns)
         for row, pose, t_ns, wanted in zip(rows, poses, seen.t_ns, wanted_ns):
+            if pose.velocity is not None and pose.t_ns < wanted:  # it stands still there
+                pose.velocity, pose.angular_velocity = np.zeros_like(pose.velocity), np.zeros_like(pose.velocity)
             pose.t_ns = wanted  # beyond the reach, too, where nothing is known of the time since
             pose.status = "lost" if t_ns - self._actors.tracks[row].seen_ns > LOST_NS else "coasting"
         for name in self._unsound(rows, [frame.actor for frame in seen.frames]):
@@ -263,6 +248,10 @@ class PoseFilter:
                     skeleton_version=version, layout=layout, source=source, sigma_rad=shown.get(row),
                 )
             )  # fmt: skip
+        if self._with_velocities:
+            speeds = measure(actors, rows, t_ns, wanted_ns)
+            for pose, velocity, angular in zip(poses, *speeds):
+                pose.velocity, pose.angular_velocity = velocity.copy(), angular.copy()
         return poses
 
     def _status(self, t_ns: int, last_ns: int, seen_ns: int, done: bool) -> Status:
@@ -325,10 +314,39 @@ class PoseFilter:
 
     # -- control
 
+    @property
+    def delay_s(self) -> float:
+        return self._shift.delay_s
+
+    @property
+    def predict_s(self) -> float:
+        return self._shift.predict_s
+
+    def set_time(self, delay_s: float = 0.0, predict_s: float = 0.0) -> None:
+        """Answer for another time from now on, as ``load`` says it: without a jump.
+
+        From its next frame on, each actor's poses glide there, for 0.5 s (1 s from one end of the reach to the other):
+        time goes slower or faster in them, never back. Each pose says which time it is for.
+
+        Raises:
+            ConfigError: it is out of reach, or two are given; nothing has changed.
+        """
+        rows = [row for name in self._actors if (row := self._actors.row(name)) is not None]
+        self._shift.set(delay_s, predict_s, [row for row in rows if self._actors.tracks[row].frames])
+
+    def wanted_ns(self, t_ns: int, actor: str) -> int:
+        """The time that an actor's pose is for at ``t_ns`` on its own clock: ``delay_s`` before, or on the way there.
+
+        For an output clock, which asks ``pose_at`` for it.
+        """
+        row = self._actors.row(actor)
+        return self._shift.wanted((-1 if row is None else row,), (t_ns,))[0]
+
     def reset(self, actor: str) -> None:
         """Forget everything about an actor but its name, as if it had just appeared."""
         self._actors.reset(actor)
         self._apply_profile(actor)
+        self._forget_glide(actor)
 
     def calibrate(self, actor: str) -> None:
         """Measure the actor's bones anew, without interrupting its stream."""
@@ -337,9 +355,15 @@ class PoseFilter:
 
     def remove(self, actor: str) -> None:
         """Drop an actor and its state; a skeleton that was set for it is kept for a while (see ``set_skeleton``)."""
+        self._forget_glide(actor)
         self._actors.remove(actor)
         if actor in self._profiles:
-            self._keep_profile(actor, self._profiles[actor])
+            self._keep(actor, self._profiles[actor])
+
+    def _forget_glide(self, actor: str) -> None:
+        row = self._actors.row(actor)
+        if row is not None:
+            self._shift.forget(row)
 
     def get_skeleton(self, actor: str) -> SkeletonInUse | None:
         """The actor's bones, to be kept and set again; None if it is not there, or was never seen."""
@@ -359,14 +383,7 @@ class PoseFilter:
                 and the version goes on from there, never the same for other bones. Without, nothing but ``calibrate``
                 changes the skeleton.
         """
-        offsets = np.array(offsets_m, np.float32)
-        if offsets.shape != (24, 3) or not np.isfinite(offsets).all() or np.abs(offsets).max() > LONGEST_BONE_M:
-            raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape} of other numbers")
-        if np.abs(offsets).sum() < POINT_M:
-            raise ConfigError("offsets_m are all zero: a skeleton has bones")
-        if version is not None and not 0 < version < 2**62:
-            raise ConfigError(f"version must be that of a skeleton that was saved, not {version}")
-        self._keep_profile(actor, Profile(offsets, version))
+        self._keep(actor, Profile.checked(offsets_m, version))
         if actor in self._actors:
             self._apply_profile(actor)
 
@@ -374,29 +391,5 @@ class PoseFilter:
         if actor in self._profiles:
             self._actors.give(actor, *self._profiles[actor])
 
-    def _keep_profile(self, actor: str, profile: Profile) -> None:
-        self._profiles.pop(actor, None)
-        self._profiles[actor] = profile  # in order of age
-        absent = [name for name in self._profiles if name not in self._actors]
-        for name in absent[: -self._actors.capacity]:
-            del self._profiles[name]
-
-
-def batches(frames: Sequence[Frame], known: Actors) -> Iterator[list[int]]:
-    """Places of frames that may go together, in an order that tells each actor's story as it was.
-
-    An actor's n-th frame goes with the others' n-th. But whether an actor that is not ``known`` may come in depends on
-    who came before: the second frame of one waits until all before it are done.
-    """
-    waiting: list[list[int]] = []
-    turns: dict[str, int] = {}
-    for place, frame in enumerate(frames):
-        turn = turns.get(frame.actor, 0)
-        if turn and frame.actor not in known:
-            yield from waiting
-            waiting, turns, turn = [], {}, 0
-        if turn == len(waiting):
-            waiting.append([])
-        waiting[turn].append(place)
-        turns[frame.actor] = turn + 1
-    yield from waiting
+    def _keep(self, actor: str, profile: Profile) -> None:
+        keep(self._profiles, actor, profile, self._actors, self._actors.capacity)

@@ -49,7 +49,8 @@ class Pose:
     """The refined pose of one actor at time ``t_ns``, on a skeleton with constant bone lengths.
 
     Args:
-        actor, seq: copied from the newest frame it rests on.
+        actor: whose it is.
+        seq: of the newest frame it rests on.
         t_ns: the time the pose is for, on the source's clock (frame time - delay, or + predict).
         status: "calibrating" | "tracking" | "coasting" (nothing new is seen: nobody, the same again bit for bit, or a
             body where this one cannot be) | "lost" (for a second and more).
@@ -62,7 +63,9 @@ class Pose:
         contact: (2,) float32 probability that the left, right foot stands.
         captured_ns: ``t_ns`` of the newest frame that was news, as it was sent (source clock); the other stamps are on
             this process's clock.
-        received_ns, inferred_ns, published_ns: frame received, pose computed, pose sent.
+        received_ns: when that frame was received.
+        inferred_ns: when the pose was computed.
+        published_ns: when it was sent.
         skipped: frames of this actor skipped under overload since it appeared.
         skeleton_version: grows when lengths or offsets change; the same one never comes with others.
         layout: the name that the frame gave its layout.
@@ -70,6 +73,10 @@ class Pose:
             places it [m], world, Y up: on no skeleton, so that what is precise comes out as it came in. Gaps are
             filled; NaN where the source has never given the joint, in this layout. Points that are no joints of the
             model (face, fingers, heels) move with those that they hang on. None from a server without --source-joints.
+        velocity: (24, 3) float32 of the joints at ``t_ns`` [m/s], world; zero where a pose stands still because nothing
+            was seen for longer than the model looks ahead. None where it was not asked for.
+        angular_velocity: (24, 3) float32 of each joint's rotation in the world at ``t_ns`` [rad/s]: along the axis that
+            it turns about, right-handed, in the world's axes. None as ``velocity``.
         sigma_rad: (24,) float32 what ``rotation_sigma`` is, where more than the joints was seen; else None.
     """
 
@@ -93,6 +100,8 @@ class Pose:
     layout: str = ""
     source: Array | None = None
     sigma_rad: Array | None = None
+    velocity: Array | None = None
+    angular_velocity: Array | None = None
 
     @property
     def rotation_sigma(self) -> Array:

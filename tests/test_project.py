@@ -36,11 +36,12 @@ AT_THE_TOP = {
         "run_log skeleton"
     ),
     "streamer": (
-        "__main__ actors carried carriers cli client clock doubt errors evidence filter frames intake orientation "
-        "quaternions sight skeletons source_joints tracks vetting warnings watch"
+        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter frames intake "
+        "orientation profiles quaternions sight skeletons source_joints time_shift tracks velocities "
+        "vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
-    "tests": "conftest test_project",
+    "tests": "conftest test_docs test_project",
 }
 
 

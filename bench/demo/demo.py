@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
+from bench.demo.animation import demo_animation
 from bench.demo.view import live_table, plain_line, summary
 from bench.noise import demo_events, observed
 from bench.report import console as make_console
@@ -43,6 +44,7 @@ def run(
     delay_s: float = 0.0,
     seed: int = 1,
     picture: bool = True,
+    animate: Path | None = None,
     console: Console | None = None,
 ) -> int:
     """Runs the demo; prints as it goes and writes ``out_dir``/demo.png.
@@ -52,6 +54,7 @@ def run(
         rate_hz: frames per second of the actor.
         delay_s: fixed lag that the server may use [s], 0 for none.
         seed: of the motion and the noise.
+        animate: SVG file to write the run to as a moving picture.
     Returns:
         0, or 1 after saying what failed.
     """
@@ -78,6 +81,8 @@ def run(
 
             path = demo_picture(Path(out_dir) / "demo.png", rows, scores, rate_hz, demo_events(seconds))
             screen.print(f"picture: {path}")
+        if animate is not None:
+            screen.print(f"animation: {demo_animation(animate, rows, scores, demo_events(seconds))}")
         return 0
     except (ServerFailed, ValueError) as error:
         screen.print(f"[bold red]demo failed:[/] {error}", markup=True)
@@ -177,7 +182,13 @@ def _receive(endpoint: str, track: Track, stop: Flag) -> None:
 
 
 def demo(
-    *, seconds: float = 15.0, rate: float = 60.0, delay: float = 0.0, seed: int = 1, out_dir: str = "demo_out"
+    *,
+    seconds: float = 15.0,
+    rate: float = 60.0,
+    delay: float = 0.0,
+    seed: int = 1,
+    out_dir: str = "demo_out",
+    animate: Path | None = None,
 ) -> int:
     """The whole product in 15 seconds, with the truth known: a real server, a noisy synthetic actor, a live table.
 
@@ -187,7 +198,10 @@ def demo(
         delay: Fixed lag that the server may use [s].
         seed: Of the motion and the noise.
         out_dir: Folder of the picture.
+        animate: SVG file to write the run to, too, as a moving picture.
     """
     if seconds < 2:
         raise ConfigError("--seconds must be at least 2")
-    return run(seconds, out_dir, rate_hz=rate, delay_s=delay, seed=seed)
+    if animate is not None and animate.suffix.lower() != ".svg":
+        raise ConfigError(f"--animate {animate}: the moving picture is an SVG; give a name that ends in .svg")
+    return run(seconds, out_dir, rate_hz=rate, delay_s=delay, seed=seed, animate=animate)

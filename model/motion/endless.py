@@ -33,6 +33,7 @@ PARTS: tuple[tuple[list[int], str, float], ...] = (
 TILTED = 0.12  # share of motions that are tilted as a whole: people fall, crawl, lie and tumble
 BACKWARDS = 0.25
 BENT = 0.6  # share of motions whose joints are bent
+WILD = 0.3  # of these, bent as nobody in the data moves: on street dance the network's own pose was 65 to 155 mm off
 SLOWED, HURRIED, SPUN = 0.07, 0.08, 0.07  # nearly still; kicks and punches; spins of up to three turns a second
 
 
@@ -69,7 +70,7 @@ class Moving(NamedTuple):
 
     world_rot: np.ndarray  # (B, T, J, 3, 3)
     root: np.ndarray  # (B, T, 3)
-    contact: np.ndarray  # (B, T, 2)
+    contact: np.ndarray  # (B, T, 2) NaN where nobody knows
 
     def positions(self, offsets_m: np.ndarray) -> np.ndarray:
         """(B, T, J, 3) joints [m] of bodies (B, J, 3)."""
@@ -191,7 +192,9 @@ class MotionSampler:
         rng = self.rng
         rows = np.flatnonzero(rng.random(both_s.shape[1]) < BENT)
         n, waves = len(rows), 3
-        size = np.exp(rng.uniform(np.log(0.03), np.log(0.3), (n, 1))) * _LOOSE  # rad
+        wild = rng.random((n, 1)) < WILD
+        size = np.exp(rng.uniform(np.log(0.03), np.log(0.3), (n, 1)))  # rad
+        size = np.where(wild, rng.uniform(0.3, 0.9, (n, 1)), size) * _LOOSE
         size *= rng.random((n, J)) < 0.6
         axis = rng.standard_normal((n, waves, J, 3)).astype(np.float32) / np.sqrt(3 * waves)
         hz = np.exp(rng.uniform(np.log(0.05), np.log(1.2), (n, waves, J)))
@@ -201,6 +204,7 @@ class MotionSampler:
             wave = np.sin(2 * np.pi * hz[:, None] * times_s[:, :, None, None] + start[:, None])  # (n, T, waves, J)
             vector = np.einsum("ntwj,nwjc->ntjc", wave.astype(np.float32), axis) * (1.7 * size)[:, None, :, None]
             turn.world_rot[rows] = bent(turn.world_rot[rows], rotations_of(vector.astype(np.float32)))
+            turn.contact[rows[wild[:, 0]]] = np.nan  # their feet are anywhere
 
     def _turn(self, turns: list[Moving]) -> list[Moving]:
         """Mirror half, turn all about the vertical, tilt a few."""

@@ -11,41 +11,46 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from model.skeleton import ancestor_matrix, rest_offsets
 from streamer.clock import SECOND_NS, now_ns
+from streamer.commands.options import Key, ServerKey, client_keys
 from streamer.errors import HPSTMError
 from streamer.frames import Frame
 from streamer.wire.security import need_curve
 
 if TYPE_CHECKING:
     from streamer.filter import PoseFilter
+    from streamer.wire.security import ClientKeys
 
 OK, ABSENT, FAIL = "OK", "--", "FAIL"
 Finding = tuple[str, str, str]  # mark, what, said
 
 
-def doctor() -> int:
-    """Say what works on this machine, and what to install for the rest; 0 when nothing failed."""
+def doctor(
+    *,
+    control_endpoint: Annotated[str | None, Parameter("--control")] = None,
+    key: Key = None,
+    server_key: ServerKey = None,
+) -> int:
+    """Say what works on this machine, and what to install for the rest; 0 when nothing failed.
+
+    Args:
+        control_endpoint: Endpoint of a server that runs: say how far its clock is from this machine's.
+    """
+    curve = client_keys(key, server_key, None)
+    clock = partial(_clock, control_endpoint, curve)
     failed = False
     for check in (
-        _python,
-        _packages,
-        _curve,
-        _onnxruntime,
-        _native,
-        _model,
-        _ports,
-        _mediapipe,
-        _gpu,
-        _tensorrt,
-        _torch,
-    ):
+        _python, _packages, _curve, _onnxruntime, _native, _model, _ports, clock, _mediapipe, _gpu, _tensorrt, _torch
+    ):  # fmt: skip
         for mark, what, said in check():
             print(f"{mark:4}  {what:14}  {said}")
             failed |= mark == FAIL
@@ -152,10 +157,8 @@ def _mediapipe() -> Iterator[Finding]:
     elif version.startswith("0."):
         yield ABSENT, "MediaPipe", f"{version}; source mediapipe is made for 1.2: pip install 'mediapipe>=1.2'"
     else:
-        said = (
-            "the Tasks API (since 1.0 there is no mp.solutions and no model inside: hpstm models mediapipe makes one)"
-        )
-        yield OK, "MediaPipe", f"{version}, {said}"
+        said = "since 1.0 there is no mp.solutions and no model inside: hpstm models mediapipe makes one"
+        yield OK, "MediaPipe", f"{version}, the Tasks API ({said})"
 
 
 def _loads(library: str) -> bool:
@@ -164,6 +167,19 @@ def _loads(library: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _clock(endpoint: str | None, curve: ClientKeys | None) -> Iterator[Finding]:
+    from streamer.wire.control import ControlClient
+
+    if endpoint is None:
+        return
+    with ControlClient(endpoint, curve=curve) as client:
+        offset = client.clock()
+    if offset is None:
+        yield ABSENT, "clock", f"no server says its time at {endpoint}"
+    else:
+        yield OK, "clock", f"of the server at {endpoint}: {offset} of this machine's"
 
 
 def _gpu() -> Iterator[Finding]:

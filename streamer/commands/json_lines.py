@@ -62,10 +62,12 @@ def sink(
     from json import dumps
 
     from streamer.commands.terminal import print_poses
+    from streamer.sinks.subscriber import PoseSubscriber
     from streamer.wire.json_lines import pose_fields
 
     curve = client_keys(key, server_key, out_endpoint)
-    print_poses(lambda pose: dumps(pose_fields(pose, full)), out_endpoint, curve, actor, every, count)
+    with PoseSubscriber(out_endpoint, actor, every=every, curve=curve) as subscriber:
+        print_poses(subscriber, out_endpoint, curve, lambda pose: dumps(pose_fields(pose, full)), count)
     return 0
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from streamer.commands.options import Key, Out, ServerKey, client_keys
-from streamer.wire.endpoints import DEFAULT_OUT
+from streamer.wire.endpoints import DEFAULT_OUT, is_local
 
 
 def listen(
     *,
     out_endpoint: Out = DEFAULT_OUT,
+    control_endpoint: Annotated[str | None, Parameter("--control")] = None,
     key: Key = None,
     server_key: ServerKey = None,
     actor: str | None = None,
@@ -18,11 +25,24 @@ def listen(
     """Print poses as they come.
 
     Args:
+        control_endpoint: Endpoint where requests are answered, to measure a clock that is another machine's.
         actor: Only this actor's; none: everybody's.
         every: Every pose, not only the newest.
         count: Stop after so many poses; 0: on Ctrl-C.
     """
     from streamer.commands.terminal import pose_line, print_poses
+    from streamer.sinks.subscriber import PoseSubscriber
+    from streamer.wire.control import ControlClient, HostClock
 
-    print_poses(pose_line, out_endpoint, client_keys(key, server_key, out_endpoint), actor, every, count)
+    curve = client_keys(key, server_key, out_endpoint)
+    with ExitStack() as stack:
+        clock = None
+        if control_endpoint is not None:
+            clock = HostClock(stack.enter_context(ControlClient(control_endpoint, curve=curve)))
+            said = clock.offset or f"no answer at {control_endpoint}"
+            print(f"hpstm: the server's clock against this machine's: {said}", file=sys.stderr, flush=True)
+        elif not is_local(out_endpoint):
+            print("hpstm: ages are not known: --control measures the server's clock", file=sys.stderr, flush=True)
+        subscriber = stack.enter_context(PoseSubscriber(out_endpoint, actor, every=every, curve=curve, clock=clock))
+        print_poses(subscriber, out_endpoint, curve, lambda pose: pose_line(pose, subscriber.age_ns(pose)), count)
     return 0

@@ -29,6 +29,7 @@ class ServerOptions:
         rate: Steady output clock [Hz], coasting over gaps; 0: one pose a frame.
         source_joints: Send the source's own joints, refined, in each pose as well.
         landmarks: Turn head, hands and feet as face, fingers and heels say, where those are good.
+        velocities: Say how fast joints move and turn, in each pose.
         runtime: auto (native, else onnx), native, onnx, tensorrt, torch, torch_cuda.
         threads: Threads that share a crowd of actors.
         weights: Folder of another model.
@@ -51,6 +52,7 @@ class ServerOptions:
     rate: float = 0.0
     source_joints: bool = False
     landmarks: bool = False
+    velocities: bool = False
     runtime: str = "auto"
     threads: int = 1
     weights: Annotated[str | None, Parameter(show_default=BUNDLED)] = None
@@ -74,7 +76,7 @@ class ServerOptions:
             max_actors=self.max_actors, evict_s=self.evict, budget_s=self.budget_ms / 1e3,
             metrics_port=self.metrics_port, allow_remote=self.allow_remote, curve=self.curve,
             rehearse=not self.no_rehearsal, skeletons=self.skeletons, source_joints=self.source_joints,
-            landmarks=self.landmarks,
+            landmarks=self.landmarks, velocities=self.velocities,
         )  # fmt: skip
 
 

@@ -29,14 +29,14 @@ def ready_line(endpoints: dict[str, str], as_json: bool = False) -> str:
     return "ready " + " ".join(f"{name}={endpoint}" for name, endpoint in endpoints.items())
 
 
-def pose_line(pose: Pose) -> str:
-    """actor, seq, status, pelvis [m], age since published, received to published [ms]."""
+def pose_line(pose: Pose, age_ns: int | None) -> str:
+    """actor, seq, status, pelvis [m], received to published, age since published (None: not known) [ms]."""
     x, y, z = (float(v) for v in pose.root)
-    age_ms = (now_ns() - pose.published_ns) / 1e6
+    age = "?" if age_ns is None else f"{age_ns / 1e6:.2f} ms"
     server_ms = (pose.published_ns - pose.received_ns) / 1e6
     return (
         f"{pose.actor} {pose.seq} {pose.status} pelvis {x:+.3f} {y:+.3f} {z:+.3f} m"
-        f"  server {server_ms:.2f} ms  age {age_ms:.2f} ms"
+        f"  server {server_ms:.2f} ms  age {age}"
     )
 
 
@@ -51,14 +51,13 @@ def listening(subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | Non
 
 
 def print_poses(
-    text: Callable[[Pose], str], endpoint: str, curve: ClientKeys | None, actor: str | None, every: bool, count: int
+    subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None, text: Callable[[Pose], str], count: int
 ) -> None:
     """Prints a line a pose until there were ``count``; 0: for ever."""
-    with PoseSubscriber(endpoint, actor, every=every, curve=curve) as subscriber:
-        for n, pose in enumerate(listening(subscriber, endpoint, curve), 1):
-            print(text(pose), flush=True)
-            if n == count:
-                return
+    for n, pose in enumerate(listening(subscriber, endpoint, curve), 1):
+        print(text(pose), flush=True)
+        if n == count:
+            return
 
 
 class Silence:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model.layouts import LayoutError, get_layout
 from streamer.errors import ConfigError
+from streamer.server.output_clock import check_rate
 from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
 from streamer.wire.security import ServerKeys, check_endpoint
 
@@ -30,6 +31,7 @@ class ServerConfig:
     predict_s: float = 0.0
     source_joints: bool = False  # poses carry the source's own joints, refined
     landmarks: bool = False  # face, fingers and heels turn head, hands and feet
+    velocities: bool = False  # poses carry how fast joints move and turn
     rate_hz: float = 0.0  # 0: one pose per frame; else a steady output clock
     max_actors: int = 64
     evict_s: float = 30.0
@@ -44,8 +46,7 @@ class ServerConfig:
         """Raises ConfigError, or SecurityError, in one line that says what to do."""
         for endpoint in (self.in_endpoint, self.out_endpoint, self.control_endpoint, *self.connect_in):
             check_endpoint(endpoint, self.allow_remote or self.curve is not None)
-        if not 0 <= self.rate_hz <= 1000:
-            raise ConfigError(f"--rate must be between 0 and 1000 Hz, not {self.rate_hz:g}")
+        check_rate(self.rate_hz, "--rate")
         if not 0 < self.budget_s <= LONGEST_BUDGET_S:
             most = 1e3 * LONGEST_BUDGET_S
             raise ConfigError(f"--budget-ms must be between 0 and {most:g}, not {1e3 * self.budget_s:g}")

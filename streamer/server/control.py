@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-import zmq
 
+from streamer.clock import now_ns
 from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Array
 from streamer.server.kept import check_offsets
 from streamer.server.log import Errors
+from streamer.wire.control import ControlClient
 from streamer.wire.protocol import J_OUT, Encoder, decode_map, is_actor_name, shown
 from streamer.wire.security import ClientKeys
 
-# A reply to status tells of every actor: some 100 bytes each.
-MAX_REPLY_BYTES, MAX_REPLY_ACTORS = 16 * 1024 * 1024, 65536
 SOME = 20  # actors that an error names
-COMMANDS = ("status", "reset", "calibrate", "get_skeleton", "set_skeleton", "shutdown")
+COMMANDS = ("status", "reset", "calibrate", "get_skeleton", "set_skeleton", "set", "clock", "shutdown")
+TIMES = ("delay_s", "predict_s", "rate_hz")  # what "set" sets
 
 Fields = dict[str, Any]
 
@@ -36,6 +36,7 @@ class Controlled(Protocol):
     def calibrate(self, actor: str) -> None: ...
     def get_skeleton(self, actor: str) -> Fields | None: ...
     def set_skeleton(self, actor: str, offsets_m: Array) -> None: ...
+    def set_times(self, delay_s: float | None, predict_s: float | None, rate_hz: float | None) -> Fields: ...
     def stop(self) -> None: ...
 
 
@@ -64,9 +65,13 @@ class Control:
             raise ProtocolError("value:cmd", "cmd", f"cmd must be one of {', '.join(COMMANDS)}, not {shown(command)}")
         if command == "status":
             return command, self._server.status()
+        if command == "clock":
+            return command, {"now_ns": now_ns()}
         if command == "shutdown":
             self._server.stop()
             return command, {}
+        if command == "set":
+            return command, self._set(request)
         if command == "get_skeleton":
             return command, self._skeleton_of(_actor(request))
         if command == "set_skeleton":
@@ -81,6 +86,17 @@ class Control:
         for actor in actors:
             do(actor)
         return str(command), {"actors": actors}
+
+    def _set(self, request: Fields) -> Fields:
+        times = {name: _number(request, name) for name in TIMES}
+        given = [name for name, value in times.items() if value is not None]
+        if not given:
+            raise ProtocolError("missing:delay_s", "delay_s", f"set: give one of {', '.join(TIMES)}")
+        try:
+            return self._server.set_times(**times)
+        except ConfigError as error:
+            wrong = next((name for name in given if name in str(error)), given[0])
+            raise ProtocolError(f"value:{wrong}", wrong, str(error)) from error
 
     def _actors(self, request: Fields) -> list[str]:
         actor, known = request.get("actor"), self._server.actor_names()
@@ -108,6 +124,13 @@ def _actor(request: Fields) -> str:
     return actor
 
 
+def _number(request: Fields, name: str) -> float | None:
+    value = request.get(name)
+    if value is not None and type(value) not in (int, float):
+        raise ProtocolError(f"type:{name}", name, f"{name}: expected a number, got {shown(value)}")
+    return value
+
+
 def _offsets(request: Fields) -> Array:
     """(24, 3) float32 rest-pose vectors [m]; the root's, which has none, is zero."""
     value = request.get("offsets")
@@ -124,12 +147,5 @@ def request(
     endpoint: str, command: str, timeout_s: float = 1.0, curve: ClientKeys | None = None, **fields: Any
 ) -> dict[str, Any] | None:
     """Send one command; the reply, or None when no server answered in time (or none that lets these keys in)."""
-    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        if curve is not None:
-            curve.apply(socket)
-        socket.connect(endpoint)
-        socket.send(Encoder().map({"cmd": command, **fields}))
-        if not socket.poll(int(timeout_s * 1000)):
-            return None
-        return decode_map(socket.recv(), MAX_REPLY_BYTES, MAX_REPLY_ACTORS)
+    with ControlClient(endpoint, timeout_s, curve) as client:
+        return client.ask(command, **fields)

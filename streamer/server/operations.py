@@ -11,6 +11,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Array
 from streamer.server.crowd import Crowd
 from streamer.server.metrics import Metrics
+from streamer.server.output_clock import OutputClock, check_rate
 
 if TYPE_CHECKING:
     from streamer.filter import PoseFilter
@@ -21,10 +22,10 @@ class Operations:
 
     def __init__(
         self, pose_filter: PoseFilter, crowd: Crowd, metrics: Metrics, endpoints: dict[str, str],
-        stop: Callable[[], None],
+        clock: OutputClock, stop: Callable[[], None],
     ) -> None:  # fmt: skip
         self._filter, self._crowd, self._metrics, self._endpoints = pose_filter, crowd, metrics, endpoints
-        self.stop = stop
+        self._clock, self.stop = clock, stop
         self.actor_names, self.reset, self.calibrate = crowd.names, crowd.reset, crowd.calibrate
 
     def status(self) -> dict[str, Any]:
@@ -33,9 +34,29 @@ class Operations:
             "version": __version__,
             "runtime": self._filter.runtime.name,
             "endpoints": self._endpoints,
+            **self._times(),
             "actor_states": {actor: self._state(actor) for actor in self._crowd.names()},
             **self._metrics.snapshot(),
         }
+
+    def set_times(self, delay_s: float | None, predict_s: float | None, rate_hz: float | None) -> dict[str, Any]:
+        """Other times for poses to be for, and to go out at; None: as it is. Returns all three as they are now.
+
+        Raises:
+            ConfigError: one of them cannot be; nothing has changed.
+        """
+        if rate_hz is not None:
+            check_rate(rate_hz, "rate_hz")
+        if delay_s is not None or predict_s is not None:
+            self._filter.set_time(delay_s or 0.0, predict_s or 0.0)
+        if rate_hz is not None:
+            last = {actor: record.pose for actor, record in self._crowd.items() if record.pose is not None}
+            self._clock.set(rate_hz, now_ns(), last)
+        return self._times()
+
+    def _times(self) -> dict[str, Any]:
+        rate_hz = self._clock.rate_hz
+        return {"delay_s": self._filter.delay_s, "predict_s": self._filter.predict_s, "rate_hz": rate_hz}
 
     def _state(self, actor: str) -> dict[str, Any]:
         record, now = self._crowd[actor], now_ns()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from streamer.clock import SECOND_NS, Ticker, now_ns
+from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ProtocolError
 from streamer.frames import Frame, Pose
 from streamer.server.config import ServerConfig
@@ -32,6 +32,7 @@ from streamer.server.loading import load_filter, open_kept, warm_up
 from streamer.server.log import Errors
 from streamer.server.metrics import Metrics
 from streamer.server.operations import Operations
+from streamer.server.output_clock import OutputClock
 from streamer.server.overload import newest_per_actor, newest_that_fit
 from streamer.server.publisher import Publisher
 from streamer.server.rehearsal import Rehearsal
@@ -59,8 +60,7 @@ class Server:
         self._layouts = config.layout_paths()
         self._filter_rejected: Counter[str] = Counter()
         self._frame_ns = FIRST_GUESS_NS
-        self._shift_ns = round((config.predict_s - config.delay_s) * SECOND_NS)  # of the poses, against the frames
-        self._ticker: Ticker | None = None
+        self._clock = OutputClock()
         self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
         self._every_second: Callable[[], None] | None = None
         self.taps: list[Callable[[Pose], None]] = []  # are given each pose once it is sent, in the loop: see Publisher
@@ -78,11 +78,11 @@ class Server:
         frames = self._drain()
         frames = self._skip_oldest(frames)
         poses = self._infer(frames)
-        if self._ticker is None:
+        if not self._clock.on:
             self._publish_newest(poses)
         else:
             self.metrics.count("superseded", n=len(poses))  # by what the clock asks for
-            if self._ticker.due(now_ns()):
+            if self._clock.due(now_ns()):
                 self._publish_at(now_ns())
         self.metrics.settle()
         self._run_errands(ready)
@@ -144,8 +144,7 @@ class Server:
             if pose is None:
                 continue
             record = self._crowd.accepted(frame)
-            if self._ticker is not None:
-                record.clock.update(frame.t_ns, frame.received_ns)
+            record.clock.update(frame.t_ns, frame.received_ns)
             poses.append(pose)
         if poses:
             self._frame_ns += 0.1 * (elapsed_ns / len(poses) - self._frame_ns)
@@ -165,7 +164,7 @@ class Server:
         try:
             known = self._filter.actors.get(frame.actor)
             if known is not None and known.newest is frame:  # it went in before the failure: what is its pose?
-                return self._filter.pose_at(frame.t_ns + self._shift_ns, frame.actor)
+                return self._filter.pose_at(self._filter.wanted_ns(frame.t_ns, frame.actor), frame.actor)
             return self._filter.push_many([frame])[0]
         except Exception as error:  # noqa: BLE001
             self._errors.note("inferring a pose", error)
@@ -175,6 +174,7 @@ class Server:
     def _publish_newest(self, poses: list[Pose]) -> None:
         """One pose for each actor: a pose that waited is a wrong pose."""
         newest = newest_per_actor(poses) if len(poses) > 1 else poses
+        newest = [pose for pose in newest if self._clock.follows(pose)]
         self.metrics.count("superseded", n=len(poses) - len(newest))
         for pose in newest:
             if not self._publish(pose):
@@ -183,7 +183,7 @@ class Server:
     def _publish_at(self, now: int) -> None:
         """Output clock: one pose per actor for this instant, until the actor is lost."""
         times_ns = {
-            actor: now - record.clock.offset_ns + self._shift_ns
+            actor: self._filter.wanted_ns(now - record.clock.offset_ns, actor)
             for actor, record in self._crowd.items()
             if record.clock.known  # else reset a moment ago: nothing to say until its next frame
         }
@@ -217,15 +217,15 @@ class Server:
     def _wait(self) -> dict[Any, int]:
         """Sleep until a message comes or the output clock ticks; the sockets that have something."""
         now, rehearsal = now_ns(), self._rehearsal
-        wait_ns = SECOND_NS if self._ticker is None else max(0, self._ticker.next_ns - now)
+        wait_ns = self._clock.wait_ns(now)
         if rehearsal is not None:
             wait_ns = min(wait_ns, rehearsal.wait_ns(now))
         ready = self._sockets.poll(wait_ns // 1_000_000)
         if not ready and rehearsal is not None:
             passes = rehearsal.run_if_due(now_ns(), interrupted=lambda: self._sockets.poll(0))
             self.metrics.count("rehearsals", n=passes)
-        if not ready and self._ticker is not None:  # poll counts in whole milliseconds: sleep the rest
-            time.sleep(max(0, min(self._ticker.next_ns - now_ns(), 1_000_000)) / SECOND_NS)
+        if not ready and self._clock.on:  # poll counts in whole milliseconds: sleep the rest
+            time.sleep(self._clock.rest_s(now_ns()))
         return ready
 
     def _run_errands(self, ready: dict[Any, int]) -> None:
@@ -291,12 +291,12 @@ class Server:
     def open_on(self, sockets: Sockets) -> None:
         """Put together what works on open sockets."""
         self._sockets = sockets
-        self._ticker = Ticker(self.config.rate_hz, now_ns()) if self.config.rate_hz else None
+        self._clock.set(self.config.rate_hz, now_ns(), {})
         self._publisher = Publisher(sockets, self.metrics, self._crowd, self.config, self.taps)
         self._housekeeping = Housekeeping(
             self._filter, self._crowd, self.metrics, sockets, self._publisher, self.config.evict_s
         )
-        operations = Operations(self._filter, self._crowd, self.metrics, sockets.endpoints, self.stop)
+        operations = Operations(self._filter, self._crowd, self.metrics, sockets.endpoints, self._clock, self.stop)
         self._control = Control(operations, self._errors)
 
     def warnings(self) -> list[str]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import zmq
 
-from streamer.clock import SECOND_NS, ClockMap, now_ns
+from streamer.clock import SECOND_NS, ClockMap, Offset, now_ns
 from streamer.errors import ProtocolError
 from streamer.frames import Pose
+from streamer.wire.control import HostClock
 from streamer.wire.endpoints import is_local
 from streamer.wire.protocol import Skeleton, decode, topic
 from streamer.wire.security import ClientKeys
@@ -41,14 +42,16 @@ class PoseSubscriber:
         every: True: every pose in order (to record or to score), bounded by ZeroMQ's queue, age not bounded.
         stale_s: in latest-only mode, poses published longer ago than this are dropped, and counted in ``stale``.
         curve: keys for a server that runs with --curve; one that does not let them in sends nothing.
+        clock: the server's clock, measured over its control socket; without, one of another machine is estimated by the
+            poses' own delays: their age is then that beyond the least.
         inside: the context of a server of this process, which is then at INSIDE_OUT.
     """
 
     def __init__(
         self, endpoint: str, actor: str | None = None, every: bool = False, stale_s: float = 0.1,
-        curve: ClientKeys | None = None, inside: zmq.Context[Any] | None = None,
+        curve: ClientKeys | None = None, clock: HostClock | None = None, inside: zmq.Context[Any] | None = None,
     ) -> None:  # fmt: skip
-        self._endpoint = endpoint
+        self._endpoint, self._measured = endpoint, clock
         self._curve = curve
         self._every = every
         self._stale_ns = int(stale_s * SECOND_NS)
@@ -138,9 +141,23 @@ class PoseSubscriber:
             return None
         return message
 
+    @property
+    def offset(self) -> Offset | None:
+        """The server's clock minus ours, and how far off that may be; of one machine 0. None: not known."""
+        if self._measured is not None:
+            return self._measured.offset
+        return Offset(0, 0) if self._clock is None else None
+
+    def age_ns(self, pose: Pose) -> int | None:
+        """How long ago a pose was published, as well as ``offset`` says it; None: not known."""
+        offset = self.offset
+        return None if offset is None else now_ns() + offset.ns - pose.published_ns
+
     def _is_stale(self, pose: Pose) -> bool:
-        now = now_ns()
-        if self._clock is None:
+        now, measured_ns = now_ns(), self.age_ns(pose) if self._measured is not None else None
+        if measured_ns is not None:
+            age_ns = measured_ns
+        elif self._clock is None:
             age_ns = now - pose.published_ns
         else:
             age_ns = self._clock.update(pose.published_ns, now)
@@ -148,7 +165,7 @@ class PoseSubscriber:
             self._resync_ns = None
             return False
         self.stale += 1
-        if self._clock is not None:
+        if self._clock is not None and measured_ns is None:
             self._resync_ns = now if self._resync_ns is None else self._resync_ns
             if now - self._resync_ns > RESYNC_NS:
                 self._clock.reset()

@@ -108,6 +108,8 @@ def pose_fields(pose: Pose, full: bool = False) -> dict[str, Any]:
         "contact": _plain(pose.contact, 3), "skipped": pose.skipped, "skeleton_version": pose.skeleton_version,
         "published_ns": pose.published_ns,
     }  # fmt: skip
+    if pose.velocity is not None and pose.angular_velocity is not None:
+        fields |= {"velocity": _plain(pose.velocity), "angular_velocity": _plain(pose.angular_velocity)}
     if full:
         fields |= {
             "lengths_m": _plain(pose.lengths_m), "offsets_m": _plain(pose.offsets_m),
@@ -120,7 +122,7 @@ def pose_fields(pose: Pose, full: bool = False) -> dict[str, Any]:
 # What a pose's line has beside a frame's: it can be sent as a frame again.
 _POSE_KEYS = (
     "seq", "status", "rotations", "root", "sigma_m", "contact", "skipped", "skeleton_version", "published_ns",
-    "lengths_m", "offsets_m", "covariance", "captured_ns", "received_ns", "inferred_ns",
+    "lengths_m", "offsets_m", "covariance", "captured_ns", "received_ns", "inferred_ns", "velocity", "angular_velocity",
 )  # fmt: skip
 _MEANT = frozenset((*FRAME_KEYS, *_POSE_KEYS))
 

@@ -122,6 +122,8 @@ class Encoder:
         }
         if self._source_joints and pose.source is not None:
             fields["layout"], fields["source"] = pose.layout, _bytes(pose.source)
+        if pose.velocity is not None and pose.angular_velocity is not None:
+            fields["velocity"], fields["angular_velocity"] = _bytes(pose.velocity), _bytes(pose.angular_velocity)
         return topic("pose", pose.actor) + self._pack(fields)
 
     def books(self, books: Books) -> bytes:
@@ -275,6 +277,9 @@ def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
     )
     if "rotation_sigma" in fields:  # older servers do not say it
         pose.sigma_rad = _floats(fields, "rotation_sigma", (J_OUT,))
+    if fields.get("velocity") is not None:  # where the server was asked for it
+        pose.velocity = _floats(fields, "velocity", (J_OUT, 3))
+        pose.angular_velocity = _floats(fields, "angular_velocity", (J_OUT, 3))
     return pose
 
 

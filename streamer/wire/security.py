@@ -44,6 +44,7 @@ class ClientKeys:
         return cls(*_secret_key(Path(key)), _read(Path(server_key))[0])
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
+        """Gives the keys to a socket that is not connected yet."""
         socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = self.public, self.secret, self.server
 
 

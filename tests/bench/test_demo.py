@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from bench.demo import demo
+from bench.demo.animation import NOISY, REFINED, demo_animation
 from bench.demo.view import live_table, plain_line, summary
 from bench.noise import Event, demo_events, observed
 from bench.scores import bone_length_change_mm, jitter_mm, position_error_mm
@@ -203,6 +205,37 @@ def test_picture_is_a_png_of_full_size(tmp_path: Path) -> None:
     assert height > 700
 
 
+def shapes(picture: Path) -> list[tuple[list[str], str]]:
+    """The shapes that each moving path of an animation takes, and its colour."""
+    root = ElementTree.parse(picture).getroot()
+    paths = [path for path in root.iter("{http://www.w3.org/2000/svg}path") if len(path)]
+    return [(path[0].attrib["values"].split(";"), path.attrib["stroke"]) for path in paths]
+
+
+def test_animation_moves_shows_gaps_as_gaps_and_begins_with_the_bones(tmp_path: Path) -> None:
+    track = moving_track(600)
+    rows = track.aligned()
+    assert rows is not None
+    path = demo_animation(tmp_path / "sub" / "demo.svg", rows, Scores.of(rows), demo_events(10.0))
+    moving = shapes(path)
+    assert {len(values) for values, _ in moving} == {270}  # nine seconds of the ten
+    bones = {colour: values for values, colour in moving if len(values[50]) > 150}
+    pieces = {colour: {values[k].count("M") for k in range(270)} for colour, values in bones.items()}
+    assert pieces[REFINED] == {5}  # five chains of bones, always whole
+    assert 0 in {values.count("L") for values in bones[NOISY]}  # the blackout
+    assert len(set(bones[NOISY])) > 200
+    assert path.read_text().count("visibility=") >= 3
+    assert path.stat().st_size < 1e6
+
+
+def test_animation_of_a_run_that_ended_early_is_all_of_it(tmp_path: Path) -> None:
+    track = moving_track(60)
+    rows = track.aligned()
+    assert rows is not None
+    path = demo_animation(tmp_path / "demo.svg", rows, Scores.of(rows), ())
+    assert {len(values) for values, _ in shapes(path)} == {29}
+
+
 # -- through the real server
 
 
@@ -231,9 +264,10 @@ def test_demo_says_what_failed_and_exits_with_1(monkeypatch: pytest.MonkeyPatch,
 
 def test_demo_end_to_end(tmp_path: Path) -> None:
     screen = Console(file=io.StringIO(), width=200)
-    code = demo.run(5.0, tmp_path, console=screen)
+    code = demo.run(5.0, tmp_path, animate=tmp_path / "demo.svg", console=screen)
     text = screen.file.getvalue()  # type: ignore[attr-defined]
     assert code == 0, text
     assert "ready in" in text
     assert "The whole run" in text
     assert png_size(tmp_path / "demo.png")[0] > 1000
+    assert shapes(tmp_path / "demo.svg")

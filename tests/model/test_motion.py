@@ -62,7 +62,9 @@ def test_augmented_motion_is_made_of_rotations_and_moves_smoothly(motion: Motion
     for part in (now, then):
         speed = np.linalg.norm(np.diff(part.positions(offsets), axis=1), axis=-1) / np.diff(times)[..., None]
         assert speed.max() < 25.0  # m/s: no joint jumps
-        assert np.isin(part.contact, (0.0, 1.0)).all()
+        unknown = np.isnan(part.contact)
+        assert np.isin(part.contact[~unknown], (0.0, 1.0)).all()
+        assert 0 < unknown.mean() < 0.5  # of motions that nobody made
 
 
 def test_the_pose_asked_for_is_the_same_motion_at_another_time(motion: Motion) -> None:

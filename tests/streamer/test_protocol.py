@@ -126,6 +126,20 @@ def test_unknown_keys_are_ignored() -> None:
     assert_same(decode(changed(encode(message), hair_colour="blue", later=[1, 2])), message)
 
 
+def test_velocities_come_in_pairs_of_numbers_for_every_joint() -> None:
+    velocity, angular = np.random.default_rng(0).standard_normal((2, 24, 3)).astype(np.float32)
+    pose = replace(sample_pose(), velocity=velocity, angular_velocity=angular)
+    message = ENCODER.pose(pose)
+    assert_same(decode(message), pose)
+    for key, value, reason in (
+        ("velocity", bytes(12), "joint_count"), ("velocity", [0.0] * 72, "type:velocity"),
+        ("angular_velocity", ..., "missing:angular_velocity"),
+    ):  # fmt: skip
+        with pytest.raises(ProtocolError) as caught:
+            decode(changed(message, **{key: value}))
+        assert (caught.value.reason, caught.value.field) == (reason, key)
+
+
 def test_the_sources_joints_are_sent_to_who_asked_alone() -> None:
     assert ENCODER.pose(sample_pose_with_source()) == ENCODER.pose(sample_pose())
     assert Encoder(source_joints=True).pose(sample_pose()) == ENCODER.pose(sample_pose())

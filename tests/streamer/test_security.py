@@ -89,7 +89,8 @@ def test_others_send_nothing_hear_nothing_and_disturb_nothing(locked: Locked, wh
     before = counter(locked.server, "messages_in")
     assert stream_seen(locked.server, other, listed, "intruder") == 0
     assert counter(locked.server, "messages_in") == before
-    assert request(locked.server.control_endpoint, "shutdown", 0.5, other) is None
+    for command in ("shutdown", "set"):
+        assert request(locked.server.control_endpoint, command, 0.5, other, delay_s=0.1) is None
     with PoseSubscriber(locked.server.out_endpoint, every=True, curve=other) as eavesdropper:
         assert stream_seen(locked.server, listed, listed, "undisturbed") >= 15
         assert eavesdropper.receive(timeout_s=0.2) is None
