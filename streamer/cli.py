@@ -37,6 +37,9 @@ COMMANDS = {
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
     "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
+    "calibrate": Command(
+        LIVE, "streamer.commands.calibrate:calibrate", "Measure the bones of somebody who stands still."
+    ),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
     "source vmc": Command(LIVE, "streamer.commands.vmc:source", "From a VMC performer, such as a tracker's program."),
@@ -78,6 +81,9 @@ COMMANDS = {
     "bench wire": Command(MEASURE, "bench.service.wire:command", "Latency through a server.", "bench"),
     "bench throughput": Command(MEASURE, "bench.service.throughput:command", "The most actors in time.", "bench"),
     "bench soak": Command(MEASURE, "bench.service.soak:command", "A day of uptime, on a simulated clock.", "bench"),
+    "bench feet": Command(
+        MEASURE, "bench.accuracy.feet:command", "Foot-lock: what it holds, and its price.", "train,bench"
+    ),
     "bench streams": Command(MEASURE, "bench.streams.streams:command", "What real sources do, case by case.", "bench"),
     "bench fuzz": Command(MEASURE, "bench.service.fuzz:command", "Harmed messages, by the million.", "bench"),
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),

@@ -36,9 +36,9 @@ AT_THE_TOP = {
         "run_log skeleton"
     ),
     "streamer": (
-        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter frames intake "
-        "orientation profiles quaternions sight skeletons source_joints time_shift tracks velocities "
-        "vetting warnings watch"
+        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter foot_lock frames "
+        "intake legs orientation profiles quaternions sight skeletons source_joints standing time_shift tracks "
+        "velocities vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_docs test_project",

@@ -30,6 +30,7 @@ class ServerOptions:
         source_joints: Send the source's own joints, refined, in each pose as well.
         landmarks: Turn head, hands and feet as face, fingers and heels say, where those are good.
         velocities: Say how fast joints move and turn, in each pose.
+        foot_lock: Hold planted feet where they stand.
         runtime: auto (native, else onnx), native, onnx, tensorrt, torch, torch_cuda.
         threads: Threads that share a crowd of actors.
         weights: Folder of another model.
@@ -53,6 +54,7 @@ class ServerOptions:
     source_joints: bool = False
     landmarks: bool = False
     velocities: bool = False
+    foot_lock: bool = False
     runtime: str = "auto"
     threads: int = 1
     weights: Annotated[str | None, Parameter(show_default=BUNDLED)] = None
@@ -77,6 +79,7 @@ class ServerOptions:
             metrics_port=self.metrics_port, allow_remote=self.allow_remote, curve=self.curve,
             rehearse=not self.no_rehearsal, skeletons=self.skeletons, source_joints=self.source_joints,
             landmarks=self.landmarks, velocities=self.velocities,
+            foot_lock=self.foot_lock,
         )  # fmt: skip
 
 

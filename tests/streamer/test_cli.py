@@ -22,8 +22,8 @@ from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
-SERVER = """in out control connect-in delay predict rate source-joints landmarks velocities runtime threads
-    weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
+SERVER = """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
+    threads weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
 ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
@@ -34,6 +34,7 @@ OPTIONS = {
     "listen": f"control {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
+    "calibrate": "seconds control key server-key",
     "source stdin": "to key server-key layout actor paced",
     "sink jsonl": f"{CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
@@ -58,6 +59,7 @@ OPTIONS = {
     "bench wire": f"rates transports seconds warmup live {FILTER}",
     "bench throughput": f"rates seconds warmup limit no-server {FILTER}",
     "bench streams": "case seconds people data runtime small list faults json markdown",
+    "bench feet": "noise rate clips seconds runtime weights json",
     "bench fuzz": "count seed json",
     "bench soak": f"server hours rate seed {FILTER}",
     "bench accuracy": ACCURACY,
@@ -66,7 +68,7 @@ OPTIONS = {
     "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
+POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
               "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip
