@@ -33,6 +33,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
+    "live": Command(LIVE, "streamer.commands.live:live", "From a source to avatars, browsers, files, in one go."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
     "view": Command(LIVE, "streamer.commands.view:view", "Show in a browser what the filter does, or did.", "view"),
     "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),

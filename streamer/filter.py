@@ -91,8 +91,8 @@ class PoseFilter:
         """How often what happened that is no rejection: clock_resets, cuts, repeated, new_bodies, two_sources, ..."""
         return self._actors.warnings.counts
 
-    def warnings(self, actor: str) -> list[str]:
-        """What is to be said about an actor's stream, each a sentence that names it; empty if all is well."""
+    def warnings(self, actor: str | None = None) -> list[str]:
+        """What is to be said about an actor's stream, or everybody's: sentences that name who; none if all is well."""
         return self._actors.warnings.of(actor)
 
     # -- the data path

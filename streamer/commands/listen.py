@@ -30,7 +30,7 @@ def listen(
         every: Every pose, not only the newest.
         count: Stop after so many poses; 0: on Ctrl-C.
     """
-    from streamer.commands.terminal import listening, pose_line
+    from streamer.commands.terminal import pose_line, print_poses
     from streamer.sinks.subscriber import PoseSubscriber
     from streamer.wire.control import ControlClient, HostClock
 
@@ -44,8 +44,5 @@ def listen(
         elif not is_local(out_endpoint):
             print("hpstm: ages are not known: --control measures the server's clock", file=sys.stderr, flush=True)
         subscriber = stack.enter_context(PoseSubscriber(out_endpoint, actor, every=every, curve=curve, clock=clock))
-        for n, pose in enumerate(listening(subscriber, out_endpoint, curve), 1):
-            print(pose_line(pose, subscriber.age_ns(pose)), flush=True)
-            if n == count:
-                break
+        print_poses(subscriber, out_endpoint, curve, lambda pose: pose_line(pose, subscriber.age_ns(pose)), count)
     return 0

@@ -7,7 +7,7 @@ that was stopped altogether: its kernel buffers hold old poses, which are recogn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +23,7 @@ from streamer.wire.security import ClientKeys
 
 MAX_ACTORS = 256  # one connection each; a newcomer takes the place of one who is quiet
 QUIET_NS = SECOND_NS
+MOMENT_S = 0.1  # after which it is asked whether to stop
 # An actor of whom nothing came for this long, of the time that somebody was reading, is gone: the server repeats the
 # skeleton of each that is there every 5 s.
 GONE_NS = 12 * SECOND_NS
@@ -43,11 +44,12 @@ class PoseSubscriber:
         curve: keys for a server that runs with --curve; one that does not let them in sends nothing.
         clock: the server's clock, measured over its control socket; without, one of another machine is estimated by the
             poses' own delays: their age is then that beyond the least.
+        inside: the context of a server of this process, which is then at INSIDE_OUT.
     """
 
     def __init__(
         self, endpoint: str, actor: str | None = None, every: bool = False, stale_s: float = 0.1,
-        curve: ClientKeys | None = None, clock: HostClock | None = None,
+        curve: ClientKeys | None = None, clock: HostClock | None = None, inside: zmq.Context[Any] | None = None,
     ) -> None:  # fmt: skip
         self._endpoint, self._measured = endpoint, clock
         self._curve = curve
@@ -58,7 +60,8 @@ class PoseSubscriber:
         self._resync_ns: int | None = None
         self.skeletons: dict[str, Skeleton] = {}
         self.stale = 0
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[Any] = zmq.Context() if inside is None else inside
+        self._own = self._context if inside is None else None
         self._poller = zmq.Poller()
         self._pose_sockets: dict[str, zmq.Socket[bytes]] = {}
         self._ready: list[zmq.Socket[bytes]] = []
@@ -87,13 +90,34 @@ class PoseSubscriber:
                 return None
 
     def __iter__(self) -> Iterator[Pose]:
+        return self.poses(lambda: False)
+
+    def poses(self, stopped: Callable[[], bool]) -> Iterator[Pose]:
+        """Poses as they come until ``stopped()``, and those that are there then."""
         while True:
-            pose = self.receive()
+            last = stopped()
+            pose = self.receive(0.0 if last else MOMENT_S)
             if pose is not None:
                 yield pose
+            elif last:
+                return
+
+    def newest(self) -> list[Pose]:
+        """What is there, at most one pose of each actor; waits a moment when nothing is."""
+        first = self.receive(MOMENT_S)
+        poses = {} if first is None else {first.actor: first}
+        while poses and len(poses) < MAX_ACTORS:
+            pose = self.receive(0.0)
+            if pose is None:
+                break
+            poses[pose.actor] = pose
+        return list(poses.values())
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        for socket in (self._news, *self._pose_sockets.values()):
+            socket.close(0)
+        if self._own is not None:
+            self._own.term()
 
     def __enter__(self) -> PoseSubscriber:
         return self
@@ -183,7 +207,7 @@ class PoseSubscriber:
             socket.close(0)
 
     def _open(self, prefixes: list[bytes], conflate: bool = False) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.SUB)
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         if conflate:

@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 import zmq
 
@@ -29,13 +30,18 @@ class FrameSender:
     Args:
         wait_s: how long to wait for a server, before which frames would be lost; ``joined`` says whether one was there.
         curve: keys for a server that runs with --curve; one that does not let them in is never ``joined``.
+        inside: the context of a server of this process, which is then at INSIDE_IN.
     """
 
-    def __init__(self, endpoint: str, wait_s: float = 2.0, curve: ClientKeys | None = None) -> None:
+    def __init__(
+        self, endpoint: str, wait_s: float = 2.0, curve: ClientKeys | None = None,
+        inside: zmq.Context[Any] | None = None,
+    ) -> None:  # fmt: skip
         self._encoder = Encoder()
         self._actors: set[str] = set()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
+        context: zmq.Context[Any] = zmq.Context() if inside is None else inside
+        self._own = context if inside is None else None
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)  # not PUB: it tells us when the server has joined
         self._socket.setsockopt(zmq.SNDHWM, LEAST_HWM)
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)  # to be told of a full queue; sending never waits for it
         self._socket.setsockopt(zmq.LINGER, 200)
@@ -67,7 +73,9 @@ class FrameSender:
         self.dropped += 1
 
     def close(self) -> None:
-        self._context.destroy(linger=200)
+        self._socket.close(200)
+        if self._own is not None:
+            self._own.term()
 
     def __enter__(self) -> FrameSender:
         return self

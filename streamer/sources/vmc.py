@@ -15,6 +15,7 @@ import numpy as np
 from streamer.clock import SECOND_NS, ClockMap, now_ns
 from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Frame
+from streamer.server.metrics import Histogram
 from streamer.sources.performer import ROOT_KEY, Captured, Performer
 from streamer.wire.osc import parse
 from streamer.wire.vmc import BONE, LAYOUT
@@ -71,6 +72,8 @@ class VmcReceiver:
         ConfigError: the port cannot be had.
     """
 
+    ended = False  # performers come and go
+
     def __init__(self, port: int = 39539, host: str = "127.0.0.1", actor: str = "vmc") -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
@@ -86,6 +89,8 @@ class VmcReceiver:
         self.unknown: Counter[str] = Counter()
         self.unused: Counter[str] = Counter()
         self.frames, self.bones, self.sender = 0, 0, ""
+        self.name = f"VMC at UDP port {self.port}"
+        self.latency: dict[str, Histogram] = {}
         self._actor = actor
         self._performer, self._clock = Performer(), SenderClock()
         self._address: Any = None
@@ -105,6 +110,10 @@ class VmcReceiver:
             if not self._ready and now_ns() >= deadline:  # whatever else comes
                 return None
         return self._ready.popleft()
+
+    def lost(self) -> dict[str, int]:
+        """Packets, messages and frames that were not used, by why."""
+        return {"broken": self.broken.total(), "not used": self.unused.total()}
 
     def kinds(self) -> tuple[object, ...]:
         """What ``status`` names, without the numbers."""

@@ -17,18 +17,21 @@ from rich.console import Console
 
 from streamer import cli
 from streamer.cli import COMMANDS, FAMILIES, GROUPS, MEASURE, Command, application, main
+from streamer.commands.server_options import ServerOptions
 from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
+SERVER = """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
+    threads weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
 ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
     "view": f"control {CLIENT} actor port host terminal html rrd",
-    "serve": """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
-        threads layout weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons
-        json-ready""",
+    "serve": f"{SERVER} layout json-ready",
+    "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
+        no-upper-chest websocket jsonl record view {SERVER}""",
     "listen": f"control {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
@@ -57,7 +60,7 @@ OPTIONS = {
     "bench latency": "runtimes actors threads steps offline-steps weights json plots",
     "bench alternatives": "only steps weights json markdown",
     "bench gpu": "json file steps warmup actors weights",
-    "bench wire": f"rates transports seconds warmup {FILTER}",
+    "bench wire": f"rates transports seconds warmup live {FILTER}",
     "bench throughput": f"rates seconds warmup limit no-server {FILTER}",
     "bench streams": "case seconds people data runtime small list faults json markdown",
     "bench feet": "noise rate clips seconds runtime weights json",
@@ -274,12 +277,18 @@ def given(line: str) -> dict[str, Any]:
 
 
 def test_options_take_the_values_that_they_took() -> None:
-    serve = given("serve --in ipc:///a --connect-in tcp://b:1 --connect-in tcp://c:2 --layout r.toml --no-rehearsal")
-    assert serve["in_endpoint"] == "ipc:///a"
-    assert serve["connect_in"] == ("tcp://b:1", "tcp://c:2")
-    assert serve["layout"] == ("r.toml",)
-    assert serve["no_rehearsal"] is True
-    assert given("serve --delay=0.1 --threads=2") == {"delay": 0.1, "threads": 2}
+    given_serve = given(
+        "serve --in ipc:///a --connect-in tcp://b:1 --connect-in tcp://c:2 --layout r.toml --no-rehearsal"
+    )
+    serve = given_serve["options"]
+    assert serve.in_endpoint == "ipc:///a"
+    assert serve.connect_in == ("tcp://b:1", "tcp://c:2")
+    assert given_serve["layout"] == ("r.toml",)
+    assert serve.no_rehearsal is True
+    assert given("serve --delay=0.1 --threads=2") == {"options": ServerOptions(delay=0.1, threads=2)}
+    live = given("live --stdin --vmc 127.0.0.1:1 --vmc 127.0.0.1:2 --delay=0.1")
+    assert (live["source"].stdin, live["sinks"].vmc) == (True, ("127.0.0.1:1", "127.0.0.1:2"))
+    assert live["options"] == ServerOptions(delay=0.1)
     assert given("prepare DATA packed --split train test") == {
         "data": Path("DATA"), "out": Path("packed"), "split": ("train", "test")
     }  # fmt: skip

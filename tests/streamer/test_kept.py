@@ -21,10 +21,10 @@ from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Pose
+from streamer.profiles import Profiles
 from streamer.runtimes import load_runtime
 from streamer.server.control import request
 from streamer.server.crowd import ActorRecord
-from streamer.profiles import Profiles
 from streamer.server.kept import KeptSkeleton, KeptSkeletons, file_name
 from streamer.wire.protocol import Encoder, is_actor_name
 from tests.helpers.live import body_frame, status, streaming, wait_until
