@@ -47,6 +47,7 @@ COMMANDS = {
     "look": Command(FILES, "streamer.commands.look:look", "Say what a motion file or a recording holds, and draw it."),
     "record": Command(FILES, "streamer.commands.record:record", "Write what a server publishes to a file."),
     "convert": Command(FILES, "streamer.commands.convert:convert", "Write a recording or a motion file as another."),
+    "refine": Command(FILES, "streamer.commands.refine:refine", "Refine folders of takes offline."),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
     "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
     "train-windowed": Command(

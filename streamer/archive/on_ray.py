@@ -1,0 +1,79 @@
+"""Tasks on a Ray cluster, or on a small one of this machine: each is a remote call that writes its file, answers a row.
+
+All nodes see the same files under the same names, and have the same hpstm-live installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from streamer.archive.pool import ONE_THREAD
+from streamer.archive.task import Row, Task, work
+from streamer.errors import ConfigError
+
+_STORE_BYTES = 100 << 20  # rows are all that goes through it
+_AHEAD = 2  # tasks in flight a core: the next is there when one is done
+_TRIES = 2
+
+
+def rows_of_ray(
+    tasks: Sequence[Task], jobs: int, address: str = "", work: Callable[[Task], Row] = work
+) -> Iterator[Row]:
+    """A row for each task, as they are done.
+
+    Args:
+        jobs: cores of the cluster on this machine; with an ``address`` the cluster has its own.
+        address: of a cluster: auto, host:port or ray://host:port; "": one of this machine, gone afterwards.
+    Raises:
+        ConfigError: ray is not installed, or the cluster does not answer.
+    """
+    ray = _started(jobs, address)
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=_TRIES - 1)(work)
+        most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting, running = deque(tasks), dict[Any, Task]()
+        while waiting or running:
+            while waiting and len(running) < most:
+                task = waiting.popleft()
+                running[remote.remote(task)] = task
+            for done in ray.wait(list(running), num_returns=1)[0]:
+                yield _row(ray, running.pop(done), done)
+    finally:
+        ray.shutdown()
+
+
+def _started(jobs: int, address: str) -> Any:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning of ray's about GPUs that it left alone
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--ray needs ray; install it with: pip install 'hpstm-live[ray]'") from error
+    own = {} if address else {"num_cpus": jobs, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level="ERROR",
+            runtime_env={"env_vars": dict.fromkeys(ONE_THREAD, "1")}, **own,
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"--ray {address or '(this machine)'}: no cluster ({' '.join(str(error).split())})"
+        ) from error
+    return ray
+
+
+def _row(ray: Any, task: Task, done: Any) -> Row:
+    try:
+        row = ray.get(done)
+        assert isinstance(row, Row)
+        return row
+    except ray.exceptions.WorkerCrashedError:
+        return Row(
+            task.label, "refused", f"{task.path}: the process at work on it was killed, twice; not enough memory?"
+        )
+    except ray.exceptions.RayError as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        return Row(task.label, "refused", f"{task.path}: failed ({said[-1]}); please report it")
