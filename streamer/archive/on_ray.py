@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from streamer.archive.pool import ONE_THREAD
+from streamer.archive.pool import KILLED, failed, one_thread
 from streamer.archive.task import Row, Task, work
 from streamer.errors import ConfigError
 
@@ -30,7 +30,8 @@ def rows_of_ray(
     Raises:
         ConfigError: ray is not installed, or the cluster does not answer.
     """
-    ray = _started(jobs, address)
+    with one_thread():  # of a cluster of its own; any other's tasks of one core have one thread by Ray's own rule
+        ray = _started(jobs, address)
     try:
         remote = ray.remote(num_cpus=1, max_retries=_TRIES - 1)(work)
         most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -47,17 +48,14 @@ def rows_of_ray(
 
 def _started(jobs: int, address: str) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning of ray's about GPUs that it left alone
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of GPUs, which nobody asks for
     try:
         import ray
     except ImportError as error:
         raise ConfigError("--ray needs ray; install it with: pip install 'hpstm-live[ray]'") from error
     own = {} if address else {"num_cpus": jobs, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level="ERROR",
-            runtime_env={"env_vars": dict.fromkeys(ONE_THREAD, "1")}, **own,
-        )  # fmt: skip
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"--ray {address or '(this machine)'}: no cluster ({' '.join(str(error).split())})"
@@ -68,12 +66,9 @@ def _started(jobs: int, address: str) -> Any:
 def _row(ray: Any, task: Task, done: Any) -> Row:
     try:
         row = ray.get(done)
-        assert isinstance(row, Row)
-        return row
     except ray.exceptions.WorkerCrashedError:
-        return Row(
-            task.label, "refused", f"{task.path}: the process at work on it was killed, twice; not enough memory?"
-        )
+        return Row(task.label, "refused", KILLED.format(task.path))
     except ray.exceptions.RayError as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        return Row(task.label, "refused", f"{task.path}: failed ({said[-1]}); please report it")
+        return failed(task, error)
+    assert isinstance(row, Row)
+    return row

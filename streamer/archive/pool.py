@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from streamer.archive.task import Row, Task, work
 
+KILLED = "{}: the process at work on it was killed, twice; not enough memory?"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # several add in another order
 
 
@@ -49,7 +50,7 @@ def _together(waiting: deque[Task], suspects: deque[Task], jobs: int, work: Call
                 if isinstance(error, BrokenProcessPool):
                     suspects.append(task)
                 else:
-                    yield future.result() if error is None else _failed(task, error)
+                    yield future.result() if error is None else failed(task, error)
 
 
 def _alone(task: Task, work: Callable[[Task], Row]) -> Iterator[Row]:
@@ -57,20 +58,19 @@ def _alone(task: Task, work: Callable[[Task], Row]) -> Iterator[Row]:
         future = pool.submit(work, task)
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            yield Row(
-                task.label, "refused", f"{task.path}: the process at work on it was killed, twice; not enough memory?"
-            )
+            yield Row(task.label, "refused", KILLED.format(task.path))
         else:
-            yield future.result() if error is None else _failed(task, error)
+            yield future.result() if error is None else failed(task, error)
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _failed(task: Task, error: BaseException) -> Row:
+def failed(task: Task, error: BaseException) -> Row:
     """An error that nobody expected is a fault of ours; it costs this file, and no other."""
-    return Row(task.label, "refused", f"{task.path}: failed ({type(error).__name__}: {error}); please report it")
+    said = " ".join(str(error).split())[-400:]
+    return Row(task.label, "refused", f"{task.path}: failed ({type(error).__name__}: {said}); please report it")
 
 
 @contextlib.contextmanager

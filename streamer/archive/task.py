@@ -203,4 +203,4 @@ def _over_time(positions: Array, fps: float) -> list[float | None]:
 
 
 def _plain(value: float) -> float | None:
-    return float(f"{value:.4g}") if np.isfinite(value) else None
+    return float(f"{round(value, 6):.4g}") if np.isfinite(value) else None  # no noise of rounding

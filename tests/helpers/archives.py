@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 
 from model.layouts import get_layout
 from model.motion.synthetic import SyntheticActor
-from model.prepare import Animation, write_animation
+from model.prepare import Animation, Clip, animation_of, write_animation
 from model.skeleton import INDEX
+from streamer.archive.task import UNFINISHED, Row, Task, work
 from streamer.clock import SECOND_NS
 from streamer.frames import Frame
 from streamer.sinks.recording import RecordingWriter
@@ -42,7 +45,9 @@ def place_of(name: str, at: np.ndarray) -> np.ndarray:
     side, rest = ("left", name[1:]) if name[0] == "L" else ("right", name[1:])
     if "_" in name:
         side, rest = name.split("_")
-    joint = {"BigToe": "foot", "SmallToe": "foot", "Heel": "ankle", "eye": "head", "ear": "head"}.get(rest, rest.lower())
+    joint = {"BigToe": "foot", "SmallToe": "foot", "Heel": "ankle", "eye": "head", "ear": "head"}.get(
+        rest, rest.lower()
+    )
     return at[:, INDEX[joint if joint == "head" else f"{side}_{joint}"]]
 
 
@@ -80,11 +85,8 @@ def write_csv(path: Path, at: np.ndarray) -> Path:
 
 def write_bvh(path: Path, frames: int, seed: int = 1) -> Path:
     """The person's turns with noise, as a BVH."""
-    from model.prepare import animation_of
-    from model.files.retarget import Clip
-
     actor = SyntheticActor(seed)
-    rotations, root = actor.poses(np.arange(frames) / FPS)
+    rotations, _ = actor.poses(np.arange(frames) / FPS)
     at = actor.positions(np.arange(frames) / FPS)
     animation = animation_of(Clip("x", at, rotations, FPS, actor.offsets_m))
     assert isinstance(animation, Animation)
@@ -112,3 +114,33 @@ def write_recording(path: Path, people: dict[str, np.ndarray]) -> Path:
         for n, frame in enumerate(frames):
             writer.write(encoder.frame(frame), n)
     return path
+
+
+def killed_once(task: Task) -> Row:
+    """As ``work``, but the first process at work on a file called killed.* dies while it writes."""
+    mark = Path(task.out).with_suffix(".killed")
+    if Path(task.label).stem == "killed" and not mark.exists():
+        mark.touch()
+        _die(task)
+    return work(task)
+
+
+def killed_always(task: Task) -> Row:
+    """As ``killed_once``, each time."""
+    if Path(task.label).stem == "killed":
+        _die(task)
+    return work(task)
+
+
+def _die(task: Task) -> None:
+    folder = Path(task.out) / UNFINISHED / "half"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / Path(task.target).name).write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fails(task: Task) -> Row:
+    """As ``work``, but with a fault of ours for a file called killed.*"""
+    if Path(task.label).stem == "killed":
+        raise RuntimeError("nobody expected this")
+    return work(task)
