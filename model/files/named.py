@@ -104,7 +104,7 @@ def _layout_of(path: Path, table: Table) -> tuple[Layout, dict[int, int]]:
     for name in LAYOUTS:
         layout = get_layout(name)
         found = {i: have[key] for i, joint in enumerate(layout.joints) if (key := plain_name(joint)) in have}
-        score = int(np.count_nonzero(layout.weights.any(0)[list(found)])) if found else 0
+        score = int(np.count_nonzero(np.abs(layout.weights[:, list(found)]).sum(0))) if found else 0
         if score > most:
             best, columns, most = layout, found, score
     if most < _FEWEST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 from streamer.archive.pool import KILLED, failed, one_thread
@@ -50,7 +51,7 @@ def _started(jobs: int, address: str) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of GPUs, which nobody asks for
     try:
-        import ray
+        ray: Any = import_module("ray")  # its own types are others in each of its versions
     except ImportError as error:
         raise ConfigError("--ray needs ray; install it with: pip install 'hpstm-live[ray]'") from error
     own = {} if address else {"num_cpus": jobs, "object_store_memory": _STORE_BYTES, "include_dashboard": False}

@@ -20,7 +20,7 @@ _MARKDOWN, _JSON, _PLOTS = "report.md", "report.json", "worst-{}.png"
 
 @dataclass(frozen=True)
 class Run:
-    """Rows of all files, refused ones too, those skipped as the run that did them said it; settings: as it was called."""
+    """Rows of all files, also of refused ones, and of skipped ones as they were done; settings: as it was called."""
 
     rows: Sequence[Row]
     settings: dict[str, Any]

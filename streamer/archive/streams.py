@@ -29,6 +29,7 @@ from streamer.sources.replay import frames_of_clip, frames_of_joints, is_landmar
 
 ACTOR = "actor"  # of a file that names nobody
 _LATE_NS = SECOND_NS  # a frame that comes this late was late; later, its source was started anew
+_ROUNDED_S = 0.51e-3  # by which a time that is written to a millisecond is off
 _EVEN = 0.25  # of a frame, by which times may lie beside an even rate
 
 
@@ -138,10 +139,13 @@ def rate_of(times_s: npt.NDArray[np.float64]) -> tuple[float, int]:
     """(frames per second, frames) for times (T,) from 0 [s]: their own rate if they are even, else the usual one."""
     if len(times_s) < 2:
         return usual_fps(times_s), 1
+    places = np.arange(len(times_s))
     rate = (len(times_s) - 1) / float(times_s[-1])
-    if float(np.abs(times_s * rate - np.arange(len(times_s))).max()) <= _EVEN:
-        near = round(rate)
-        return (float(near) if abs(rate - near) < 1e-3 * rate * _EVEN else rate), len(times_s)
+    whole = float(max(1, round(rate)))
+    if float(np.abs(times_s - places / whole).max()) <= _ROUNDED_S:
+        return whole, len(times_s)
+    if float(np.abs(times_s * rate - places).max()) <= _EVEN:
+        return rate, len(times_s)
     usual = usual_fps(times_s)
     return usual, frames_at(times_s, usual)
 

@@ -100,7 +100,7 @@ def _rows(tasks: Sequence[Task], jobs: int, ray: Sequence[str] | None) -> Iterat
         return rows_of_pool(tasks, jobs)
     from streamer.archive.on_ray import rows_of_ray
 
-    return rows_of_ray(tasks, jobs, *ray)
+    return rows_of_ray(tasks, jobs, ray[0] if ray else "")
 
 
 def _shown(rows: Iterator[Row], count: int, refused: Sequence[Row]) -> Iterator[Row]:

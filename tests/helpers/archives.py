@@ -21,9 +21,9 @@ from streamer.wire.protocol import Encoder
 FPS = 30.0
 COCO = get_layout("coco_17").joints
 HALPE = (  # what Pose2Sim calls the joints of HALPE_26
-    "Hip RHip RKnee RAnkle RBigToe RSmallToe RHeel LHip LKnee LAnkle LBigToe LSmallToe LHeel Neck Head Nose RShoulder "
-    "RElbow RWrist LShoulder LElbow LWrist"
-).split()
+    "Hip", "RHip", "RKnee", "RAnkle", "RBigToe", "RSmallToe", "RHeel", "LHip", "LKnee", "LAnkle", "LBigToe",
+    "LSmallToe", "LHeel", "Neck", "Head", "Nose", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist",
+)  # fmt: skip
 
 
 def truth(frames: int, seed: int = 1) -> np.ndarray:
@@ -38,7 +38,7 @@ def seen(frames: int, seed: int = 1, noise_m: float = 0.01) -> np.ndarray:
 
 
 def place_of(name: str, at: np.ndarray) -> np.ndarray:
-    """(T, 3) where a joint of Pose2Sim's or COCO's is on our skeleton; what we have not is near the joint it hangs on."""
+    """(T, 3) where a joint of Pose2Sim's or COCO's is on our skeleton; what we have not, at the joint it hangs on."""
     known = {"Hip": "pelvis", "Neck": "neck", "Head": "head", "Nose": "head", "nose": "head"}
     if name in known:
         return at[:, INDEX[known[name]]]
@@ -116,31 +116,16 @@ def write_recording(path: Path, people: dict[str, np.ndarray]) -> Path:
     return path
 
 
-def killed_once(task: Task) -> Row:
-    """As ``work``, but the first process at work on a file called killed.* dies while it writes."""
-    mark = Path(task.out).with_suffix(".killed")
-    if Path(task.label).stem == "killed" and not mark.exists():
-        mark.touch()
-        _die(task)
-    return work(task)
-
-
-def killed_always(task: Task) -> Row:
-    """As ``killed_once``, each time."""
-    if Path(task.label).stem == "killed":
-        _die(task)
-    return work(task)
-
-
-def _die(task: Task) -> None:
-    folder = Path(task.out) / UNFINISHED / "half"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / Path(task.target).name).write_bytes(b"half")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fails(task: Task) -> Row:
-    """As ``work``, but with a fault of ours for a file called killed.*"""
-    if Path(task.label).stem == "killed":
+def harmed(task: Task) -> Row:
+    """As ``work``, but by the file's name: "once", its first process dies while it writes; "always", each does;
+    "fault", it raises what nobody expected."""
+    name, mark = Path(task.label).stem, Path(task.out).with_suffix(".killed")
+    if name == "fault":
         raise RuntimeError("nobody expected this")
+    if name == "always" or (name == "once" and not mark.exists()):
+        mark.touch()
+        folder = Path(task.out) / UNFINISHED / "half"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / Path(task.target).name).write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
     return work(task)
