@@ -83,8 +83,8 @@ def write_csv(path: Path, at: np.ndarray) -> Path:
     return path
 
 
-def write_bvh(path: Path, frames: int, seed: int = 1) -> Path:
-    """The person's turns with noise, as a BVH."""
+def write_turns(path: Path, frames: int, seed: int = 1) -> Path:
+    """The person's turns with noise, as a BVH or an AMASS-like npz."""
     actor = SyntheticActor(seed)
     rotations, _ = actor.poses(np.arange(frames) / FPS)
     at = actor.positions(np.arange(frames) / FPS)

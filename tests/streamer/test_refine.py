@@ -27,20 +27,22 @@ from streamer.errors import ConfigError
 from streamer.frames import Frame
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import Runtime
+from streamer.sources.replay import read_take
 from tests.helpers import archives
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED
 from tests.helpers.project import ROOT
 
 pytestmark = pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
 
-GOOD = {"walk.bvh": "walk.bvh", "points.npz": "points.npz", "a.trc": "a.npz", "sub/b.csv": "sub/b.npz"}
+GOOD = {"walk.bvh": 1, "turns.npz": 1, "points.npz": 1, "a.npz": 2, "sub/b.npz": 3}  # result -> the person's seed
 FRAMES = 45
 
 
 def fill(folder: Path) -> Path:
     """A folder of one take of each kind, and two files that cannot be read."""
     (folder / "sub").mkdir(parents=True)
-    archives.write_bvh(folder / "walk.bvh", FRAMES)
+    archives.write_turns(folder / "walk.bvh", FRAMES)
+    archives.write_turns(folder / "turns.npz", FRAMES)
     archives.write_npz(folder / "points.npz", archives.seen(FRAMES))
     archives.write_trc(folder / "a.trc", archives.seen(FRAMES, 2))
     archives.write_csv(folder / "sub" / "b.csv", archives.seen(FRAMES, 3))
@@ -62,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert len(said) == 2
     assert any("broken.bvh" in line and "line 1" in line for line in said)
     assert any("words.csv" in line for line in said)
-    assert "5 refined, 0 were done before, 2 refused" in done.stdout
+    assert "6 refined, 0 were done before, 2 refused" in done.stdout
     return here
 
 
@@ -85,15 +87,22 @@ def tasks(paths: list[Path], out: Path, done: dict[str, Row] | None = None) -> l
 
 
 def test_every_kind_is_refined_to_a_file_of_its_own(run: Path) -> None:
-    for n, name in enumerate(GOOD.values()):
+    for name, seed in GOOD.items():
         clip = read_clip(run / "out" / name)
         assert len(clip) == FRAMES
         assert clip.fps == pytest.approx(archives.FPS, rel=1e-4)
-        truth = archives.truth(FRAMES, max(1, n))
+        truth = archives.truth(FRAMES, seed)
         assert np.linalg.norm(clip.positions - truth, axis=-1).mean() < 0.06
     assert len(read_clip(run / "out" / "r-ann.npz")) == FRAMES
     assert len(read_clip(run / "out" / "r-bo%2Fb.npz")) == 30
     assert not (run / "out" / UNFINISHED).exists()
+
+
+def test_replay_reads_named_joints_too(run: Path) -> None:
+    take = read_take(run / "in" / "a.trc")
+    assert (len(take.frames), take.frames[0].layout, take.fps) == (FRAMES, "halpe_26", pytest.approx(30.0, rel=1e-3))
+    with pytest.raises(ConfigError, match=r"words\.csv: line 1"):
+        read_take(run / "in" / "words.csv")
 
 
 def test_a_file_with_bones_keeps_them(run: Path) -> None:
@@ -103,17 +112,18 @@ def test_a_file_with_bones_keeps_them(run: Path) -> None:
 
 def test_the_report_says_what_was_read_and_refused_and_how_steady_it_became(run: Path) -> None:
     report = json.loads((run / "out" / "report.json").read_text())
-    assert report["counts"] == {"done": 5, "skipped": 0, "refused": 2}
+    assert report["counts"] == {"done": 6, "skipped": 0, "refused": 2}
     rows = {row["input"]: row for row in report["files"]}
-    assert {row["kind"] for row in rows.values()} == {"", "BVH", "TRC", "csv", "joint positions", "recording"}
+    assert {row["kind"] for row in rows.values()} == {"", "BVH", "AMASS", "TRC", "csv", "joint positions", "recording"}
     assert "halpe_26" in rows["a.trc"]["mapped"]
     assert "1 frames came late" in rows["r.hpstm"]["notes"][0]
     takes = [take for row in rows.values() for take in row["takes"]]
-    assert len(takes) == 6
+    assert len(takes) == 7
     for take in takes:
         assert take["jitter_m_s3"]["out"] < 0.6 * take["jitter_m_s3"]["in"]
         assert take["bone_std_mm"]["out"] < 1e-3
-    assert all(take["bone_std_mm"]["in"] > 5.0 for take in takes if take is not rows["walk.bvh"]["takes"][0])
+    loose = [take for name in ("points.npz", "a.trc", "sub/b.csv", "r.hpstm") for take in rows[name]["takes"]]
+    assert all(take["bone_std_mm"]["in"] > 5.0 for take in loose)
     text = (run / "out" / "report.md").read_text()
     assert all(name in text for name in rows)
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra: bench)")
@@ -171,10 +181,10 @@ def test_a_second_run_does_only_what_is_new(run: Path, tmp_path: Path) -> None:
     (here / "out" / "sub" / "b.npz").unlink()
     before = {name: (here / "out" / name).read_bytes() for name in ("walk.bvh", "a.npz", "points.npz", "r-ann.npz")}
     with open_manifest(here / "out") as manifest:
-        assert len(manifest.done) == 5
+        assert len(manifest.done) == 6
         rows = {row.input: row for row in map(work, tasks([here / "in"], here / "out", manifest.done))}
     assert {name: row.status for name, row in rows.items()} == {
-        "walk.bvh": "skipped", "a.trc": "skipped", "r.hpstm": "skipped", "points.npz": "done", "sub/b.csv": "done",
+        "walk.bvh": "skipped", "turns.npz": "skipped", "a.trc": "skipped", "r.hpstm": "skipped", "points.npz": "done", "sub/b.csv": "done",
         "broken.bvh": "refused", "words.csv": "refused",
     }  # fmt: skip
     assert (here / "out" / "points.npz").read_bytes() != before["points.npz"]
@@ -290,7 +300,7 @@ def test_results_lie_as_their_files_do(tmp_path: Path) -> None:
     (tmp_path / "in" / "out").mkdir()  # results of an earlier run are no takes
     archives.write_npz(tmp_path / "in" / "out" / "walk.npz", archives.seen(4))
     found = [label for _, label in files_in([tmp_path / "in"], tmp_path / "in" / "out")]
-    assert found == ["a.trc", "broken.bvh", "points.npz", "r.hpstm", "walk.bvh", "words.csv", "sub/b.csv"]
+    assert found == ["a.trc", "broken.bvh", "points.npz", "r.hpstm", "turns.npz", "walk.bvh", "words.csv", "sub/b.csv"]
 
 
 def test_two_files_of_one_result_are_not_both_done(tmp_path: Path) -> None:
