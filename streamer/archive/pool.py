@@ -41,9 +41,9 @@ def _together(waiting: deque[Task], suspects: deque[Task], jobs: int, work: Call
                 task = waiting.popleft()
                 try:
                     running[pool.submit(work, task)] = task
-                except BrokenProcessPool:  # while it was idle
+                except BrokenProcessPool:  # just now: what is running will say so
                     waiting.appendleft(task)
-                    return
+                    break
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

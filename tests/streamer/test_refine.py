@@ -7,14 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model.motion.synthetic import SyntheticActor
 from model.prepare import read_clip
+from streamer.archive import pool
 from streamer.archive.inputs import files_in, is_take, target_of, tasks_for
 from streamer.archive.manifest import NAME, open_manifest
 from streamer.archive.passes import faded, refined
@@ -255,6 +259,32 @@ def test_a_killed_worker_loses_nothing(five: list[Task], tmp_path: Path) -> None
         rows = list(rows_of_pool(five, 2, archives.harmed))
     assert_nothing_lost(rows, five, tmp_path)
     assert not (tmp_path / "out" / UNFINISHED).exists()
+
+
+class BrokenMeanwhile(ThreadPoolExecutor):
+    """A pool that breaks with one task at work, before a second can be given to it."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        if self._shutdown:
+            raise BrokenProcessPool("broken")
+        self._shutdown = True
+        future: Future[Any] = Future()
+        future.set_exception(BrokenProcessPool("broken"))
+        return future
+
+
+def test_a_pool_that_breaks_while_it_is_given_work_loses_nothing(
+    five: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = iter([BrokenMeanwhile, ThreadPoolExecutor, BrokenMeanwhile])
+
+    def next_pool(processes: int) -> ThreadPoolExecutor:
+        return next(pools, ThreadPoolExecutor)(processes)
+
+    monkeypatch.setattr(pool, "_pool", next_pool)
+    rows = list(rows_of_pool(five, 2, lambda task: Row(task.label, "done")))
+    assert sorted(row.input for row in rows) == [task.label for task in five]
+    assert {row.status for row in rows} == {"done"}
 
 
 ON_RAY = """
