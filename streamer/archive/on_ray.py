@@ -6,6 +6,7 @@ All nodes see the same files under the same names, and have the same hpstm-live 
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -18,6 +19,7 @@ from streamer.errors import ConfigError
 _STORE_BYTES = 100 << 20  # rows are all that goes through it
 _AHEAD = 2  # tasks in flight a core: the next is there when one is done
 _TRIES = 2
+_ANSWER_S = 3.0  # for a cluster to take a connection
 
 
 def rows_of_ray(
@@ -47,7 +49,18 @@ def rows_of_ray(
         ray.shutdown()
 
 
+def _check_answers(address: str) -> None:
+    """Raises where nothing listens: Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _ANSWER_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"--ray {address}: no cluster there; give auto, HOST:PORT or ray://HOST:PORT") from error
+
+
 def _started(jobs: int, address: str) -> Any:
+    if address not in ("", "auto"):
+        _check_answers(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of GPUs, which nobody asks for
     try:

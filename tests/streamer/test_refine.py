@@ -21,6 +21,7 @@ from model.prepare import read_clip
 from streamer.archive import pool
 from streamer.archive.inputs import files_in, is_take, target_of, tasks_for
 from streamer.archive.manifest import NAME, open_manifest
+from streamer.archive.on_ray import rows_of_ray
 from streamer.archive.passes import faded, refined
 from streamer.archive.pool import rows_of_pool
 from streamer.archive.streams import rate_of
@@ -310,9 +311,13 @@ def test_ray_writes_the_same_bytes_and_loses_nothing_to_a_kill(five: list[Task],
     assert_nothing_lost(rows, five, tmp_path)
 
 
-def test_ray_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streamer.archive.on_ray import rows_of_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "takes/", "host:port"])
+def test_a_cluster_that_is_not_there_is_said_at_once(address: str) -> None:
+    with pytest.raises(ConfigError, match="no cluster there; give auto"):
+        list(rows_of_ray([], 1, address))
 
+
+def test_ray_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"hpstm-live\[ray\]"):
         list(rows_of_ray([], 1))
