@@ -63,6 +63,7 @@ COMMANDS = {
     "models mediapipe": Command(
         FILES, "streamer.commands.models:mediapipe", "Make the .task file of source mediapipe."
     ),
+    "refine": Command(FILES, "streamer.commands.refine:refine", "Refine folders of takes offline."),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
     "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
     "train-windowed": Command(

@@ -52,6 +52,7 @@ OPTIONS = {
     "record": f"{CLIENT} poses-only seconds fps actor",
     "convert": "fps actor from unit-m up root",
     "look": "fps unit-m up root png",
+    "refine": "out format fps unit-m up jobs ray runtime weights",
     "prepare": "split listing strict fps unit-m up",
     "train": "data out pairs minutes threads device rate start twin",
     "train-windowed": "model data out minutes threads",
@@ -73,7 +74,7 @@ OPTIONS = {
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
-              "view": "SOURCE", "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
+              "view": "SOURCE", "record": "FILE", "refine": "PATHS", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
