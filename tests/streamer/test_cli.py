@@ -74,7 +74,8 @@ OPTIONS = {
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
-              "view": "SOURCE", "record": "FILE", "refine": "PATHS", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
+              "view": "SOURCE", "record": "FILE", "refine": "PATHS",
+              "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
