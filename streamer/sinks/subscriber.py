@@ -30,6 +30,11 @@ class Held(NamedTuple):
     captured_ns: int
     heard_ns: int
 
+    def outdates(self, server: Following, pose: Pose, now: int) -> bool:
+        """Is a pose of ``server`` one that rests on older frames than another server has of this actor?"""
+        elsewhere = self.server is not server and now - self.heard_ns < LEFT_NS
+        return elsewhere and pose.captured_ns <= self.captured_ns
+
 
 class PoseSubscriber:
     """Poses of one actor, or of all; ``skeletons`` maps an actor to its newest Skeleton. Not thread-safe.
@@ -129,13 +134,12 @@ class PoseSubscriber:
         return message
 
     def _has_left(self, server: Following, pose: Pose) -> bool:
-        """Does another server have this actor by now? Some poses are late, and with --rate a server goes on coasting."""
+        """Does another server have this actor by now? With --rate, the one before goes on coasting for a while."""
         if len(self._servers) == 1:
             return False
         held, now = self._held.get(pose.actor), now_ns()
-        if held is not None and held.server is not server and now - held.heard_ns < LEFT_NS:
-            if pose.captured_ns <= held.captured_ns:
-                return True
+        if held is not None and held.outdates(server, pose, now):
+            return True
         self._held[pose.actor] = Held(server, pose.captured_ns, now)
         return False
 

@@ -19,7 +19,7 @@ from streamer.wire.placement import endpoints_of, ranked
 from streamer.wire.protocol import Encoder
 from streamer.wire.security import ClientKeys
 
-# Frames of many actors come in one burst, so the queue, beyond which the newest are dropped and counted, grows with them.
+# Many actors' frames come in one burst; so the queue, beyond which the newest are dropped and counted, grows with them.
 HWM_AN_ACTOR = 4
 MOST_ACTORS = 4096  # that are counted, and whose ranking is remembered: names may be ever new ones
 LOOK_NS = 5_000_000  # how often it is seen to who has come or gone
