@@ -23,11 +23,11 @@ JOIN = b"\x01"  # how the message of a subscription begins
 class Link:
     """A publisher connected to one server. Not thread-safe.
 
-    ``joined``: the server is there; of one that is not watched: it was.
+    ``joined``: the server is there; of one that is not watched: it was. ``sent``: messages that ZeroMQ took.
     """
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, curve: ClientKeys | None, watched: bool) -> None:
-        self.endpoint, self.joined = endpoint, False
+        self.endpoint, self.joined, self.sent = endpoint, False, 0
         self._watched, self._since_ns = watched, 0
         self._socket = context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
         self._socket.setsockopt(zmq.SNDHWM, LEAST_HWM)
@@ -76,4 +76,5 @@ class Link:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.Again:
             return False
+        self.sent += 1
         return True

@@ -57,12 +57,16 @@ class FrameSender:
         for link in self._links:
             link.look(max(0, (end_ns - now_ns()) // 1_000_000), settled=True)
         self._looked_ns = now_ns()
-        self.sent = self.dropped = 0
+        self.dropped = 0
 
     @property
     def joined(self) -> bool:
         """Is, or was, a server there?"""
         return any(link.joined for link in self._links)
+
+    @property
+    def sent(self) -> int:
+        return sum(link.sent for link in self._links)
 
     def server_of(self, actor: str) -> str | None:
         """The endpoint that this actor's frames go to now; None: no server is there."""
@@ -84,9 +88,7 @@ class FrameSender:
 
     def _send(self, actor: str, message: bytes) -> None:
         link = self._link_of(actor)
-        if link is not None and link.send(message):
-            self.sent += 1
-        else:
+        if link is None or not link.send(message):
             self.dropped += 1
 
     def _link_of(self, actor: str) -> Link | None:

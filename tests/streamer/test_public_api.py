@@ -108,10 +108,16 @@ class ControlClient
     clock(trips: int = 8) -> Offset | None
     close()
 class FrameSender
-    .joined
-    .sent
     .dropped
-    __init__(endpoint: str, wait_s: float = 2.0, curve: ClientKeys | None = None)
+    __init__(
+        endpoint: str | None = None,
+        wait_s: float = 2.0,
+        curve: ClientKeys | None = None,
+        servers: Sequence[str] = ()
+    )
+    joined -> bool
+    sent -> int
+    server_of(actor: str) -> str | None
     send(frame: Frame)
     send_bytes(message: bytes)
     close()
@@ -119,12 +125,13 @@ class PoseSubscriber
     .skeletons
     .stale
     __init__(
-        endpoint: str,
+        endpoint: str | None = None,
         actor: str | None = None,
         every: bool = False,
         stale_s: float = 0.1,
         curve: ClientKeys | None = None,
-        clock: HostClock | None = None
+        clock: HostClock | None = None,
+        servers: Sequence[str] = ()
     )
     receive(timeout_s: float | None = None) -> Pose | None
     close()
