@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from streamer.commands.options import Key, Out, ServerKey, To, client_keys
+from streamer.commands.options import Key, Out, Outs, ServerKey, To, Tos, client_keys
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 
@@ -13,6 +13,7 @@ from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 def source(
     *,
     to: To = DEFAULT_IN,
+    servers: Tos = (),
     key: Key = None,
     server_key: ServerKey = None,
     layout: str | None = None,
@@ -45,19 +46,21 @@ def source(
         raise ConfigError(f"--layout: {error}") from error
     report, reader = Report(), LineReader(layout, own, actor)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
-    with FrameSender(to, curve=client_keys(key, server_key, None)) as sender:
+    one, where = None if servers else to, ", ".join(servers) or to
+    with FrameSender(one, curve=client_keys(key, server_key, None), servers=servers) as sender:
         if not sender.joined:
-            _say(f"no server takes frames at {to} yet: lines are dropped until one does")
+            _say(f"no server takes frames at {where} yet: lines are dropped until one does")
         try:
             send_lines(sys.stdin.buffer, sender, reader, report, _say, paced)
         finally:
-            _say(report.text(sender.dropped, to))
+            _say(report.text(sender.dropped, where))
     return 0 if sender.sent or not report.lines else 1
 
 
 def sink(
     *,
     out_endpoint: Out = DEFAULT_OUT,
+    servers: Outs = (),
     key: Key = None,
     server_key: ServerKey = None,
     actor: str | None = None,
@@ -79,9 +82,10 @@ def sink(
     from streamer.sinks.subscriber import PoseSubscriber
     from streamer.wire.json_lines import pose_fields
 
-    curve = client_keys(key, server_key, out_endpoint)
-    with PoseSubscriber(out_endpoint, actor, every=every, curve=curve) as subscriber:
-        for n, pose in enumerate(listening(subscriber, out_endpoint, curve), 1):
+    one, outs = None if servers else out_endpoint, servers or (out_endpoint,)
+    curve = client_keys(key, server_key, outs[0])
+    with PoseSubscriber(one, actor, every, curve=curve, servers=servers) as subscriber:
+        for n, pose in enumerate(listening(subscriber, outs[0], curve, outs[1:]), 1):
             print(dumps(pose_fields(pose, full)), flush=True)
             if n == count:
                 break

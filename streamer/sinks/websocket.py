@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 
 from streamer.errors import ConfigError
 from streamer.frames import Pose
-from streamer.sinks.subscriber import MAX_ACTORS
+from streamer.sinks.following import MAX_ACTORS
 from streamer.wire.json_lines import pose_fields
 
 MOST_CLIENTS = 64

@@ -66,6 +66,7 @@ class FrameSender:
 
     @property
     def sent(self) -> int:
+        """Messages that ZeroMQ took."""
         return sum(link.sent for link in self._links)
 
     def server_of(self, actor: str) -> str | None:

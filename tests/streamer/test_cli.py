@@ -27,11 +27,11 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
 OPTIONS = {
     "serve": """in out control connect-in delay predict rate source-joints landmarks velocities runtime threads layout
         weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
-    "listen": f"control {CLIENT} actor every count",
+    "listen": f"control servers {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
-    "source stdin": "to key server-key layout actor paced",
-    "sink jsonl": f"{CLIENT} actor every full count",
+    "source stdin": "to servers key server-key layout actor paced",
+    "sink jsonl": f"servers {CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
     "demo": "seconds rate delay seed out-dir animate",
     "doctor": "control key server-key",

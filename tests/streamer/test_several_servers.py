@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +23,14 @@ import zmq
 from bench.service.child import ServerProcess, free_endpoints
 from bench.service.turn_by_turn import balanced
 from model.skeleton import JOINTS, PARENTS, rest_offsets
+from streamer.cli import main
 from streamer.client import ControlClient, FrameSender, PoseSubscriber
 from streamer.frames import Pose
 from streamer.sinks import subscriber as subscriber_module
 from streamer.wire.placement import ranked
 from streamer.wire.protocol import Encoder, Skeleton
-from tests.helpers.live import body_frame, status, wait_until
+from tests.helpers.live import BODY, body_frame, counter, status, wait_until
+from tests.helpers.program import HPSTM, Program
 from tests.helpers.vmc import a_pose
 
 ACTORS = [f"actor-{n}" for n in range(9)]
@@ -318,3 +323,38 @@ def test_encoded_messages_go_where_frames_go() -> None:
             topics = [sockets[to].recv().partition(b"\0")[0] for _ in range(2)]
             assert topics == [f"frame.{actor}".encode()] * 2
         assert (sender.sent, sender.dropped) == (2 * len(ACTORS), 0)
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timed
+def test_lines_go_in_at_several_servers_and_come_out_of_all_of_them() -> None:
+    with ServerProcess() as one, ServerProcess() as other:
+        both = [one, other]
+        ins = [word for server in both for word in ("--servers", server.in_endpoint)]
+        outs = [word for server in both for word in ("--servers", server.out_endpoint)]
+        homes = [ranked(actor, [server.in_endpoint for server in both])[0] for actor in ACTORS]
+        seen: set[str] = set()
+        with Program([*HPSTM, "sink", "jsonl", *outs, "--every"]) as sink:
+            for server in both:
+                wait_until(partial(has_subscriptions, server, 2), 60.0)
+            body = {"t": 0.0, "layout": "smpl_24", "positions": BODY.tolist()}
+            lines = "\n".join(json.dumps({"actor": actor, **body}) for actor in ACTORS)
+            source = [*HPSTM, "source", "stdin", *ins]
+            done = subprocess.run(source, input=lines, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            while seen < set(ACTORS):
+                seen.add(json.loads(sink.stdout.readline())["actor"])
+        for n, server in enumerate(both):
+            assert status(server)["books"]["messages_in"] == homes.count(n)
+
+
+def has_subscriptions(server: ServerProcess, count: int) -> bool:
+    return counter(server, "subscriptions") >= count
+
+
+def test_several_servers_have_no_clock_to_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--servers", "tcp://127.0.0.1:9", "--servers", "tcp://127.0.0.1:19"]
+    assert main(["listen", *where, "--control", "tcp://127.0.0.1:29"]) == 2
+    assert "--control" in capsys.readouterr().err
