@@ -94,6 +94,9 @@ class FrameSender:
 
     def _link_of(self, actor: str) -> Link | None:
         """The first of the actor's ranking that is there for a while already, else the first that is there."""
+        if len(self._links) == 1:
+            self._links[0].look()
+            return self._links[0] if self._links[0].joined else None
         now = now_ns()
         if now - self._looked_ns >= LOOK_NS or not self.joined:
             self._looked_ns = now

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from streamer.errors import ConfigError
+from streamer.wire.endpoints import is_local
 
 
 def ranked(actor: str, servers: Sequence[str]) -> tuple[int, ...]:
@@ -27,11 +28,17 @@ def _weight(actor: str, server: str) -> bytes:
 
 
 def endpoints_of(endpoint: str | None, servers: Sequence[str]) -> tuple[str, ...]:
-    """The endpoints that a client was given, one or several. Raises ConfigError: none, both, or one twice."""
+    """The endpoints that a client was given, one or several.
+
+    Raises:
+        ConfigError: none or both were given, a server twice, or what is no endpoint.
+    """
     if isinstance(servers, str):
         raise ConfigError(f"servers must be a list of endpoints, not {servers!r}")
     if (endpoint is None) == (not servers):
         raise ConfigError("give the endpoint of one server, or servers=[...] of several")
     if len(set(servers)) != len(servers):
         raise ConfigError(f"servers: an endpoint is given twice: {', '.join(servers)}")
+    for one in servers:
+        is_local(one)  # raises for what is no endpoint
     return tuple(servers) if endpoint is None else (endpoint,)

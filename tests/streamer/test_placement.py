@@ -82,6 +82,8 @@ def test_a_list_of_servers_that_is_none_is_refused(client: type[FrameSender] | t
         client(one, servers=[one])
     with pytest.raises(ConfigError, match="twice"):
         client(servers=[one, one])
+    with pytest.raises(ConfigError, match=r"10\.0\.0\.1"):
+        client(servers=[one, "10.0.0.1"])
     with pytest.raises(ConfigError, match="list"):
         client(servers=one)
 
