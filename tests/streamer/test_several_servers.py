@@ -171,7 +171,7 @@ def test_one_of_three_is_killed_under_load_and_comes_back(stage: Stage) -> None:
     print(f"longest without a pose: {calm:.3f} s before; when one of three was killed {moved:.3f} s its"
           f" {len(orphans)} actors, {others:.3f} s the others; {returned:.3f} s on the way back")  # fmt: skip
     assert moved < DARK_S
-    assert others < DARK_S
+    assert others < max(3 * calm, 0.25)  # undisturbed
     assert returned < DARK_S
     wait_until(stage.at_home)
     for n in left:
