@@ -14,9 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from model.files.animation import MOST_FRAMES, Animation, animation_of, frames_at, resampled, sampled, usual_fps
+from model.files.asf import find_asf
 from model.files.jumps import jumps, split_at_jumps
-from model.files.listing import LISTING, ListedClip, listed_clips
+from model.files.listing import LISTING, ListedClip, listed_clips, listed_fps
+from model.files.named import NamedJoints, is_named_joints, read_named
 from model.files.new_file import new_file
+from model.files.quaternions import between as turns_between
+from model.files.quaternions import continuous as continuous_turns
 from model.files.read import Reading, read_clip, read_file
 from model.files.rest import measure_rest
 from model.files.retarget import Clip, ClipError
@@ -36,23 +40,30 @@ __all__ = [
     "Clip",
     "ClipError",
     "ListedClip",
+    "NamedJoints",
     "Reading",
     "animation_of",
     "check_out",
+    "continuous_turns",
+    "find_asf",
     "frames_at",
+    "is_named_joints",
     "jumps",
     "line",
     "listed_clips",
+    "listed_fps",
     "load_packed",
     "measure_rest",
     "new_file",
     "prepare",
     "read_clip",
     "read_file",
+    "read_named",
     "resampled",
     "sampled",
     "split_at_jumps",
     "stature_m",
+    "turns_between",
     "usual_fps",
     "write_animation",
 ]

@@ -14,10 +14,12 @@ from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.clock import SECOND_NS
 from streamer.doubt import doubts
 from streamer.errors import ConfigError, FrameError
+from streamer.foot_lock import FootLock
 from streamer.frames import Frame
 from streamer.intake import FARTHEST_NS, Seen
 from streamer.orientation import Orientation
@@ -71,7 +73,7 @@ class Actor(NamedTuple):
 class Actors(Mapping[str, Actor]):
     """Rows by name; as a mapping, what is known of each."""
 
-    def __init__(self, runtime: Runtime, most: int, landmarks: bool) -> None:
+    def __init__(self, runtime: Runtime, most: int, landmarks: bool, foot_lock: bool = False) -> None:
         contract = runtime.contract
         self.earliest_s = contract.tau_s[0]  # of the times after a frame that can be asked for
         try:
@@ -79,6 +81,7 @@ class Actors(Mapping[str, Actor]):
             n = self.capacity = self.block.capacity
             self.skeletons, self.sight = Skeletons(contract, n), Sight(n)
             self.points, self.orientation = SourceJoints(n), Orientation(n, landmarks)
+            self.feet = FootLock(n) if foot_lock else None
         except MemoryError as error:
             raise ConfigError(f"max_actors {most}: there is no memory for so many") from error
         self.warnings = Warnings()
@@ -149,6 +152,17 @@ class Actors(Mapping[str, Actor]):
         """Measure an actor's bones anew."""
         self.skeletons.restart(self._rows[actor])
 
+    def adopt(self, actor: str, offsets_m: F32, measured_s: float) -> None:
+        """Use a skeleton (24, 3) that was measured for an actor, in so many seconds."""
+        row = self._rows[actor]
+        self.skeletons.put(row, offsets_m, measured_s)
+        self.block.offsets_m[row] = offsets_m
+
+    def shown(self, row: int) -> tuple[F64, npt.NDArray[np.bool_]]:
+        """(24, 3) joints of the newest frame [m, world], and which (24,) it shows."""
+        frame = self.block.frame[row]
+        return frame[:3].T + self.origin[row], frame[3] > 0
+
     def _forget(self, row: int) -> None:
         """All that is thought of an actor, too."""
         self._clear(row)
@@ -164,6 +178,8 @@ class Actors(Mapping[str, Actor]):
         self.sight.forget(row)
         self.points.restart(row)
         self.orientation.forget(row)
+        if self.feet is not None:
+            self.feet.forget(row)
 
     # -- the hot path
 

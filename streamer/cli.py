@@ -33,9 +33,14 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command(LIVE, "streamer.commands.serve:serve", "Run the server."),
+    "live": Command(LIVE, "streamer.commands.live:live", "From a source to avatars, browsers, files, in one go."),
     "listen": Command(LIVE, "streamer.commands.listen:listen", "Print poses as they come."),
+    "view": Command(LIVE, "streamer.commands.view:view", "Show in a browser what the filter does, or did.", "view"),
     "set": Command(LIVE, "streamer.commands.set_time:set_time", "Change the delay or rate of a server that runs."),
     "keys": Command(LIVE, "streamer.commands.keys:keys", "Make a key pair for serve --curve, or for a client of it."),
+    "calibrate": Command(
+        LIVE, "streamer.commands.calibrate:calibrate", "Measure the bones of somebody who stands still."
+    ),
     "demo": Command(LIVE, "bench.demo.demo:demo", "The whole product in 15 seconds, on a synthetic actor.", "bench"),
     "doctor": Command(LIVE, "streamer.commands.doctor:doctor", "Say what works on this machine, what to install."),
     "source vmc": Command(LIVE, "streamer.commands.vmc:source", "From a VMC performer, such as a tracker's program."),
@@ -45,6 +50,9 @@ COMMANDS = {
     "sink websocket": Command(
         LIVE, "streamer.commands.websocket:sink", "To browsers and programs over WebSocket.", "websocket"
     ),
+    "sink sonic": Command(LIVE, "streamer.commands.sonic:sink", "To a humanoid robot that NVIDIA's SONIC controls."),
+    "source lsl": Command(LIVE, "streamer.commands.lsl:source", "From a LabStreamingLayer stream.", "lsl"),
+    "sink lsl": Command(LIVE, "streamer.commands.lsl:sink", "To LabStreamingLayer, a stream an actor.", "lsl"),
     "source mediapipe": Command(
         LIVE, "streamer.commands.mediapipe:source", "From a camera or a video, by MediaPipe.", "mediapipe"
     ),
@@ -55,6 +63,7 @@ COMMANDS = {
     "models mediapipe": Command(
         FILES, "streamer.commands.models:mediapipe", "Make the .task file of source mediapipe."
     ),
+    "refine": Command(FILES, "streamer.commands.refine:refine", "Refine folders of takes offline."),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
     "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
     "train-windowed": Command(
@@ -77,6 +86,9 @@ COMMANDS = {
     "bench wire": Command(MEASURE, "bench.service.wire:command", "Latency through a server.", "bench"),
     "bench throughput": Command(MEASURE, "bench.service.throughput:command", "The most actors in time.", "bench"),
     "bench soak": Command(MEASURE, "bench.service.soak:command", "A day of uptime, on a simulated clock.", "bench"),
+    "bench feet": Command(
+        MEASURE, "bench.accuracy.feet:command", "Foot-lock: what it holds, and its price.", "train,bench"
+    ),
     "bench streams": Command(MEASURE, "bench.streams.streams:command", "What real sources do, case by case.", "bench"),
     "bench fuzz": Command(MEASURE, "bench.service.fuzz:command", "Harmed messages, by the million.", "bench"),
     "bench accuracy": Command(MEASURE, "bench.accuracy.accuracy:command", "The same as evaluate.", "train,bench"),

@@ -20,10 +20,11 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame, Pose, Status
 from streamer.intake import FARTHEST_NS, Intake, Seen
-from streamer.profiles import Profile, SkeletonInUse, keep
+from streamer.profiles import Profile, Profiles, SkeletonInUse
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
 from streamer.source_joints import Told
+from streamer.standing import Standing, Standings
 from streamer.time_shift import TimeShift
 from streamer.velocities import measure
 
@@ -35,7 +36,7 @@ class PoseFilter:
 
     def __init__(
         self, runtime: Runtime, delay_s: float = 0.0, predict_s: float = 0.0, max_actors: int = 64, source: bool = True,
-        landmarks: bool = False, velocities: bool = False,
+        landmarks: bool = False, velocities: bool = False, foot_lock: bool = False,
     ) -> None:  # fmt: skip
         low, high = runtime.contract.tau_s
         self._shift = TimeShift((low, high), delay_s, predict_s)
@@ -44,16 +45,16 @@ class PoseFilter:
         self.runtime = runtime
         self._reach_s, self._ahead_ns = (low, high), round(high * SECOND_NS)
         self._intake, self._with_source, self._with_velocities = Intake(), source, velocities
-        self._actors = Actors(runtime, max_actors, landmarks)
+        self._actors = Actors(runtime, max_actors, landmarks, foot_lock)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
-        self._profiles: dict[str, Profile] = {}
+        self._profiles, self._standings = Profiles(self._actors), Standings()
         self.rejected: Counter[str] = Counter()
 
     @classmethod
     def load(
         cls, path: str | Path | None = None, runtime: str = "auto", threads: int = 1, delay_s: float = 0.0,
         predict_s: float = 0.0, max_actors: int = 64, source: bool = True, landmarks: bool = False,
-        velocities: bool = False, **options: Any,
+        velocities: bool = False, foot_lock: bool = False, **options: Any,
     ) -> PoseFilter:  # fmt: skip
         """A filter on the bundled model, or on the model folder ``path``.
 
@@ -70,14 +71,15 @@ class PoseFilter:
             landmarks: turn head, hands and feet as landmarks around them say (face, fingers, heels). Only for landmarks
                 that are good: MediaPipe's, on rendered people, were no better than the model's own guess.
             velocities: poses have ``velocity`` and ``angular_velocity``, which takes some 0.1 ms more a frame.
+            foot_lock: planted feet stand still (foot_lock.py); only the legs of poses change, ``source`` does not.
         Raises:
             ConfigError, ContractError, RuntimeUnavailable: one line each that says what to do.
         """
         where = Path(path) if path is not None else None
         if runtime in ("tensorrt", "torch_cuda"):  # what they set up is for so many rows
             options = {"lanes": max_actors} | options
-        loaded = load_runtime(runtime, where, threads, **options)
-        return cls(loaded, delay_s, predict_s, max_actors, source, landmarks, velocities)
+        made = load_runtime(runtime, where, threads, **options)
+        return cls(made, delay_s, predict_s, max_actors, source, landmarks, velocities, foot_lock)
 
     @property
     def actors(self) -> Mapping[str, Actor]:
@@ -89,8 +91,8 @@ class PoseFilter:
         """How often what happened that is no rejection: clock_resets, cuts, repeated, new_bodies, two_sources, ..."""
         return self._actors.warnings.counts
 
-    def warnings(self, actor: str) -> list[str]:
-        """What is to be said about an actor's stream, each a sentence that names it; empty if all is well."""
+    def warnings(self, actor: str | None = None) -> list[str]:
+        """What is to be said about an actor's stream, or everybody's: sentences that name who; none if all is well."""
         return self._actors.warnings.of(actor)
 
     # -- the data path
@@ -151,7 +153,10 @@ class PoseFilter:
             if not kept:
                 return {}
             rows, seen, wanted_ns = [rows[i] for i in kept], seen.at(kept), [wanted_ns[i] for i in kept]
-        return dict(zip(seen.places, self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)))
+        poses = self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)
+        if self._standings:
+            self._stand(rows, seen)
+        return dict(zip(seen.places, poses))
 
     def _take_in(self, rows: list[int], seen: Seen, wanted_ns: list[int]) -> RowIndex:
         at = row_index(rows)
@@ -169,7 +174,7 @@ class PoseFilter:
         if self._actors.sound(slice(row, row + 1)):
             return True
         first, name = self._actors.renew(row, seen, i), seen.frames[i].actor
-        self._apply_profile(name)
+        self._profiles.apply(name)
         self._take_in([row], first, [wanted_ns])
         if self._actors.sound(slice(row, row + 1)):
             return True
@@ -210,7 +215,7 @@ class PoseFilter:
             raise FrameError("empty", "positions: the actor's first frame has no usable joint")
         name = seen.frames[i].actor
         row = self._actors.open(name)
-        self._apply_profile(name)
+        self._profiles.apply(name)
         return row
 
     def _poses(
@@ -224,10 +229,15 @@ class PoseFilter:
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
         rotations, shown = actors.turned(rows, t_ns, wanted_ns)
+        covariance, contact = block.covariance[at], block.contact[at]
+        if actors.feet is not None:
+            rotations, covariance = rotations.copy(), covariance.copy()
+            showing = None if seen is None else [shown_joints[3] for shown_joints in seen.shown]
+            actors.feet.hold(rows, t_ns, positions, rotations, block.previous[at], covariance, contact, showing)
         block.previous[at] = rotations
         arrays = (
             positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
-            block.covariance[at], block.contact[at],
+            covariance, contact,
         )  # fmt: skip
         known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
         sources: Sequence[tuple[str, F32 | None]] = [(frame.layout, None) for frame in frames]
@@ -345,20 +355,49 @@ class PoseFilter:
     def reset(self, actor: str) -> None:
         """Forget everything about an actor but its name, as if it had just appeared."""
         self._actors.reset(actor)
-        self._apply_profile(actor)
+        self._standings.forget(actor)
+        self._profiles.apply(actor)
         self._forget_glide(actor)
 
-    def calibrate(self, actor: str) -> None:
-        """Measure the actor's bones anew, without interrupting its stream."""
-        self._profiles.pop(actor, None)
-        self._actors.calibrate(actor)
+    def calibrate(self, actor: str, seconds: float | None = None) -> None:
+        """Measure the actor's bones anew, without interrupting its stream.
+
+        Args:
+            seconds: the actor stands still for so long, in a T-pose or as people stand: then its bones are measured at
+                once, better than in motion, and adopted; ``standing`` says what came of it, and until then the
+                skeleton stays. None: in the next 4 s of any motion.
+        Raises:
+            KeyError: nobody of that name is there. ConfigError: so many seconds cannot be asked for.
+        """
+        if seconds is None:
+            self._actors.calibrate(actor)
+            self._profiles.drop(actor)
+            self._standings.forget(actor)
+        else:
+            if actor not in self._actors:
+                raise KeyError(actor)
+            self._standings.begin(actor, seconds)
+
+    def standing(self, actor: str) -> Standing | None:
+        """How far a calibration of ``seconds`` is, or what came of the last one; None: it was not asked for."""
+        return self._standings.of(actor)
+
+    def _stand(self, rows: list[int], seen: Seen) -> None:
+        """Frames of those who stand to be calibrated; the skeleton is used from the next frame on."""
+        for row, frame, t_ns in zip(rows, seen.frames, seen.t_ns):
+            joints, present = self._actors.shown(row)
+            offsets_m = self._standings.take(t_ns, frame.actor, joints, present, self._skeletons.offsets_m[row])
+            if offsets_m is not None:
+                self._profiles.drop(frame.actor)
+                measured = self._standings.of(frame.actor)
+                self._actors.adopt(frame.actor, offsets_m, measured.seconds if measured is not None else 0.0)
 
     def remove(self, actor: str) -> None:
         """Drop an actor and its state; a skeleton that was set for it is kept for a while (see ``set_skeleton``)."""
         self._forget_glide(actor)
         self._actors.remove(actor)
-        if actor in self._profiles:
-            self._keep(actor, self._profiles[actor])
+        self._standings.forget(actor)
+        self._profiles.left(actor)
 
     def _forget_glide(self, actor: str) -> None:
         row = self._actors.row(actor)
@@ -383,13 +422,6 @@ class PoseFilter:
                 and the version goes on from there, never the same for other bones. Without, nothing but ``calibrate``
                 changes the skeleton.
         """
-        self._keep(actor, Profile.checked(offsets_m, version))
+        self._profiles.keep(actor, Profile.checked(offsets_m, version))
         if actor in self._actors:
-            self._apply_profile(actor)
-
-    def _apply_profile(self, actor: str) -> None:
-        if actor in self._profiles:
-            self._actors.give(actor, *self._profiles[actor])
-
-    def _keep(self, actor: str, profile: Profile) -> None:
-        keep(self._profiles, actor, profile, self._actors, self._actors.capacity)
+            self._profiles.apply(actor)

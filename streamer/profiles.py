@@ -1,12 +1,12 @@
-"""Skeletons that are set for actors: what is a skeleton at all, and whose are kept."""
+"""Skeletons that are set for actors, also for those who will come or come back; filter.py uses them."""
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
 
+from streamer.actors import Actors
 from streamer.errors import ConfigError
 from streamer.runtimes.block import F32
 from streamer.vetting import POINT_M
@@ -31,7 +31,7 @@ class Profile(NamedTuple):
 
     @classmethod
     def checked(cls, offsets_m: F32, version: int | None) -> Profile:
-        """Raises ConfigError for what is no skeleton, or no version of one."""
+        """Raises ConfigError: it is no skeleton, or ``version`` none of one."""
         offsets = np.array(offsets_m, np.float32)
         if offsets.shape != (24, 3) or not np.isfinite(offsets).all() or np.abs(offsets).max() > LONGEST_BONE_M:
             raise ConfigError(f"offsets_m must be 24 x 3 finite metres, not shape {offsets.shape} of other numbers")
@@ -42,10 +42,32 @@ class Profile(NamedTuple):
         return cls(offsets, version)
 
 
-def keep(profiles: dict[str, Profile], actor: str, profile: Profile, present: Container[str], most: int) -> None:
-    """Put in an actor's profile; of those who are not ``present``, the ``most`` set or gone last stay."""
-    profiles.pop(actor, None)
-    profiles[actor] = profile  # in order of age
-    absent = [name for name in profiles if name not in present]
-    for name in absent[:-most]:
-        del profiles[name]
+class Profiles:
+    """By actor, in order of age; of those who are absent, as many as there may be actors."""
+
+    def __init__(self, actors: Actors) -> None:
+        self._actors = actors
+        self._of: dict[str, Profile] = {}
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def keep(self, actor: str, profile: Profile) -> None:
+        self._of.pop(actor, None)
+        self._of[actor] = profile
+        absent = [name for name in self._of if name not in self._actors]
+        for name in absent[: -self._actors.capacity]:
+            del self._of[name]
+
+    def apply(self, actor: str) -> None:
+        """Gives an actor who is there the skeleton that was set for it, if one was."""
+        if actor in self._of:
+            self._actors.give(actor, *self._of[actor])
+
+    def drop(self, actor: str) -> None:
+        self._of.pop(actor, None)
+
+    def left(self, actor: str) -> None:
+        """Who left: its skeleton is the newest of the absent."""
+        if actor in self._of:
+            self.keep(actor, self._of[actor])

@@ -55,6 +55,11 @@ class Skeletons:
         elif same:
             self.version[row] = before
 
+    def put(self, row: int, offsets_m: F32, measured_s: float) -> None:
+        """Use a skeleton (24, 3) that was measured in so many seconds, and calibrate no more, but for another body."""
+        self.done[row], self.given[row], self._elapsed_s[row] = True, False, measured_s
+        self._adopt(np.array([row]), offsets_m)
+
     def measured_s(self, row: int) -> float:
         """Seconds of motion that the skeleton rests on; 0 for one that was given."""
         return float(self._elapsed_s[row])

@@ -15,8 +15,10 @@ class Warnings:
         self.counts: Counter[str] = Counter()
         self._said: dict[str, dict[str, str]] = {}
 
-    def of(self, actor: str) -> list[str]:
-        return list(self._said.get(actor, {}).values())
+    def of(self, actor: str | None) -> list[str]:
+        """An actor's sentences; None: everybody's."""
+        some = self._said.values() if actor is None else [self._said.get(actor, {})]
+        return [sentence for said in some for sentence in said.values()]
 
     def count(self, kind: str, actor: str, sentence: str) -> None:
         """Something has happened."""

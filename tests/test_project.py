@@ -26,7 +26,7 @@ TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("to
 # Every module lies in one of these rooms; at the top of a package only what is named.
 ROOMS = {
     "model": "files files/writers motion network noise peers training",
-    "streamer": "commands runtimes runtimes/native server sinks sources wire",
+    "streamer": "archive commands runtimes runtimes/native server sinks sources view wire",
     "bench": "accuracy demo latency service streams",
     "tests": "bench helpers model streamer",
 }
@@ -36,9 +36,9 @@ AT_THE_TOP = {
         "run_log skeleton"
     ),
     "streamer": (
-        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter frames intake "
-        "orientation profiles quaternions sight skeletons source_joints time_shift tracks velocities "
-        "vetting warnings watch"
+        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter foot_lock frames "
+        "intake legs orientation profiles quaternions sight skeletons source_joints standing time_shift tracks "
+        "velocities vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_docs test_project",

@@ -21,6 +21,7 @@ from rich.table import Table
 from bench.options import Json, Plots, RuntimeName, Threads, Weights
 from bench.report import console, machine, machine_line, write_json
 from bench.service.child import ServerFailed, seconds_until_ready
+from bench.service.wire_live import run_live, show_live
 from bench.service.wire_run import (
     ENCRYPTED,
     TRANSPORTS,
@@ -96,7 +97,7 @@ def run(
     Raises:
         ServerFailed: a process did not start, or ended, or nothing came back.
     """
-    arguments = ["--threads", str(threads), "--runtime", runtime, *(["--weights", weights] if weights else [])]
+    arguments = _arguments(threads, runtime, weights)
     start_s = [seconds_until_ready(arguments) for _ in range(starts)]
     rows: list[dict[str, Any]] = []
     for transport in transports:
@@ -117,6 +118,10 @@ def run(
         "start_s": start_s,
         "resident_mib": max(row["resident_mib"] for row in rows if row["what"] == FILTER),
     }  # fmt: skip
+
+
+def _arguments(threads: int, runtime: str, weights: str | None) -> list[str]:
+    return ["--threads", str(threads), "--runtime", runtime, *(["--weights", weights] if weights else [])]
 
 
 def show(result: dict[str, Any], screen: Console) -> None:
@@ -185,6 +190,7 @@ def command(
     transports: Annotated[tuple[Transport, ...], Parameter(show_default="what this system has of them")] = (),
     seconds: float = 20.0,
     warmup: float = 5.0,
+    live: bool = False,
     threads: Threads = 1,
     runtime: RuntimeName = ServerConfig.runtime,
     weights: Weights = None,
@@ -198,20 +204,26 @@ def command(
         transports: Over what; tcp+curve is encrypted.
         seconds: Of each stream [s].
         warmup: Before that [s].
+        live: Instead, through hpstm live: from an estimator's line to the VMC packet.
     """
     if min(rates) <= 0 or seconds <= 0 or warmup < 0 or threads < 1:
         raise ConfigError("--rates and --seconds must be positive, --warmup not negative, --threads at least 1")
+    if live and (transports or plots):
+        raise ConfigError("--live goes another way: it has neither --transports nor --plots")
     screen = console()
     over = transports or [name for name in TRANSPORTS if here(name)]
     try:
-        result = run(rates, over, seconds, warmup, threads=threads, runtime=runtime, weights=weights, screen=screen)
+        if live:
+            result = run_live(rates, seconds, warmup, _arguments(threads, runtime, weights))
+        else:
+            result = run(rates, over, seconds, warmup, threads=threads, runtime=runtime, weights=weights, screen=screen)
     except ServerFailed as error:
         screen.print(f"[bold red]hpstm bench wire:[/] {error}")
         return 1
-    show(result, screen)
+    (show_live if live else show)(result, screen)
     if json:
         screen.print(f"written: {write_json(json, result)}")
-    if plots:
+    if plots and not live:
         from bench.service.plots import latency_picture
 
         screen.print(f"drawn: {latency_picture(result, plots)}")

@@ -69,7 +69,7 @@ def plain_name(name: str) -> tuple[str, str]:
     return side, "".join(c for c in word.lower() if c.isalnum())
 
 
-def _unprefixed(names: tuple[str, ...]) -> list[str]:
+def unprefixed(names: tuple[str, ...]) -> list[str]:
     """The names without what most of them begin with, mark by mark: ``mixamorig_``, ``Bip01 ``, ``CC_Base_``."""
     out = list(names)
     while heads := [found[0] for name in out if (found := re.match(r"^(?![LlRr][_ .-])[^_ .-]+[_ .-]", name))]:
@@ -83,7 +83,7 @@ def _unprefixed(names: tuple[str, ...]) -> list[str]:
 def known_names(tree: Tree) -> dict[tuple[str, str], int]:
     """(side, plain name) -> node; the first of several."""
     known: dict[tuple[str, str], int] = {}
-    for i, name in enumerate(_unprefixed(tree.names)):
+    for i, name in enumerate(unprefixed(tree.names)):
         if not tree.names[i].endswith(END):
             known.setdefault(plain_name(name), i)
     return known

@@ -94,11 +94,14 @@ class MotionSampler:
         self.odds = self.odds / self.odds.sum()
         self.even = even_s is not None
 
-    def draw(self, times_s: np.ndarray, tau_s: np.ndarray) -> tuple[np.ndarray, Moving, Moving, np.ndarray]:
+    def draw(
+        self, times_s: np.ndarray, tau_s: np.ndarray, wild: float = WILD
+    ) -> tuple[np.ndarray, Moving, Moving, np.ndarray]:
         """One motion for each row of times (B, T) [s], rising from 0.
 
         Args:
             tau_s: (B,) within TAU_RANGE_S.
+            wild: share of the bent motions that are bent as nobody moves.
         Returns:
             The times, compressed where a clip is too short for them; the motion then, and tau later, both near the
             origin; the bodies (B, J, 3) [m].
@@ -118,7 +121,7 @@ class MotionSampler:
         if self.augment:
             for joints, anchor, odds in PARTS:
                 self._take_part(turns, both, speed, joints, anchor, odds)
-            self._bend(turns, both)
+            self._bend(turns, both, wild)
             turns = self._spin(self._turn(turns), both)
         shift = rng.normal(0, 2, (size, 1, 3)) * [1.0, 0.2, 1.0] - turns[0].root[:, :1]
         now, then = (part._replace(root=(part.root + shift).astype(np.float32)) for part in turns)
@@ -187,12 +190,12 @@ class MotionSampler:
             other = self._moving(clip[rows], times_s).world_rot
             turn.world_rot[rows] = with_part_of(turn.world_rot[rows], other, joints, anchor)
 
-    def _bend(self, turns: list[Moving], both_s: np.ndarray) -> None:
+    def _bend(self, turns: list[Moving], both_s: np.ndarray, wild_odds: float) -> None:
         """Bend the joints of some rows by slow waves about random axes, in place."""
         rng = self.rng
         rows = np.flatnonzero(rng.random(both_s.shape[1]) < BENT)
         n, waves = len(rows), 3
-        wild = rng.random((n, 1)) < WILD
+        wild = rng.random((n, 1)) < wild_odds
         size = np.exp(rng.uniform(np.log(0.03), np.log(0.3), (n, 1)))  # rad
         size = np.where(wild, rng.uniform(0.3, 0.9, (n, 1)), size) * _LOOSE
         size *= rng.random((n, J)) < 0.6

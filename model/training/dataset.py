@@ -15,11 +15,11 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from model.kinematics import bone_vectors, fork_frames
-from model.motion.endless import Motion, MotionSampler, Moving
+from model.motion.endless import WILD, Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
-from model.noise.corruption import SOURCES, NoiseConfig, corrupt, make_noise, sample_times
+from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, make_noise, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
 from model.prepare import PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
@@ -30,6 +30,7 @@ from model.training.losses import Target
 
 OWN = 0.4  # share of sources whose joints are our own, in layouts by LAYOUT_ODDS; the rest define theirs
 PUBLISHED = 0.05  # share of batches with NoiseConfig's own odds: an estimator's errors at their published size
+STAGED, STRANGE = 0.2, 0.9  # share of batches of several cameras; of motions that are strange among them
 PAIRED = 0.06  # share of batches of a real estimator: more of its few motions would be learned by heart
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
 
@@ -112,16 +113,29 @@ class Sampler:
             if tau_s is not None
             else np.where(rng.random(size) < 0.4, 0, rng.uniform(*TAU_RANGE_S, size))
         )
-        times, now, then, offsets = motions.draw(times - times[:, :1], tau)
-        return self.observed(now, times, tau, then, offsets)
+        noise, wild = self._kind()
+        times, now, then, offsets = motions.draw(times - times[:, :1], tau, wild)
+        return self.observed(now, times, tau, then, offsets, noise)
 
-    def observed(self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray) -> Drawn:
+    def _kind(self) -> tuple[NoiseConfig | str, float]:
+        """The noise of a batch, and the share of its motions that nobody in the data makes."""
+        if self.noise is not None:
+            return self.noise, WILD
+        which = self.rng.random()
+        if which < STAGED:
+            return STAGE, STRANGE
+        return NoiseConfig() if which < STAGED + PUBLISHED else SOURCES, WILD
+
+    def observed(
+        self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,
+        noise: NoiseConfig | str,
+    ) -> Drawn:  # fmt: skip
         """A batch of motions at times (B, T): what sources of some layout and definition see of them, and the truth
         then as they define it: a constant difference from our joints is no error."""
         kinds, layouts = self._sources(len(tau))
         ways = [self.layouts[name] for name in layouts]
         source = define(self.rng, now.positions(offsets), now.world_rot, kinds)
-        frames = self._observe(source, times, ways)
+        frames = self._observe(source, times, ways, noise)
         defined = put(then.positions(offsets), then.world_rot, source.offsets_m)
         wanted = np.stack([way.told @ joints for way, joints in zip(ways, defined)])
         world_rot, skeleton = gauged(wanted, then.world_rot)
@@ -153,13 +167,14 @@ class Sampler:
         given = torch.from_numpy(self.rng.random(len(tau)) < 0.3)
         return Drawn(frames, torch.from_numpy(times), torch.from_numpy(tau.astype(np.float32)), given, target)
 
-    def _observe(self, source: Defined, times: np.ndarray, ways: Sequence[LayoutOfTruth]) -> front.Frame:
+    def _observe(
+        self, source: Defined, times: np.ndarray, ways: Sequence[LayoutOfTruth], noise: NoiseConfig | str
+    ) -> front.Frame:
         """Noise, then what the source and its layout leave of it, as the filter's frames."""
-        if isinstance(self.noise, str):
-            noisy = make_noise(self.noise, self.rng, source.positions, times)
+        if isinstance(noise, str):
+            noisy = make_noise(noise, self.rng, source.positions, times)
         else:
-            drawn = self.noise or (NoiseConfig() if self.rng.random() < PUBLISHED else SOURCES)
-            noisy = corrupt(self.rng, source.positions, times, drawn)
+            noisy = corrupt(self.rng, source.positions, times, noise)
         seen = noisy.mask & source.given[:, None]
         parts = [way.of_source(*row) for way, *row in zip(ways, noisy.positions, seen, noisy.confidence)]
         xyz, mask, conf, derived = (np.stack(part) for part in zip(*parts))

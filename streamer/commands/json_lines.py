@@ -6,7 +6,6 @@ import signal
 import sys
 
 from streamer.commands.options import Key, Out, Outs, ServerKey, To, Tos, client_keys
-from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 
 
@@ -27,34 +26,21 @@ def source(
         actor: Actor of lines that name none.
         paced: Wait for each line's t, as for a recording; else lines are sent as they come.
     """
-    from model.layouts import LayoutError, get_layout
-    from streamer.sources.json_lines import Report, send_lines
+    from streamer.sources.json_lines import LineSource, line_reader
     from streamer.sources.sender import FrameSender
-    from streamer.wire.json_lines import LineReader, own_layout
-    from streamer.wire.protocol import is_actor_name
 
-    if not is_actor_name(actor):
-        raise ConfigError(f"--actor {actor!r}: 1 to 64 bytes without spaces")
-    own = {}
-    try:
-        if layout is not None and (layout.endswith(".toml") or "/" in layout):
-            named = own_layout(layout)
-            layout, own = named.name, {named.name: named}
-        elif layout is not None:
-            get_layout(layout)
-    except LayoutError as error:
-        raise ConfigError(f"--layout: {error}") from error
-    report, reader = Report(), LineReader(layout, own, actor)
+    lines = LineSource(sys.stdin.buffer, line_reader(layout, actor), _say, paced)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
     one, where = None if servers else to, ", ".join(servers) or to
     with FrameSender(one, curve=client_keys(key, server_key, None), servers=servers) as sender:
         if not sender.joined:
             _say(f"no server takes frames at {where} yet: lines are dropped until one does")
         try:
-            send_lines(sys.stdin.buffer, sender, reader, report, _say, paced)
+            for frame in lines:
+                sender.send(frame)
         finally:
-            _say(report.text(sender.dropped, where))
-    return 0 if sender.sent or not report.lines else 1
+            _say(lines.report.text(sender.dropped, where))
+    return 0 if sender.sent or not lines.report.lines else 1
 
 
 def sink(
@@ -78,17 +64,14 @@ def sink(
     """
     from json import dumps
 
-    from streamer.commands.terminal import listening
+    from streamer.commands.terminal import print_poses
     from streamer.sinks.subscriber import PoseSubscriber
     from streamer.wire.json_lines import pose_fields
 
     one, outs = None if servers else out_endpoint, servers or (out_endpoint,)
     curve = client_keys(key, server_key, outs[0])
     with PoseSubscriber(one, actor, every, curve=curve, servers=servers) as subscriber:
-        for n, pose in enumerate(listening(subscriber, outs[0], curve, outs[1:]), 1):
-            print(dumps(pose_fields(pose, full)), flush=True)
-            if n == count:
-                break
+        print_poses(subscriber, outs[0], curve, lambda pose: dumps(pose_fields(pose, full)), count, outs[1:])
     return 0
 
 

@@ -32,7 +32,7 @@ def listen(
         every: Every pose, not only the newest.
         count: Stop after so many poses; 0: on Ctrl-C.
     """
-    from streamer.commands.terminal import listening, pose_line
+    from streamer.commands.terminal import pose_line, print_poses
     from streamer.sinks.subscriber import PoseSubscriber
     from streamer.wire.control import ControlClient, HostClock
 
@@ -50,8 +50,5 @@ def listen(
             print("hpstm: ages are not known: --control measures a server's clock", file=sys.stderr, flush=True)
         one = None if servers else out_endpoint
         subscriber = stack.enter_context(PoseSubscriber(one, actor, every, curve=curve, clock=clock, servers=servers))
-        for n, pose in enumerate(listening(subscriber, outs[0], curve, outs[1:]), 1):
-            print(pose_line(pose, subscriber.age_ns(pose)), flush=True)
-            if n == count:
-                break
+        print_poses(subscriber, outs[0], curve, lambda pose: pose_line(pose, subscriber.age_ns(pose)), count, outs[1:])
     return 0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from model.layouts import get_layout
 from model.prepare import ClipError, Reading, read_file, stature_m
 from model.skeleton import INDEX, PARENTS
 from streamer.clock import SECOND_NS
@@ -16,9 +15,10 @@ from streamer.errors import ConfigError
 from streamer.frames import Array, Frame, Pose
 from streamer.sinks.recording import is_recording, read_recording
 from streamer.sources.replay import Take, is_landmarks, read_take
+from streamer.view.body import joints_of, lines
+from streamer.view.braille import Dots
 
-_COLUMNS, _ROWS = 34, 20  # characters of one view; each is 2 by 4 dots of Braille
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+_COLUMNS, _ROWS = 34, 20  # characters of one view
 _PICTURES = 5  # poses in the picture, from first to last
 
 
@@ -152,13 +152,7 @@ def _take(take: Take, kind: str) -> _Seen:
 
 def _canonical(frames: list[Frame]) -> Array | None:
     """(T, 24, 3) our joints of frames, NaN where a layout does not give one; None where no layout is known."""
-    out = []
-    for frame in frames:
-        try:
-            xyz, measured, derived, _ = get_layout(frame.layout).to_canonical(frame.positions, frame.confidence)
-        except ValueError:  # a layout that only the recording's server knew
-            continue
-        out.append(np.where((measured | derived)[:, None], xyz, np.nan))
+    out = [joints for frame in frames if (joints := joints_of(frame)) is not None]
     return np.array(out) if out else None
 
 
@@ -188,18 +182,13 @@ def drawing(pose: Array) -> str:
     low = min(view[seen].min(0)[1] for view in views)
     size = max(0.01, *(float(np.ptp(view[seen], axis=0).max()) for view in views))
     scale = min(4 * _ROWS - 3, 2 * _COLUMNS - 3) / size
-    dots = np.zeros((4 * _ROWS, 4 * _COLUMNS), bool)
+    dots = Dots(2 * _COLUMNS, _ROWS)
     for n, view in enumerate(views):
         middle = 0.5 * (view[seen].min(0)[0] + view[seen].max(0)[0])
         at = np.stack([(view[:, 0] - middle) * scale + (2 * n + 1) * _COLUMNS, (view[:, 1] - low) * scale + 1], -1)
-        for j, p in enumerate(PARENTS):
-            if p >= 0 and seen[j] and seen[p]:
-                line = np.linspace(at[p], at[j], 2 + int(np.abs(at[j] - at[p]).max() * 2)).astype(int)
-                dots[np.clip(4 * _ROWS - 1 - line[:, 1], 0, 4 * _ROWS - 1), line[:, 0]] = True
-    cells = dots.reshape(_ROWS, 4, 2 * _COLUMNS, 2).transpose(0, 2, 1, 3)
-    codes: list[list[int]] = (cells * _DOTS).sum((2, 3)).tolist()
-    rows = ("".join(chr(0x2800 + code) if code else " " for code in row).rstrip() for row in codes)
-    return "\n".join(rows).strip("\n")
+        for start, end in lines(at):
+            dots.line(start, end)
+    return "\n".join(dots.rows()).strip("\n")
 
 
 def _picture(positions: Array, title: str, path: Path) -> None:

@@ -70,7 +70,7 @@ def replay(
     """Play a file through a running server, or one of its own, and score what comes out.
 
     Args:
-        file: .npz (MediaPipe or AMASS), .bvh, .amc (also .gz), a recording, or: synthetic.
+        file: .npz (MediaPipe or AMASS), .bvh, .amc, .trc, .csv (also .gz), a recording, or: synthetic.
         start_server: Start a server even if one answers, on free ports.
         fast: As fast as the server answers, not in real time.
         actor: Name to give the actor; none: that of the file.

@@ -19,7 +19,7 @@ def score(rows: list[tuple[Frame, Pose | None]], fps: float) -> dict[str, Any]:
     settled = [n for n, (_, pose) in enumerate(rows) if pose is not None and pose.status != "calibrating"]
     rows = rows[settled[0] :] if len(settled) >= 4 else rows
     nothing = np.full((J, 3), np.nan)
-    raw = np.stack([_canonical(frame) if pose is not None else nothing for frame, pose in rows])
+    raw = np.stack([canonical(frame) if pose is not None else nothing for frame, pose in rows])
     refined = np.stack([pose.positions if pose is not None else nothing for _, pose in rows]).astype(np.float64)
     same = np.where(np.isnan(raw), np.nan, refined)  # the same joints in the same frames
     return {
@@ -31,7 +31,7 @@ def score(rows: list[tuple[Frame, Pose | None]], fps: float) -> dict[str, Any]:
     }
 
 
-def _canonical(frame: Frame) -> Array:
+def canonical(frame: Frame) -> Array:
     """(24, 3) the joints the layout measures, NaN elsewhere [m]."""
     positions, measured, _, _ = get_layout(frame.layout).to_canonical(frame.positions, frame.confidence)
     return np.where(measured[:, None], positions, np.nan).astype(np.float64)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 from streamer.clock import SECOND_NS, Ticker, now_ns
 from streamer.frames import Pose
@@ -13,6 +15,7 @@ from streamer.server.log import BackgroundWriter
 from streamer.server.metrics import Metrics
 from streamer.sinks.subscriber import PoseSubscriber
 from streamer.sources.sender import FrameSender
+from streamer.sources.source import Said
 from streamer.wire.probe import why_silent
 from streamer.wire.security import ClientKeys
 
@@ -53,6 +56,17 @@ def listening(
             yield pose
 
 
+def print_poses(
+    subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None, text: Callable[[Pose], str], count: int,
+    others: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Prints a line a pose until there were ``count``; 0: for ever. Of more servers, ``others`` are their endpoints."""
+    for n, pose in enumerate(listening(subscriber, endpoint, curve, others), 1):
+        print(text(pose), flush=True)
+        if n == count:
+            return
+
+
 class Silence:
     """Says on stderr why nothing has come for some seconds, as long as the reason is a new one."""
 
@@ -72,11 +86,77 @@ class Silence:
                 print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)
 
 
+class Screen:
+    """Lines for people, and below them one that is rewritten where it is a terminal; never waits for who reads them.
+
+    Args:
+        descriptor: 1: standard output, 2: standard error.
+    """
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self.terminal = os.isatty(descriptor)
+        self._writer, self._line = BackgroundWriter(descriptor, most=100), ""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._writer.write(f"\r\033[K{text}\n{self._line}" if self._line else f"{text}\n")
+
+    def show(self, line: str) -> None:
+        """The line that is rewritten, cut to the terminal's width; where there is no terminal, one that stays."""
+        if self.terminal:
+            self._line = line[: shutil.get_terminal_size().columns - 1]
+            self._writer.write(f"\r{self._line}\033[K")
+        else:
+            self._writer.write(f"{line}\n")
+
+    def end(self) -> None:
+        """Returns when all is written, or nobody takes it: the last line stays."""
+        if self._line:
+            self._writer.write("\n")
+        self._line = ""
+        self._writer.flush()
+
+
+class _ScreenHandler(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(self.format(record))
+
+
+def log_to(screen: Screen) -> None:
+    """What is logged are lines of ``screen`` from now on: warnings, and what is worse."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", handlers=[_ScreenHandler(screen)])
+
+
+class SourceLine:
+    """A source's status: rewritten once a second in a terminal; elsewhere a line when something new is to be said."""
+
+    def __init__(self, source: Said, sender: FrameSender) -> None:
+        self._source, self._sender = source, sender
+        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
+        self._kinds: tuple[object, ...] | None = None
+        self._screen = Screen()
+
+    def show(self, last: bool = False) -> None:
+        if not last and not self._seconds.due(now_ns()):
+            return
+        kinds = self._source.kinds()
+        if last or self._screen.terminal or kinds != self._kinds:
+            sent, dropped = self._sender.sent, self._sender.dropped
+            self._screen.show(f"{self._source.status()}; sent {sent}, no server took {dropped}")
+        if last:
+            self._screen.end()
+        self._kinds = kinds
+
+
 class StatusLine:
-    """One line in the terminal, rewritten each time ``show`` is called, which never waits for the terminal."""
+    """What a server does, in one line of a terminal that is rewritten each time ``show`` is called."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics, self._writer = metrics, BackgroundWriter(sys.stdout.fileno(), most=4)
+        self._metrics, self._screen = metrics, Screen()
         self._frames, self._poses, self._ns = 0, 0, now_ns()
 
     def show(self) -> None:
@@ -91,34 +171,4 @@ class StatusLine:
             f"latency p50 {latency.quantile_ms(0.5):.2f} p99 {latency.quantile_ms(0.99):.2f} ms"
         )
         self._frames, self._poses, self._ns = frames, poses, now
-        self._writer.write(f"\r{line}\033[K")
-
-
-class Source(Protocol):
-    """A source that says how it goes."""
-
-    def status(self) -> str: ...
-
-    def kinds(self) -> tuple[object, ...]:
-        """What ``status`` names, without the numbers."""
-
-
-class SourceLine:
-    """A source's status: rewritten once a second in a terminal; elsewhere a line when something new is to be said."""
-
-    def __init__(self, source: Source, sender: FrameSender) -> None:
-        self._source, self._sender = source, sender
-        self._seconds = Ticker(1.0, now_ns() + SECOND_NS)
-        self._kinds: tuple[object, ...] | None = None
-        self._writer = BackgroundWriter(sys.stdout.fileno(), most=4)
-
-    def show(self, last: bool = False) -> None:
-        if not last and not self._seconds.due(now_ns()):
-            return
-        line = f"{self._source.status()}; sent {self._sender.sent}, no server took {self._sender.dropped}"
-        kinds, terminal = self._source.kinds(), sys.stdout.isatty()
-        if last or terminal or kinds != self._kinds:
-            self._writer.write(f"\r{line}\033[K" + "\n" * last if terminal else f"{line}\n")
-        if last:
-            self._writer.flush()
-        self._kinds = kinds
+        self._screen.show(line)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Literal
 
 from streamer.commands.options import Key, Out, ServerKey, To, client_keys
 from streamer.errors import ConfigError
-from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT, host_and_port
+from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 
 WAIT_S = 0.5
 
@@ -79,15 +80,12 @@ def sink(
     """
     from streamer.commands.terminal import listening
     from streamer.sinks.subscriber import PoseSubscriber
-    from streamer.sinks.vmc import Receivers, VmcSender
+    from streamer.sinks.vmc import receivers_at
 
-    addresses = [host_and_port(address) for address in to]
-    if len(set(addresses)) != len(addresses):
-        raise ConfigError("--to: an address given twice; VMC has no names, each actor needs a port of its own")
     curve = client_keys(key, server_key, out_endpoint)
     with ExitStack() as stack:
-        senders = [stack.enter_context(VmcSender(*at, bone_positions, not no_upper_chest)) for at in addresses]
-        receivers = Receivers(senders, actor, lambda line: print(line, flush=True))
+        say = partial(print, flush=True)
+        receivers = stack.enter_context(receivers_at("--to", to, actor, say, bone_positions, not no_upper_chest))
         only = actor[0] if len(actor) == 1 else None
         subscriber = stack.enter_context(PoseSubscriber(out_endpoint, only, curve=curve))
         for pose in listening(subscriber, out_endpoint, curve):

@@ -11,10 +11,6 @@ from streamer.wire.endpoints import DEFAULT_OUT, is_local
 
 if TYPE_CHECKING:
     from streamer.frames import Pose
-    from streamer.sinks.subscriber import PoseSubscriber
-
-_MOMENT_S = 0.1
-_MOST_AT_ONCE = 256
 
 
 def sink(
@@ -51,7 +47,7 @@ def sink(
     with PoseSubscriber(out_endpoint, actor, curve=curve) as subscriber:
 
         def take() -> list[Pose]:
-            poses = newest(subscriber)
+            poses = subscriber.newest()
             silence.tell(heard=bool(poses))
             return poses
 
@@ -60,18 +56,6 @@ def sink(
 
         asyncio.run(run(Hub(origin, _say), host, port, take, ready))
     return 0
-
-
-def newest(subscriber: PoseSubscriber) -> list[Pose]:
-    """What is there, at most one of each actor; waits a moment when nothing is."""
-    first = subscriber.receive(_MOMENT_S)
-    poses = {} if first is None else {first.actor: first}
-    while poses and len(poses) < _MOST_AT_ONCE:
-        pose = subscriber.receive(0)
-        if pose is None:
-            break
-        poses[pose.actor] = pose
-    return list(poses.values())
 
 
 def _say(text: str) -> None:

@@ -32,6 +32,7 @@ class ServerConfig:
     source_joints: bool = False  # poses carry the source's own joints, refined
     landmarks: bool = False  # face, fingers and heels turn head, hands and feet
     velocities: bool = False  # poses carry how fast joints move and turn
+    foot_lock: bool = False  # planted feet stand still
     rate_hz: float = 0.0  # 0: one pose per frame; else a steady output clock
     max_actors: int = 64
     evict_s: float = 30.0

@@ -7,6 +7,7 @@ has ``ok``; when False, ``error`` says reason, field and message.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Array
 from streamer.server.kept import check_offsets
 from streamer.server.log import Errors
+from streamer.standing import check_seconds
 from streamer.wire.control import ControlClient
 from streamer.wire.protocol import J_OUT, Encoder, decode_map, is_actor_name, shown
 from streamer.wire.security import ClientKeys
@@ -33,7 +35,7 @@ class Controlled(Protocol):
     def status(self) -> Fields: ...
     def actor_names(self) -> list[str]: ...
     def reset(self, actor: str) -> None: ...
-    def calibrate(self, actor: str) -> None: ...
+    def calibrate(self, actor: str, seconds: float | None = None) -> None: ...
     def get_skeleton(self, actor: str) -> Fields | None: ...
     def set_skeleton(self, actor: str, offsets_m: Array) -> None: ...
     def set_times(self, delay_s: float | None, predict_s: float | None, rate_hz: float | None) -> Fields: ...
@@ -81,8 +83,8 @@ class Control:
             except ConfigError as error:
                 raise ProtocolError("value:offsets", "offsets", str(error)) from error
             return command, {"actors": [actor]}
-        do: Callable[[str], None] = self._server.reset if command == "reset" else self._server.calibrate
         actors = self._actors(request)
+        do: Callable[[str], None] = self._server.reset if command == "reset" else _calibration(self._server, request)
         for actor in actors:
             do(actor)
         return str(command), {"actors": actors}
@@ -129,6 +131,18 @@ def _number(request: Fields, name: str) -> float | None:
     if value is not None and type(value) not in (int, float):
         raise ProtocolError(f"type:{name}", name, f"{name}: expected a number, got {shown(value)}")
     return value
+
+
+def _calibration(server: Controlled, request: Fields) -> Callable[[str], None]:
+    """In any motion, or of somebody who stands still for ``seconds``."""
+    seconds = request.get("seconds")
+    if seconds is None:
+        return server.calibrate
+    try:
+        check_seconds(seconds)
+    except ConfigError as error:
+        raise ProtocolError("value:seconds", "seconds", str(error)) from error
+    return partial(server.calibrate, seconds=float(seconds))
 
 
 def _offsets(request: Fields) -> Array:

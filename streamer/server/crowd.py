@@ -148,10 +148,12 @@ class Crowd(dict[str, ActorRecord]):
         record = self[actor] = ActorRecord()
         record.last_ns = now_ns()
 
-    def calibrate(self, actor: str) -> None:
-        """Measure the actor's bones anew, on the skeleton in use until there is another."""
-        self._filter.calibrate(actor)
-        self._forget_kept(actor)
+    def calibrate(self, actor: str, seconds: float | None = None) -> None:
+        """Measure the actor's bones anew, on the skeleton in use until there is another: in any motion, or (then what
+        is kept stays until it has come off) of somebody who stands still for so long."""
+        self._filter.calibrate(actor, seconds)
+        if seconds is None:
+            self._forget_kept(actor)
 
     def give(self, actor: str, offsets_m: Array) -> None:
         """Use a known skeleton (24, 3) for an actor who is there or who will come.

@@ -26,7 +26,7 @@ def load_filter(config: ServerConfig) -> PoseFilter:
     return PoseFilter.load(
         config.weights, runtime=config.runtime, threads=config.threads, delay_s=config.delay_s,
         predict_s=config.predict_s, max_actors=config.max_actors, source=config.source_joints,
-        landmarks=config.landmarks, velocities=config.velocities,
+        landmarks=config.landmarks, velocities=config.velocities, foot_lock=config.foot_lock,
     )  # fmt: skip
 
 

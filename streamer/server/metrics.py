@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from streamer.clock import SECOND_NS, now_ns
@@ -60,6 +61,12 @@ class Histogram:
     @property
     def total(self) -> int:
         return sum(self.counts)
+
+    def since(self, before: Sequence[int]) -> Histogram:
+        """What came after its ``counts`` were ``before``; its sum is not known."""
+        later = Histogram()
+        later.counts = [n - m for n, m in zip(self.counts, before)]
+        return later
 
     def quantile_ms(self, q: float) -> float:
         """The upper bound [ms] of the bucket that holds quantile ``q``; nan when empty."""

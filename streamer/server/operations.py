@@ -12,9 +12,17 @@ from streamer.frames import Array
 from streamer.server.crowd import Crowd
 from streamer.server.metrics import Metrics
 from streamer.server.output_clock import OutputClock, check_rate
+from streamer.standing import Standing
 
 if TYPE_CHECKING:
     from streamer.filter import PoseFilter
+
+
+def told(standing: Standing) -> dict[str, Any]:
+    """What came of a calibration on request, in plain numbers; sigma_mm of each bone measured, by its joint."""
+    sigma = standing.sigma_m
+    named = {} if sigma is None else {j: round(1e3 * float(s), 3) for j, s in zip(JOINTS, sigma) if s == s}
+    return {"state": standing.state, "message": standing.message, "seconds": standing.seconds, "sigma_mm": named}
 
 
 class Operations:
@@ -59,8 +67,9 @@ class Operations:
         return {"delay_s": self._filter.delay_s, "predict_s": self._filter.predict_s, "rate_hz": rate_hz}
 
     def _state(self, actor: str) -> dict[str, Any]:
-        record, now = self._crowd[actor], now_ns()
-        return {
+        record, now, standing = self._crowd[actor], now_ns(), self._filter.standing(actor)
+        asked = {} if standing is None else {"calibration": told(standing)}
+        return asked | {
             "status": record.pose.status if record.pose is not None else "",
             "silent_s": (now - record.last_ns) / SECOND_NS,
             "skipped": record.skipped,

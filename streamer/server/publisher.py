@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from model.skeleton import JOINTS, PARENTS
 from streamer.clock import SECOND_NS, now_ns
 from streamer.frames import Pose
@@ -19,10 +21,17 @@ JOIN, LEAVE = b"\x01", b"\x00"  # how a subscription's message begins; any other
 
 
 class Publisher:
-    """Encodes and sends; counts what it sends. For the loop's thread alone."""
+    """Encodes and sends; counts what it sends. For the loop's thread alone.
 
-    def __init__(self, sockets: Sockets, metrics: Metrics, crowd: Crowd, config: ServerConfig) -> None:
-        self._sockets, self._metrics, self._crowd = sockets, metrics, crowd
+    Args:
+        taps: are given each pose once it is sent. The loop waits for them: for sinks that never wait, nor raise.
+    """
+
+    def __init__(
+        self, sockets: Sockets, metrics: Metrics, crowd: Crowd, config: ServerConfig,
+        taps: Sequence[Callable[[Pose], None]],
+    ) -> None:  # fmt: skip
+        self._sockets, self._metrics, self._crowd, self._taps = sockets, metrics, crowd, taps
         self._encoder = Encoder(config.source_joints)
         self._layouts = {path: name for name, path in config.layout_paths().items()}  # as the frames call them
         self._latency = metrics.histograms["latency"]
@@ -42,6 +51,8 @@ class Publisher:
         self._sockets.publish(self._encoder.pose(pose))
         self._metrics.count("poses_out")
         self._latency.observe(pose.published_ns - pose.received_ns)
+        for tap in self._taps:
+            tap(pose)
 
     def skeleton(self, record: ActorRecord, now: int) -> None:
         """Publish an actor's skeleton, unless one has just gone out."""

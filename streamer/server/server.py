@@ -63,6 +63,7 @@ class Server:
         self._clock = OutputClock()
         self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
         self._every_second: Callable[[], None] | None = None
+        self.taps: list[Callable[[Pose], None]] = []  # are given each pose once it is sent, in the loop: see Publisher
         self._stop = False
         self._sockets: Sockets
         self._publisher: Publisher
@@ -262,17 +263,19 @@ class Server:
         on_ready: Callable[[dict[str, str]], None] | None = None,
         every_second: Callable[[], None] | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        inside: zmq.Context[Any] | None = None,
     ) -> None:
         """Serve until stopped. The filter is warm before the first socket opens; then ``on_ready(endpoints)``.
 
-        ``stopped()`` is asked once a turn, at least ten times a second: a signal handler's flag.
+        ``stopped()`` is asked once a turn, at least ten times a second: a signal handler's flag. ``inside``: see
+        ``open_sockets``.
         """
         self._every_second = every_second
         warm_up(self._filter)
         refused = partial(self.metrics.count, "connections_refused", "key")
         with contextlib.ExitStack() as stack:
             stack.callback(self.keep_skeletons)
-            sockets = stack.enter_context(open_sockets(self.config, refused))
+            sockets = stack.enter_context(open_sockets(self.config, refused, inside))
             if self.config.metrics_port:
                 from streamer.server.exposition import serving_http
 
@@ -289,12 +292,16 @@ class Server:
         """Put together what works on open sockets."""
         self._sockets = sockets
         self._clock.set(self.config.rate_hz, now_ns(), {})
-        self._publisher = Publisher(sockets, self.metrics, self._crowd, self.config)
+        self._publisher = Publisher(sockets, self.metrics, self._crowd, self.config, self.taps)
         self._housekeeping = Housekeeping(
             self._filter, self._crowd, self.metrics, sockets, self._publisher, self.config.evict_s
         )
         operations = Operations(self._filter, self._crowd, self.metrics, sockets.endpoints, self._clock, self.stop)
         self._control = Control(operations, self._errors)
+
+    def warnings(self) -> list[str]:
+        """What looks wrong with actors' streams, also of those refused, in sentences; for the loop's thread."""
+        return self._filter.warnings()
 
     def keep_skeletons(self) -> None:
         """The last thing: returns when the actors' skeletons are in their folder, if there is one."""

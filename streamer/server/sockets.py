@@ -13,6 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from streamer.errors import ConfigError
 from streamer.server.config import ServerConfig
+from streamer.wire.endpoints import INSIDE_IN, INSIDE_OUT
 from streamer.wire.security import ServerKeys, admitting
 
 # Larger than any message of ours, so that an oversized one is received, named and counted; ZeroMQ itself cuts the
@@ -81,14 +82,20 @@ class Sockets:
 
 
 @contextlib.contextmanager
-def open_sockets(config: ServerConfig, refused: Callable[[], None]) -> Iterator[Sockets]:
+def open_sockets(
+    config: ServerConfig, refused: Callable[[], None], inside: zmq.Context[Any] | None = None
+) -> Iterator[Sockets]:
     """Sockets open inside, closed after; ``refused()`` is called, in a thread, for each client that is not let in.
 
+    Args:
+        inside: a context of this process, in which the sockets are reached at INSIDE_IN and INSIDE_OUT, too.
     Raises:
         ConfigError: a port is taken. SecurityError: keys are missing or wrong.
     """
     keys = config.keys()
-    with zmq.Context() as context, admitting(context, keys, refused), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        context = inside if inside is not None else stack.enter_context(zmq.Context())
+        stack.enter_context(admitting(context, keys, refused))
         frames_in = stack.enter_context(_bound(context, zmq.SUB, config.in_endpoint, keys))
         frames_in.subscribe(b"")  # everything, so that what is not a frame is counted too
         for endpoint in config.connect_in:
@@ -96,6 +103,9 @@ def open_sockets(config: ServerConfig, refused: Callable[[], None]) -> Iterator[
         poses_out = stack.enter_context(_bound(context, zmq.XPUB, config.out_endpoint, keys, 4 * config.max_actors))
         control = stack.enter_context(_bound(context, zmq.REP, config.control_endpoint, keys))
         with contextlib.closing(Sockets(frames_in, poses_out, control)) as sockets:
+            if inside is not None:
+                frames_in.bind(INSIDE_IN)
+                poses_out.bind(INSIDE_OUT)
             yield sockets
         poses_out.setsockopt(zmq.LINGER, LAST_SEND_MS)
         control.setsockopt(zmq.LINGER, LAST_SEND_MS)

@@ -33,21 +33,22 @@ class Following:
     """The sockets of one server. Not thread-safe.
 
     Args:
-        endpoint, actor, every, stale_s, curve, clock: as PoseSubscriber has them.
+        endpoint, actor, every, stale_s, curve, clock, inside: as PoseSubscriber has them.
         poller: where its sockets are registered as long as they are open.
         whose: likewise, with this object.
     """
 
     def __init__(
         self, endpoint: str, actor: str | None, every: bool, stale_s: float, curve: ClientKeys | None,
-        clock: HostClock | None, poller: zmq.Poller, whose: dict[Any, Following],
+        clock: HostClock | None, inside: zmq.Context[Any] | None, poller: zmq.Poller, whose: dict[Any, Following],
     ) -> None:  # fmt: skip
         self._endpoint, self._every, self._curve, self._measured = endpoint, every, curve, clock
         self._stale_ns = int(stale_s * SECOND_NS)
         # One machine, one clock: published stamps can be compared as they are. Else the offset is estimated.
         self._clock = None if is_local(endpoint) else ClockMap()
         self._resync_ns: int | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[Any] = zmq.Context() if inside is None else inside
+        self._own = self._context if inside is None else None
         self._poller, self._whose = poller, whose
         self.pose_sockets: dict[str, zmq.Socket[bytes]] = {}
         self._forgotten: list[str] = []
@@ -57,7 +58,7 @@ class Following:
         prefixes = [b"skeleton."] if actor is None else [topic("skeleton", actor)]
         if every:
             prefixes.append(b"pose." if actor is None else topic("pose", actor))
-        self._open(prefixes)
+        self._news = self._open(prefixes)
         if actor is not None and not every:
             self._follow(actor)
 
@@ -143,7 +144,7 @@ class Following:
             socket.close(0)
 
     def _open(self, prefixes: list[bytes], conflate: bool = False) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.SUB)
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
@@ -161,4 +162,7 @@ class Following:
         return socket
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        for socket in (self._news, *self.pose_sockets.values()):
+            socket.close(0)
+        if self._own is not None:
+            self._own.term()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import zmq
 
@@ -186,20 +186,32 @@ def record(
     endpoint: str, path: str | Path, frames: bool, seconds: float | None, stopped: Callable[[], bool],
     curve: ClientKeys | None = None,
 ) -> Recorded:  # fmt: skip
-    """Write what a server publishes to a new file until ``stopped()`` or ``seconds`` are over.
+    """As ``record_into``, a new file that is made here. Raises ConfigError: it exists, or cannot be made."""
+    with RecordingWriter(path) as writer:
+        return record_into(writer, endpoint, frames, seconds, stopped, curve)
+
+
+def record_into(
+    writer: RecordingWriter, endpoint: str, frames: bool, seconds: float | None, stopped: Callable[[], bool],
+    curve: ClientKeys | None = None, inside: zmq.Context[Any] | None = None,
+) -> Recorded:  # fmt: skip
+    """Write what a server publishes until ``stopped()`` or ``seconds`` are over, and what is there then.
 
     Args:
         frames: the input frames as well, which the server passes on to whoever subscribes to them.
+        inside: the context of a server of this process, which is then at INSIDE_OUT.
     Returns:
         How many messages of each kind were written, and how many were lost until the server's last word on it, which
         it has once a second.
     Raises:
-        ConfigError: the file exists or cannot be made. RecordingError: it cannot be written to any more.
+        RecordingError: the file cannot be written to any more.
     """
-    kinds = ["pose", "skeleton", *(["frame"] if frames else [])]
+    kinds = kinds_of(frames)
     counts, gaps = dict.fromkeys(kinds, 0), Gaps(kinds)
     deadline = None if seconds is None else now_ns() + int(seconds * SECOND_NS)
-    with RecordingWriter(path) as writer, zmq.Context() as context, context.socket(zmq.SUB) as socket:
+    with contextlib.ExitStack() as stack:
+        context: zmq.Context[Any] = stack.enter_context(zmq.Context()) if inside is None else inside
+        socket: zmq.Socket[bytes] = stack.enter_context(context.socket(zmq.SUB))
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, 100_000)
         if curve is not None:
@@ -208,8 +220,11 @@ def record(
             socket.subscribe(f"{kind}.")
         socket.subscribe(BOOKS)  # last: when these come, all the others do
         socket.connect(endpoint)
-        while not stopped() and (deadline is None or now_ns() < deadline):
-            if not socket.poll(100):
+        while True:
+            last = stopped() or (deadline is not None and now_ns() >= deadline)
+            if not socket.poll(0 if last else 100):
+                if last:
+                    break
                 continue
             message = socket.recv()
             kind = message.partition(b".")[0].decode("ascii", "replace")
@@ -221,3 +236,8 @@ def record(
                 with contextlib.suppress(ProtocolError):
                     gaps.balance(cast(Books, decode(message)))
     return Recorded(writer.path, counts, gaps.lost, gaps.gaps, gaps.restarts)
+
+
+def kinds_of(frames: bool) -> list[str]:
+    """The kinds of messages that are recorded."""
+    return ["pose", "skeleton", *(["frame"] if frames else [])]

@@ -5,7 +5,7 @@ How that is: following.py, which has the sockets. Here is what is read from them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ import zmq
 from streamer.clock import SECOND_NS, Offset, now_ns
 from streamer.errors import ConfigError
 from streamer.frames import Pose
-from streamer.sinks.following import Following
+from streamer.sinks.following import MAX_ACTORS, Following
 from streamer.wire.control import HostClock
 from streamer.wire.placement import endpoints_of
 from streamer.wire.protocol import Skeleton
 from streamer.wire.security import ClientKeys
 
+MOMENT_S = 0.1  # after which it is asked whether to stop
 LEFT_NS = SECOND_NS  # a server that says nothing of an actor for this long has it no more, whatever its frames' times
 
 
@@ -50,6 +51,7 @@ class PoseSubscriber:
             have the same key.
         clock: the server's clock, measured over its control socket; without, one of another machine is estimated by the
             poses' own delays: their age is then that beyond the least.
+        inside: the context of a server of this process, which is then at INSIDE_OUT.
         servers: instead of ``endpoint``, the outputs of several servers that share the actors; all are listened to,
             and an actor is read from whichever has it. What one still says of an actor that another has by now is
             dropped, and counted in ``stale``. docs/many-actors.md.
@@ -59,7 +61,8 @@ class PoseSubscriber:
 
     def __init__(
         self, endpoint: str | None = None, actor: str | None = None, every: bool = False, stale_s: float = 0.1,
-        curve: ClientKeys | None = None, clock: HostClock | None = None, servers: Sequence[str] = (),
+        curve: ClientKeys | None = None, clock: HostClock | None = None, inside: zmq.Context[Any] | None = None,
+        servers: Sequence[str] = (),
     ) -> None:  # fmt: skip
         if servers and clock is not None:
             raise ConfigError("clock is that of one server: leave it out where servers are given")
@@ -71,7 +74,7 @@ class PoseSubscriber:
         self._ready: list[Any] = []
         self._held: dict[str, Held] = {}
         self._servers = [
-            Following(one, actor, every, stale_s, curve, clock, self._poller, self._whose)
+            Following(one, actor, every, stale_s, curve, clock, inside, self._poller, self._whose)
             for one in endpoints_of(endpoint, servers)
         ]
 
@@ -90,10 +93,28 @@ class PoseSubscriber:
                 return None
 
     def __iter__(self) -> Iterator[Pose]:
+        return self.poses(lambda: False)
+
+    def poses(self, stopped: Callable[[], bool]) -> Iterator[Pose]:
+        """Poses as they come until ``stopped()``, and those that are there then."""
         while True:
-            pose = self.receive()
+            last = stopped()
+            pose = self.receive(0.0 if last else MOMENT_S)
             if pose is not None:
                 yield pose
+            elif last:
+                return
+
+    def newest(self) -> list[Pose]:
+        """What is there, at most one pose of each actor; waits a moment when nothing is."""
+        first = self.receive(MOMENT_S)
+        poses = {} if first is None else {first.actor: first}
+        while poses and len(poses) < MAX_ACTORS:
+            pose = self.receive(0.0)
+            if pose is None:
+                break
+            poses[pose.actor] = pose
+        return list(poses.values())
 
     def close(self) -> None:
         for server in self._servers:

@@ -105,7 +105,7 @@ def animation_in(path: Path, actor: str, fps: float | None) -> tuple[Animation, 
         faults.unusable += not take.add(pose)
     if take.offsets_m is None:
         raise ConfigError(f"{path}: no pose of actor {actor} can be used: {faults}")
-    keep, times_s, notes = _in_order(np.array(take.t_ns, np.int64))
+    keep, times_s, notes = in_order(np.array(take.t_ns, np.int64))
     rate = usual_fps(times_s) if fps is None else fps
     if (count := frames_at(times_s, rate)) > MOST_FRAMES:
         raise ConfigError(
@@ -123,7 +123,7 @@ def animation_in(path: Path, actor: str, fps: float | None) -> tuple[Animation, 
     return animation, notes + ([str(faults)] if str(faults) else [])
 
 
-def _in_order(t_ns: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], list[str]]:
+def in_order(t_ns: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], list[str]]:
     """Which poses to keep, growing times from 0 [s] for them, and what is to be said of that.
 
     Of poses for the same time the last counts. Where the clock goes back (the source was started anew) what comes

@@ -7,7 +7,8 @@ numbers, all at once. Nobody has to listen: UDP does not ask.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
 from streamer.frames import Array, Pose
+from streamer.wire.endpoints import host_and_port
 from streamer.wire.osc import HEADER_BYTES, bundle, message
 from streamer.wire.vmc import (
     APPLY,
@@ -189,7 +191,7 @@ class Receivers:
             )
         if len(set(actors)) != len(actors):
             raise ConfigError("an actor named twice: each goes to one receiver")
-        self._say, self._named = say, bool(actors)
+        self._say, self._named, self._senders = say, bool(actors), list(senders)
         self._free = [] if actors else list(senders)
         self._of = dict(zip(actors, senders))
         self._heard_ns: dict[str, int] = {}
@@ -197,6 +199,11 @@ class Receivers:
         self._failing: set[str] = set()
         for actor, sender in self._of.items():
             say(f"{actor} -> {sender.name}")
+
+    @property
+    def failed(self) -> int:
+        """Poses that could not be sent."""
+        return sum(sender.failed for sender in self._senders)
 
     def send(self, pose: Pose) -> None:
         """Send a pose to its actor's receiver, if there is one."""
@@ -224,3 +231,23 @@ class Receivers:
             self._nowhere.add(actor)
             self._say(f"{actor}: no receiver is left for it; give another --to")
         return None
+
+
+@contextmanager
+def receivers_at(
+    option: str, addresses: Sequence[str], actors: Sequence[str], say: Callable[[str], object],
+    bone_positions: BonePositions = "all", upper_chest: bool = True,
+) -> Iterator[Receivers]:  # fmt: skip
+    """``Receivers`` at addresses HOST:PORT, closed after.
+
+    Args:
+        option: of the command line, that gives the addresses.
+    Raises:
+        ConfigError: one is no address, or is there twice; see ``Receivers``.
+    """
+    found = [host_and_port(address) for address in addresses]
+    if len(set(found)) != len(found):
+        raise ConfigError(f"{option}: an address given twice; VMC has no names, each actor needs a port of its own")
+    with ExitStack() as stack:
+        senders = [stack.enter_context(VmcSender(*at, bone_positions, upper_chest)) for at in found]
+        yield Receivers(senders, actors, say)

@@ -7,6 +7,7 @@ for is the newest there is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -22,7 +23,11 @@ from websockets.http11 import Request, Response
 
 from streamer.errors import ConfigError
 from streamer.frames import Pose
+from streamer.server.metrics import Histogram
 from streamer.sinks.following import MAX_ACTORS
+from streamer.sinks.sink import Inside
+from streamer.sinks.subscriber import PoseSubscriber
+from streamer.wire.endpoints import INSIDE_OUT
 from streamer.wire.json_lines import pose_fields
 
 MOST_CLIENTS = 64
@@ -30,6 +35,8 @@ STALLED_S = 30.0  # a client that takes nothing for so long is let go: others ma
 _HOLDS_BYTES = 16 * 1024  # of one client, beyond which sending waits: a few poses
 _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _FORMATS = ("json", "msgpack")
+_QUIET = logging.getLogger("hpstm.websockets")  # what is no WebSocket is answered, and no news
+_QUIET.setLevel(logging.CRITICAL)
 _ASKS = "/?format=json|msgpack&actor=NAME&full=1"
 
 
@@ -98,7 +105,7 @@ class Hub:
         try:
             server = await serve(
                 self._handle, host, port, process_request=self._admit, compression=None, max_size=4096,
-                write_limit=_HOLDS_BYTES, close_timeout=1.0,
+                write_limit=_HOLDS_BYTES, close_timeout=1.0, logger=_QUIET,
             )  # fmt: skip
         except OSError as error:
             raise ConfigError(
@@ -159,16 +166,47 @@ def _message(pose: Pose, wish: Wish) -> str | bytes:
     return packed
 
 
-async def run(hub: Hub, host: str, port: int, take: Callable[[], Sequence[Pose]], ready: Callable[[int], None]) -> None:
-    """Serves until it is cancelled.
+async def run(
+    hub: Hub, host: str, port: int, take: Callable[[], Sequence[Pose] | None], ready: Callable[[int], None]
+) -> None:
+    """Serves until there is nothing more to take, or it is cancelled.
 
     Args:
-        take: waits a moment for poses, in a thread of its own.
+        take: waits a moment for poses, in a thread of its own; None: that was all.
         ready: called with the port once it is open.
     """
     loop = asyncio.get_running_loop()
     server = await hub.serve(host, port)
     async with server:
         ready(next(iter(server.sockets)).getsockname()[1])
-        while True:
-            hub.publish(await loop.run_in_executor(None, take))
+        while (poses := await loop.run_in_executor(None, take)) is not None:
+            hub.publish(poses)
+
+
+class WebSocketSink:
+    """The sink of a server of this process.
+
+    Args:
+        port: of this machine; 0: any that is free.
+        say: takes one line of text: where it is ready, and what is refused.
+    """
+
+    name, subscriptions = "websocket", 1
+
+    def __init__(self, port: int, say: Callable[[str], None]) -> None:
+        self._port, self._say, self._hub = port, say, Hub(say=say)
+        self.latency = Histogram()
+
+    def run(self, server: Inside, stopped: Callable[[], bool]) -> None:
+        with PoseSubscriber(INSIDE_OUT, inside=server.context) as subscriber:
+
+            def take() -> list[Pose] | None:
+                return None if stopped() else subscriber.newest()
+
+            def ready(on: int) -> None:
+                self._say(f"ready websocket=ws://127.0.0.1:{on}")
+
+            asyncio.run(run(self._hub, "127.0.0.1", self._port, take, ready))
+
+    def lost(self) -> dict[str, int]:
+        return {}  # a client that is slow gets the newest

@@ -14,6 +14,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.wire.security import ClientKeys
 
 LEAST_HWM = 64  # messages that ZeroMQ keeps for a server that is away for a moment
+LINGER_MS = 200  # that closing leaves to what is still queued
 HEARTBEAT_MS, WATCHED_HEARTBEAT_MS, UNANSWERED_MS = 1000, 150, 450
 AGAIN_MS, CONNECT_MS, HANDSHAKE_MS = 100, 2000, 5000  # of a watched one that is away: how it is tried again
 SETTLED_NS = SECOND_NS  # one that came back is given its actors after this long: it may go again at once
@@ -32,7 +33,7 @@ class Link:
         self._socket = context.socket(zmq.XPUB)  # XPUB, not PUB: it tells us when the server has joined
         self._socket.setsockopt(zmq.SNDHWM, LEAST_HWM)
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)  # to be told of a full queue; sending never waits for it
-        self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, WATCHED_HEARTBEAT_MS if watched else HEARTBEAT_MS)
         if watched:
             self._socket.setsockopt(zmq.IMMEDIATE, 1)
@@ -78,3 +79,7 @@ class Link:
             return False
         self.sent += 1
         return True
+
+    def close(self) -> None:
+        """What ZeroMQ took is sent for a moment more."""
+        self._socket.close(LINGER_MS)

@@ -15,6 +15,7 @@ import numpy as np
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
 from streamer.frames import Array, Frame
+from streamer.server.metrics import Histogram
 from streamer.sources.camera import Camera, Picture, Pictures, Video
 from streamer.sources.landmarker import Found, Landmarker
 from streamer.sources.people import People
@@ -56,6 +57,7 @@ class MediaPipeSource:
         skipped: how many were not looked at, since a newer one was there.
         ended: the video is over, or the camera gone.
         times: of the last pictures, the newest last.
+        latency: of every picture, until the estimator took it (camera), and until it was done (estimator).
     Args:
         pictures: a Camera or a Video; closed with the source.
         finder: a Landmarker; closed with the source.
@@ -72,6 +74,7 @@ class MediaPipeSource:
         self.frames: Counter[str] = Counter()
         self.pictures = self.empty = 0
         self.times: deque[Times] = deque(maxlen=LATEST)
+        self.name, self.latency = pictures.name, {"camera": Histogram(), "estimator": Histogram()}
         self._from, self._finder, self._people = pictures, finder, People(people)
         self._names = [actor] if people == 1 else [f"{actor}-{n + 1}" for n in range(people)]
         self._fov_deg, self._root = fov_deg, root
@@ -95,6 +98,10 @@ class MediaPipeSource:
             if picture is not None:
                 self._look(picture)
         return self._ready.popleft() if self._ready else None
+
+    def lost(self) -> dict[str, int]:
+        """Pictures in which nobody was looked for."""
+        return {"pictures": self.skipped}
 
     def kinds(self) -> tuple[object, ...]:
         """What ``status`` names, without the numbers."""
@@ -131,7 +138,10 @@ class MediaPipeSource:
     def _look(self, picture: Picture) -> None:
         taken_ns = now_ns()
         found = self._finder.find(picture)
-        self.times.append(Times(picture.t_ns, taken_ns, now_ns()))
+        times = Times(picture.t_ns, taken_ns, now_ns())
+        self.times.append(times)
+        self.latency["camera"].observe(times.taken_ns - times.captured_ns)
+        self.latency["estimator"].observe(times.found_ns - times.taken_ns)
         self.pictures += 1
         self.empty += not found
         numbered = self._people.number(picture.t_ns, found)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import cos, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,10 @@ FARTHEST_M = 1e5  # that a bone may be away
 UNIT_WITHIN = 0.1  # of a quaternion's length; beyond, it is none
 _INDEX = {name.lower(): n for n, name in enumerate(BONES)}  # some senders write them as VRM does
 _IDENTITY = (0.0, 0.0, 0.0, 1.0)
+_COS_ASTRAY = cos(0.5)  # [rad] by which a limb's bone may lie elsewhere in its parent's axes than in our T-pose
+_LIMBS = [n for n, name in enumerate(BONES) if name.endswith(("LowerArm", "Hand", "LowerLeg", "Foot"))]
+_BONE_M = REST_M - REST_M[list(PARENT)]
+_ALONG = {n: (_BONE_M[n] / np.linalg.norm(_BONE_M[n])).tolist() for n in _LIMBS}  # of limbs, in the rest pose
 _FLIP = (*FLIP_POSITION.tolist(), *FLIP_QUATERNION.tolist())
 
 
@@ -98,6 +102,15 @@ class Captured:
         for n, (position, rotation) in world.items():
             positions[n], rotations[n] = position, rotation
         return positions, rotations
+
+    @property
+    def of_t_pose(self) -> bool:
+        """Whether the rotations may be relative to a T-pose: no place that was sent of a limb's bone lies elsewhere."""
+        for n, (ax, ay, az) in _ALONG.items():
+            x, y, z = self.bones.get(n, _IDENTITY)[:3]
+            if ax * x + ay * y + az * z < _COS_ASTRAY * sqrt(x * x + y * y + z * z):
+                return False
+        return True
 
     def _up(self, n: int) -> int | None:
         """The bone that this one hangs on; None: the root."""

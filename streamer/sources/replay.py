@@ -1,4 +1,4 @@
-"""Frames from files: MediaPipe npz, motion clips (BVH, AMC, AMASS npz; also .gz), and our own recordings.
+"""Frames from files: MediaPipe npz, motion clips (BVH, AMC, AMASS npz), named joints (TRC, csv), our own recordings.
 
 A Take is what one file holds, its times counted from 0; streamer.replay plays it.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from model.kinematics import quaternions_of
-from model.prepare import Arrays, ClipError, read_clip
+from model.prepare import Arrays, Clip, ClipError, NamedJoints, is_named_joints, read_clip, read_named
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Array, Frame
@@ -50,7 +50,8 @@ def read_take(
     """The frames in ``path``.
 
     Args:
-        path: .npz (MediaPipe: world_m, visibility, time_s; or AMASS), .bvh, .amc (each also .gz), or a recording.
+        path: .npz (MediaPipe: world_m, visibility, time_s; or AMASS), .bvh, .amc, .trc or .csv (each also .gz), or a
+            recording.
         actor: name to give the actor; None: "actor", or as recorded.
         fps, unit_m, up: true frame rate, metres per unit and upward axis of a motion file; None: as it says.
     Raises:
@@ -64,7 +65,7 @@ def read_take(
     elif is_landmarks(path):
         frames = _mediapipe(path, actor or DEFAULT_ACTOR)
     else:
-        frames = _clip(path, actor or DEFAULT_ACTOR, fps, unit_m, up)
+        frames = _motion(path, actor or DEFAULT_ACTOR, fps, unit_m, up)
     if not frames:
         raise ConfigError(f"{path}: no frames in it")
     return Take(path.name, frames, median_fps(frames))
@@ -130,14 +131,28 @@ def canonical_axes(world_m: Array) -> Array:
     return canonical
 
 
-def _clip(path: Path, actor: str, fps: float | None, unit_m: float | None, up: str | None) -> list[Frame]:
+def _motion(path: Path, actor: str, fps: float | None, unit_m: float | None, up: str | None) -> list[Frame]:
     try:
-        clip = read_clip(path, fps, unit_m, up)
+        if is_named_joints(path):
+            return frames_of_joints(read_named(path, fps, unit_m, up), actor)
+        return frames_of_clip(read_clip(path, fps, unit_m, up), actor)
     except ClipError as error:
         raise ConfigError(str(error)) from error
+
+
+def frames_of_clip(clip: Clip, actor: str) -> list[Frame]:
+    """A clip's joints, and its rotations where it has them."""
     positions = np.asarray(clip.positions, dtype=np.float32)
     frames = [Frame(actor, n, round(n * SECOND_NS / clip.fps), xyz) for n, xyz in enumerate(positions)]
     if clip.world_rotations is not None:
         rotations = quaternions_of(clip.world_rotations).astype(np.float32)
         frames = [replace(frame, rotations=own) for frame, own in zip(frames, rotations, strict=True)]
     return frames
+
+
+def frames_of_joints(joints: NamedJoints, actor: str) -> list[Frame]:
+    """Named joints, on the layout that their names are of."""
+    positions, trust = joints.positions.astype(np.float32), joints.confidence
+    t_ns = np.round(joints.times_s * SECOND_NS).astype(np.int64).tolist()
+    own = [None] * len(t_ns) if trust is None else list(trust.astype(np.float32))
+    return [Frame(actor, n, t, xyz, own[n], joints.layout) for n, (t, xyz) in enumerate(zip(t_ns, positions))]

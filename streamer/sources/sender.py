@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import zmq
 
@@ -37,6 +38,7 @@ class FrameSender:
             Of several: for all of them.
         curve: keys for a server that runs with --curve; one that does not let them in is never ``joined``. Several
             servers have the same key.
+        inside: the context of a server of this process, which is then at INSIDE_IN.
         servers: instead of ``endpoint``, the inputs of several servers. Each actor goes to one of them, chosen by its
             name; is that one away, to another. The order does not matter. docs/many-actors.md.
     Raises:
@@ -45,14 +47,15 @@ class FrameSender:
 
     def __init__(
         self, endpoint: str | None = None, wait_s: float = 2.0, curve: ClientKeys | None = None,
-        servers: Sequence[str] = (),
+        inside: zmq.Context[Any] | None = None, servers: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._servers = endpoints_of(endpoint, servers)
         self._encoder = Encoder()
         self._actors: set[str] = set()
         self._rankings: dict[str, tuple[int, ...]] = {}
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._links = [Link(self._context, one, curve, watched=endpoint is None) for one in self._servers]
+        context: zmq.Context[Any] = zmq.Context() if inside is None else inside
+        self._own = context if inside is None else None
+        self._links = [Link(context, one, curve, watched=endpoint is None) for one in self._servers]
         end_ns = now_ns() + int(wait_s * 1e9)
         for link in self._links:
             link.look(max(0, (end_ns - now_ns()) // 1_000_000), settled=True)
@@ -114,7 +117,10 @@ class FrameSender:
         return ranking
 
     def close(self) -> None:
-        self._context.destroy(linger=200)
+        for link in self._links:
+            link.close()
+        if self._own is not None:
+            self._own.term()
 
     def __enter__(self) -> FrameSender:
         return self

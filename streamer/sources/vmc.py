@@ -15,6 +15,7 @@ import numpy as np
 from streamer.clock import SECOND_NS, ClockMap, now_ns
 from streamer.errors import ConfigError, ProtocolError
 from streamer.frames import Frame
+from streamer.server.metrics import Histogram
 from streamer.sources.performer import ROOT_KEY, Captured, Performer
 from streamer.wire.osc import parse
 from streamer.wire.vmc import BONE, LAYOUT
@@ -71,6 +72,8 @@ class VmcReceiver:
         ConfigError: the port cannot be had.
     """
 
+    ended = False  # performers come and go
+
     def __init__(self, port: int = 39539, host: str = "127.0.0.1", actor: str = "vmc") -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
@@ -86,6 +89,8 @@ class VmcReceiver:
         self.unknown: Counter[str] = Counter()
         self.unused: Counter[str] = Counter()
         self.frames, self.bones, self.sender = 0, 0, ""
+        self.name = f"VMC at UDP port {self.port}"
+        self.latency: dict[str, Histogram] = {}
         self._actor = actor
         self._performer, self._clock = Performer(), SenderClock()
         self._address: Any = None
@@ -105,6 +110,10 @@ class VmcReceiver:
             if not self._ready and now_ns() >= deadline:  # whatever else comes
                 return None
         return self._ready.popleft()
+
+    def lost(self) -> dict[str, int]:
+        """Packets, messages and frames that were not used, by why."""
+        return {"broken": self.broken.total(), "not used": self.unused.total()}
 
     def kinds(self) -> tuple[object, ...]:
         """What ``status`` names, without the numbers."""
@@ -157,7 +166,7 @@ class VmcReceiver:
             self._use(captured)
 
     def _use(self, captured: Captured) -> None:
-        positions, _ = captured.joints()
+        positions, rotations = captured.joints()
         if not captured.tracked:
             _count(self.unused, "frames of which their sender says that tracking is bad")
         elif np.isnan(positions[0, 0]):
@@ -165,7 +174,12 @@ class VmcReceiver:
                 _count(self.unused, "frames without the bone Hips")
         else:
             t_ns = self._clock.stamp(captured.sender_s, captured.arrived_ns)
-            self._ready.append(Frame(self._actor, self.frames, t_ns, positions.astype(np.float32), layout=LAYOUT))
+            frame = Frame(self._actor, self.frames, t_ns, positions.astype(np.float32), layout=LAYOUT)
+            if captured.of_t_pose:
+                frame.rotations = rotations.astype(np.float32)
+            else:
+                _count(self.unused, "rotations from another rest pose than a T-pose")
+            self._ready.append(frame)
             self.bones = int(np.isfinite(positions[:, 0]).sum())
             self.frames += 1
 

@@ -10,6 +10,8 @@ from streamer.errors import ConfigError
 DEFAULT_IN = "tcp://127.0.0.1:5750"
 DEFAULT_OUT = "tcp://127.0.0.1:5751"
 DEFAULT_CONTROL = "tcp://127.0.0.1:5752"
+# Where a server listens besides, for threads of its own process that share its context (``Server.run``).
+INSIDE_IN, INSIDE_OUT = "inproc://hpstm-in", "inproc://hpstm-out"
 
 
 def is_local(endpoint: str) -> bool:

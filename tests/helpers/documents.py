@@ -13,7 +13,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 INLINE = re.compile(r"`hpstm ([^`]+)`")
 HEADING = re.compile(r"^#{1,6} +(.*?)\s*$")
-SEPARATORS = ("|", "&&", ";")
+SEPARATORS = ("|", "&&", "&", ";")
 
 
 class Block(NamedTuple):

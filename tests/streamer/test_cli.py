@@ -17,19 +17,25 @@ from rich.console import Console
 
 from streamer import cli
 from streamer.cli import COMMANDS, FAMILIES, GROUPS, MEASURE, Command, application, main
+from streamer.commands.server_options import ServerOptions
 from tests.helpers.project import ROOT, project
 
 FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
+SERVER = """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
+    threads weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
 ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
-    "serve": """in out control connect-in delay predict rate source-joints landmarks velocities runtime threads layout
-        weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons json-ready""",
+    "view": f"control {CLIENT} actor port host terminal html rrd",
+    "serve": f"{SERVER} layout json-ready",
+    "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
+        no-upper-chest websocket jsonl record view {SERVER}""",
     "listen": f"control servers {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
+    "calibrate": "seconds control key server-key",
     "source stdin": "to servers key server-key layout actor paced",
     "sink jsonl": f"servers {CLIENT} actor every full count",
     "sink websocket": f"{CLIENT} port host origin actor",
@@ -39,10 +45,14 @@ OPTIONS = {
     "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
     "models mediapipe": "out kind package",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
+    "sink sonic": f"{CLIENT} actor port host human fade",
+    "source lsl": "stream layout to key server-key actor",
+    "sink lsl": f"{CLIENT} actor",
     "replay": f"in control {CLIENT} start-server fast actor seconds noise-mm fps unit-m up json",
     "record": f"{CLIENT} poses-only seconds fps actor",
     "convert": "fps actor from unit-m up root",
     "look": "fps unit-m up root png",
+    "refine": "out format fps unit-m up jobs ray runtime weights",
     "prepare": "split listing strict fps unit-m up",
     "train": "data out pairs minutes threads device rate start twin",
     "train-windowed": "model data out minutes threads",
@@ -51,9 +61,10 @@ OPTIONS = {
     "bench latency": "runtimes actors threads steps offline-steps weights json plots",
     "bench alternatives": "only steps weights json markdown",
     "bench gpu": "json file steps warmup actors weights",
-    "bench wire": f"rates transports seconds warmup {FILTER}",
+    "bench wire": f"rates transports seconds warmup live {FILTER}",
     "bench throughput": f"rates seconds warmup limit no-server {FILTER}",
     "bench streams": "case seconds people data runtime small list faults json markdown",
+    "bench feet": "noise rate clips seconds runtime weights json",
     "bench fuzz": "count seed json",
     "bench soak": f"server hours rate seed {FILTER}",
     "bench accuracy": ACCURACY,
@@ -62,8 +73,9 @@ OPTIONS = {
     "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"keys": "NAME", "replay": "FILE", "look": "FILE",
-              "record": "FILE", "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
+POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
+              "view": "SOURCE", "record": "FILE", "refine": "PATHS",
+              "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip
 ROW = re.compile(r"│ (?:\*  |   )?(?P<name>--[a-z0-9-]+|[A-Z]+)(?: [A-Z]+[.]*)?  +(?P<text>[^│]*?) +│")
@@ -201,6 +213,8 @@ def test_only_what_is_called_is_loaded(words: list[str], unwanted: list[str]) ->
         ("models mediapip", "did you mean mediapipe?"),
         ("source vmc --port 70000", "UDP port 70000"),
         ("source vmc --actor two,words\u0007", "--actor"),
+        ("sink sonic --fade 0", "--fade must be between"),
+        ("sink sonic --human nothing.npy", "write it with"),
         ("export", "averaged.safetensors"),
         ("export nothing.safetensors", "no such file"),
         ("demo --seconds 1", "--seconds must be at least 2"),
@@ -265,12 +279,18 @@ def given(line: str) -> dict[str, Any]:
 
 
 def test_options_take_the_values_that_they_took() -> None:
-    serve = given("serve --in ipc:///a --connect-in tcp://b:1 --connect-in tcp://c:2 --layout r.toml --no-rehearsal")
-    assert serve["in_endpoint"] == "ipc:///a"
-    assert serve["connect_in"] == ("tcp://b:1", "tcp://c:2")
-    assert serve["layout"] == ("r.toml",)
-    assert serve["no_rehearsal"] is True
-    assert given("serve --delay=0.1 --threads=2") == {"delay": 0.1, "threads": 2}
+    given_serve = given(
+        "serve --in ipc:///a --connect-in tcp://b:1 --connect-in tcp://c:2 --layout r.toml --no-rehearsal"
+    )
+    serve = given_serve["options"]
+    assert serve.in_endpoint == "ipc:///a"
+    assert serve.connect_in == ("tcp://b:1", "tcp://c:2")
+    assert given_serve["layout"] == ("r.toml",)
+    assert serve.no_rehearsal is True
+    assert given("serve --delay=0.1 --threads=2") == {"options": ServerOptions(delay=0.1, threads=2)}
+    live = given("live --stdin --vmc 127.0.0.1:1 --vmc 127.0.0.1:2 --delay=0.1")
+    assert (live["source"].stdin, live["sinks"].vmc) == (True, ("127.0.0.1:1", "127.0.0.1:2"))
+    assert live["options"] == ServerOptions(delay=0.1)
     assert given("prepare DATA packed --split train test") == {
         "data": Path("DATA"), "out": Path("packed"), "split": ("train", "test")
     }  # fmt: skip

@@ -25,7 +25,7 @@ from streamer.client import FrameSender
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import FrameError
 from streamer.filter import PoseFilter
-from streamer.sources.json_lines import Report, send_lines
+from streamer.sources.json_lines import LineSource, Report
 from streamer.wire.json_lines import MOST_BYTES, LineReader, own_layout, pose_fields
 from tests.helpers.live import BODY, body_frame, counter, next_pose, subscribed, wait_until
 from tests.helpers.program import HPSTM, Program
@@ -178,9 +178,11 @@ class Sender:
 
 
 def sent(data: bytes, paced: bool = False) -> tuple[Sender, Report, list[str]]:
-    sender, report, said = Sender(), Report(), []  # type: ignore[var-annotated]
-    send_lines(io.BytesIO(data), sender, LineReader(), report, said.append, paced)  # type: ignore[arg-type]
-    return sender, report, said
+    sender, said = Sender(), []  # type: ignore[var-annotated]
+    source = LineSource(io.BytesIO(data), LineReader(), said.append, paced)
+    for frame in source:
+        sender.send(frame)
+    return sender, source.report, said
 
 
 def test_bad_lines_end_nothing_and_are_counted() -> None:

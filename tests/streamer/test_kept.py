@@ -22,6 +22,7 @@ from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Pose
+from streamer.profiles import Profiles
 from streamer.runtimes import load_runtime
 from streamer.server import crowd
 from streamer.server.control import request
@@ -183,7 +184,7 @@ def test_bones_that_the_filter_does_not_take_are_refused_or_measured_anew(
     monkeypatch.setattr(running.server._filter, "set_skeleton", refuse)
     reply = running.ask("set_skeleton", actor="a", offsets=bones().tobytes())
     assert (reply["ok"], reply["error"]["reason"]) == (False, "value:offsets")
-    monkeypatch.setattr(running.server._filter, "_profiles", {})
+    monkeypatch.setattr(running.server._filter, "_profiles", Profiles(running.server._filter._actors))
     assert play(running, seconds=0.1)[0].status == "calibrating"
     assert "not these" in caplog.text
     assert running.value("loop_errors") == 0

@@ -55,7 +55,8 @@ class PoseFilter
         max_actors: int = 64,
         source: bool = True,
         landmarks: bool = False,
-        velocities: bool = False
+        velocities: bool = False,
+        foot_lock: bool = False
     )
     load(
         path: str | Path | None = None,
@@ -67,11 +68,12 @@ class PoseFilter
         source: bool = True,
         landmarks: bool = False,
         velocities: bool = False,
+        foot_lock: bool = False,
         **options: Any
     ) -> PoseFilter
     actors -> Mapping[str, Actor]
     counts -> Counter[str]
-    warnings(actor: str) -> list[str]
+    warnings(actor: str | None = None) -> list[str]
     push(frame: Frame) -> Pose
     push_many(frames: Iterable[Frame]) -> list[Pose | None]
     pose_at(t_ns: int, actor: str) -> Pose
@@ -81,7 +83,8 @@ class PoseFilter
     set_time(delay_s: float = 0.0, predict_s: float = 0.0)
     wanted_ns(t_ns: int, actor: str) -> int
     reset(actor: str)
-    calibrate(actor: str)
+    calibrate(actor: str, seconds: float | None = None)
+    standing(actor: str) -> Standing | None
     remove(actor: str)
     get_skeleton(actor: str) -> SkeletonInUse | None
     set_skeleton(actor: str, offsets_m: F32, version: int | None = None)
@@ -113,6 +116,7 @@ class FrameSender
         endpoint: str | None = None,
         wait_s: float = 2.0,
         curve: ClientKeys | None = None,
+        inside: zmq.Context[Any] | None = None,
         servers: Sequence[str] = ()
     )
     joined -> bool
@@ -131,9 +135,12 @@ class PoseSubscriber
         stale_s: float = 0.1,
         curve: ClientKeys | None = None,
         clock: HostClock | None = None,
+        inside: zmq.Context[Any] | None = None,
         servers: Sequence[str] = ()
     )
     receive(timeout_s: float | None = None) -> Pose | None
+    poses(stopped: Callable[[], bool]) -> Iterator[Pose]
+    newest() -> list[Pose]
     close()
     offset -> Offset | None
     age_ns(pose: Pose) -> int | None

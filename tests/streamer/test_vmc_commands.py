@@ -18,7 +18,8 @@ from tests.helpers.live import status, wait_until
 from tests.helpers.project import ROOT
 from tests.helpers.vmc import Listener
 
-TREE = {"Spine": "Hips", "Chest": "Spine", "UpperChest": "Chest", "LeftShoulder": "UpperChest",
+TREE = {"Spine": "Hips", "Chest": "Spine", "UpperChest": "Chest", "Neck": "UpperChest", "Head": "Neck",
+        "LeftShoulder": "UpperChest",
         "LeftUpperArm": "LeftShoulder", "RightShoulder": "UpperChest", "RightUpperArm": "RightShoulder"}  # fmt: skip
 BODY = ["Hips", "Spine", "Chest", "UpperChest", "Neck", "Head", *(f"{side}{bone}" for side in ("Left", "Right")
         for bone in ("Shoulder", "UpperArm", "LowerArm", "Hand", "UpperLeg", "LowerLeg", "Foot", "Toes"))]  # fmt: skip
@@ -94,9 +95,13 @@ def test_an_arm_that_a_performer_raises_is_raised_at_the_avatar() -> None:
         local = Rotation.from_quat(bones[name][3:])
         return world(TREE[name]) * local if name in TREE else local
 
-    left, right = world("LeftUpperArm").apply([-1, 0, 0]), world("RightUpperArm").apply([1, 0, 0])
-    assert np.degrees(np.arccos(np.dot(left, [-np.cos(np.radians(70)), np.sin(np.radians(70)), 0]))) < 10
-    assert np.degrees(np.arccos(np.dot(right, [1, 0, 0]))) < 10
+    def off_deg(name: str, rest: tuple[int, int, int], where: list[float]) -> float:
+        return float(np.degrees(np.arccos(np.clip(world(name).apply(rest) @ np.array(where), -1.0, 1.0))))
+
+    assert off_deg("LeftUpperArm", (-1, 0, 0), [-np.cos(np.radians(70)), np.sin(np.radians(70)), 0]) < 10
+    assert off_deg("RightUpperArm", (1, 0, 0), [1, 0, 0]) < 10
+    # Left is -X in Unity. No joint shows where the head looks; the performer's rotation does.
+    assert off_deg("Head", (0, 0, 1), [-np.sin(np.radians(40)), 0, np.cos(np.radians(40))]) < 5
     np.testing.assert_allclose(bones["Hips"][:3], [-0.3, 0.9, 0.1], atol=0.05)
     assert "22 bones" in out.splitlines()[-1]
     assert "unknown: /somebody/else (1)" in out.splitlines()[-1]

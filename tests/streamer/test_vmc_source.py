@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -17,8 +18,9 @@ from pythonosc.udp_client import SimpleUDPClient
 from scipy.spatial.transform import Rotation
 
 from model.layouts import get_layout
-from model.skeleton import JOINTS, ancestor_matrix
+from model.skeleton import INDEX, JOINTS, ancestor_matrix
 from streamer.errors import ConfigError
+from streamer.filter import PoseFilter
 from streamer.frames import Frame
 from streamer.sinks.vmc import Encoder, VmcSender
 from streamer.sources import vmc
@@ -44,6 +46,10 @@ def unity(degrees: float, axis: tuple[int, int, int]) -> tuple[float, ...]:
     """Quaternion.AngleAxis of Unity."""
     half = np.radians(degrees) / 2
     return (*(np.sin(half) * np.array(axis)).tolist(), float(np.cos(half)))
+
+
+def angle_deg(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(np.degrees(np.arccos(np.clip(np.dot(a, b), -1, 1))))
 
 
 def bone(
@@ -149,6 +155,73 @@ def test_names_as_vrm_writes_them_and_fingers_are_no_fault() -> None:
     _, faults = Performer().feed(parse(bundle_of([*body()[:1], *small])), 0)
     assert not faults
     np.testing.assert_allclose(joints([*body()[:1], *small])["leftUpperLeg"], [0.3, 0.9, 0.0], atol=1e-6)
+
+
+# -- rotations --------------------------------------------------------------------------------------------------------
+
+
+def performed(receiver: VmcReceiver, turns: dict[str, Sequence[float]], seconds: float = 1.0) -> list[Frame]:
+    """Somebody who sways and keeps some bones turned, as python-osc sends it, 60 times a second."""
+    frames = []
+    with SimpleUDPClient("127.0.0.1", receiver.port) as client:
+        for n in range(round(60 * seconds)):
+            sway = (0.01 * np.sin(n / 9), 0.9, 0.0)
+            messages = [*body(turns, hips=sway), ("/VMC/Ext/Blend/Apply", [])]
+            for address, arguments in messages:
+                client.send_message(address, arguments)
+            frame = receiver.receive(5.0)
+            assert frame is not None
+            frames.append(replace(frame, t_ns=n * 16_666_667))  # as if they had come at this rate
+    return frames
+
+
+def test_twists_that_a_performer_sends_are_published(receiver: VmcReceiver) -> None:
+    """Turns that no joint shows: the head to its left, forearm and thigh about their own bones, a thumb up."""
+    turns = {
+        "Head": unity(-40, (0, 1, 0)),
+        "LeftLowerArm": unity(70, (1, 0, 0)),
+        "RightUpperLeg": unity(-30, (0, 1, 0)),
+        "RightHand": unity(-90, (1, 0, 0)),
+    }
+    frames, pose_filter = performed(receiver, turns), PoseFilter.load()
+    pose = [pose_filter.push(frame) for frame in frames][-1]
+    world = world_of([Rotation.from_quat(q) for q in pose.rotations])
+    sin, cos = np.sin(np.radians(40)), np.cos(np.radians(40))
+    assert angle_deg(world[INDEX["head"]].apply([0, 0, 1]), [sin, 0, cos]) < 3  # ours: left is +X
+    back = world[INDEX["left_elbow"]].apply([0, 1, 0])  # a turn about x is the same in Unity's axes and ours
+    assert angle_deg(back, [0, np.cos(np.radians(70)), np.sin(np.radians(70))]) < 4
+    toes = world[INDEX["right_hip"]].apply([0, 0, 1])
+    assert angle_deg(toes, [0.5, 0, np.sqrt(0.75)]) < 5
+    assert angle_deg(world[INDEX["right_elbow"]].apply([0, 1, 0]), [0, 1, 0]) < 4
+    thumb = world[INDEX["right_wrist"]].apply([0, 0, 1])  # VRM's has no joint beyond a wrist: where the hand points is
+    assert angle_deg(thumb, [0, 1, 0]) < 12  # the network's guess, how it is turned about that is not
+
+    plain = PoseFilter.load().push(replace(frames[-1], rotations=None))
+    blind = world_of([Rotation.from_quat(q) for q in plain.rotations])
+    assert angle_deg(blind[INDEX["head"]].apply([0, 0, 1]), [sin, 0, cos]) > 20  # positions alone do not show it
+
+
+def test_bones_that_are_missing_have_no_rotation(receiver: VmcReceiver) -> None:
+    with SimpleUDPClient("127.0.0.1", receiver.port) as client:
+        for address, arguments in [*body(without=("leftLowerArm",)), ("/VMC/Ext/Blend/Apply", [])]:
+            client.send_message(address, arguments)
+    frame = receiver.receive(5.0)
+    assert frame is not None
+    assert frame.rotations is not None
+    known = {name for name, q in zip(VRM, frame.rotations) if np.isfinite(q).all()}
+    assert known == set(VRM) - {"leftLowerArm", "leftHand"}
+
+
+def test_rotations_relative_to_another_pose_are_not_believed_and_it_is_said(receiver: VmcReceiver) -> None:
+    """A model whose bones lie along their own Y, as many do: its places say so."""
+    own = [bone("LeftLowerArm", (0, 0.25, 0)) if one[1][0] == "LeftLowerArm" else one for one in body()]
+    with SimpleUDPClient("127.0.0.1", receiver.port) as client:
+        for address, arguments in [*own, ("/VMC/Ext/Blend/Apply", [])]:
+            client.send_message(address, arguments)
+    frame = receiver.receive(5.0)
+    assert frame is not None
+    assert frame.rotations is None
+    assert "not used: rotations from another rest pose than a T-pose (1)" in receiver.status()
 
 
 # -- frames -----------------------------------------------------------------------------------------------------------

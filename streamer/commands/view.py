@@ -1,0 +1,172 @@
+"""``hpstm view``: what the filter does, live or of a recording, in a browser, on one page to share, in the terminal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamer.clock import SECOND_NS, now_ns
+from streamer.commands.options import Control, Key, Out, ServerKey, client_keys
+from streamer.errors import ConfigError
+from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_OUT, is_local
+
+if TYPE_CHECKING:
+    from streamer.view.browser import BrowserView
+    from streamer.view.feed import Feed
+    from streamer.wire.security import ClientKeys
+
+_STOP = (signal.SIGINT, signal.SIGTERM)
+_QUIET_S = 2.0
+
+
+def view(
+    source: str | None = None,
+    /,
+    *,
+    out_endpoint: Out = DEFAULT_OUT,
+    control_endpoint: Control = DEFAULT_CONTROL,
+    key: Key = None,
+    server_key: ServerKey = None,
+    actor: str | None = None,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    terminal: bool = False,
+    html: Path | None = None,
+    rrd: Path | None = None,
+) -> int:
+    """Show what the filter does: input and refined poses, how sure they are, jitter and latency; live, or a recording.
+
+    Args:
+        source: A recording; or where poses go out, tcp://HOST:PORT, instead of --out.
+        actor: Only this one; none: all, live the first dozen.
+        port: Port of the page to open in a browser; 0: one that is free, which the first line names.
+        host: Address of that page; another than this machine's lets everybody see and set who reaches it.
+        terminal: Draw here instead, in this terminal.
+        html: Write a recording as one page to share, which opens without a network.
+        rrd: Write a recording for rerun; needs rerun-sdk.
+    """
+    if source is not None and "://" not in source:
+        return _recording(Path(source), actor, host, port, terminal, html, rrd)
+    if html is not None or rrd is not None:
+        raise ConfigError(
+            "--html and --rrd write a recording: hpstm record take.hpstm, hpstm view take.hpstm --html FILE"
+        )
+    if source is not None and out_endpoint != DEFAULT_OUT:
+        raise ConfigError(f"{source} and --out {out_endpoint}: say one of them")
+    out = source or out_endpoint
+    is_local(out)  # that it is an endpoint
+    # What is set must be set on the server that is seen: the usual control socket goes with the usual output alone.
+    control = control_endpoint if out == DEFAULT_OUT or control_endpoint != DEFAULT_CONTROL else None
+    return _live(out, control, client_keys(key, server_key, out), actor, host, port, terminal)
+
+
+def _recording(
+    file: Path, actor: str | None, host: str, port: int, terminal: bool, html: Path | None, rrd: Path | None
+) -> int:
+    from streamer.view.playback import Player, read_timeline
+
+    timeline = read_timeline(file, actor)
+    if html is not None:
+        from streamer.view.page import write_page
+
+        print(write_page(timeline, html, file.name))
+    if rrd is not None:
+        from streamer.view.rerun_file import write_rrd
+
+        print(write_rrd(timeline, rrd, file.name))
+    if html is not None or rrd is not None:
+        return 0
+    player = Player(timeline, loop=not terminal)
+    if terminal:
+        from streamer.view.terminal import draw_until
+
+        with _stopping() as stopped:
+            draw_until(lambda: stopped() or not player.playing, player, file.name, lambda: timeline.note)
+        return 0
+    from streamer.view.browser import BrowserView
+
+    _check_host(host, port)
+    with BrowserView(player, host, port, note=lambda: timeline.note) as shown:
+        _run(shown)
+    return 0
+
+
+def _live(
+    out: str, control: str | None, curve: ClientKeys | None, actor: str | None, host: str, port: int, terminal: bool
+) -> int:
+    from streamer.view.feed import Feed
+    from streamer.view.inbox import Inbox
+    from streamer.view.remote import Remote
+
+    inbox = Inbox()
+    remote = Remote(control, curve) if control is not None else None
+    with ExitStack() as stack:
+        feed = stack.enter_context(Feed(out, inbox, actor, curve=curve))
+        note = _Note(feed, out, curve)
+        if terminal:
+            from streamer.view.terminal import draw_until
+
+            draw_until(stack.enter_context(_stopping()), inbox, out, note)
+            return 0
+        from streamer.view.browser import BrowserView
+
+        _check_host(host, port)
+        if remote is not None:
+            stack.enter_context(remote)
+        shown = stack.enter_context(BrowserView(inbox, host, port, remote, note))
+        _run(shown)
+    return 0
+
+
+class _Note:
+    """Why nothing comes, or who is not shown; "" when all is well. What is new of it goes to stderr, too."""
+
+    def __init__(self, feed: Feed, endpoint: str, curve: ClientKeys | None) -> None:
+        self._feed, self._endpoint, self._curve = feed, endpoint, curve
+        self._asked_ns, self._said = 0, ""
+
+    def __call__(self) -> str:
+        now = now_ns()
+        if now - self._feed.heard_ns < _QUIET_S * SECOND_NS:
+            self._said = ""
+            return f"{self._feed.left_out} more actors are not shown: --actor" if self._feed.left_out else ""
+        if now - self._asked_ns > 2 * _QUIET_S * SECOND_NS:
+            from streamer.wire.probe import why_silent
+
+            self._asked_ns, before = now, self._said
+            self._said = why_silent(self._endpoint, self._curve)
+            if self._said != before:
+                print(f"hpstm: {self._said}; waiting", file=sys.stderr, flush=True)
+        return self._said
+
+
+def _run(shown: BrowserView) -> None:
+    """Says where to look, and draws until Ctrl-C."""
+    print(f"ready view={shown.url}", flush=True)
+    with _stopping() as stopped:
+        shown.run(stopped)
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """A function that says whether Ctrl-C was pressed, or the process was told to end."""
+    told: list[int] = []
+    before = [signal.signal(number, lambda *_: told.append(1)) for number in _STOP]
+    try:
+        yield lambda: bool(told)
+    finally:
+        for number, handler in zip(_STOP, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _check_host(host: str, port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port must be between 0 and 65535, not {port}")
+    shown = f"[{host}]" if ":" in host else host
+    if not is_local(f"tcp://{shown}:{port}"):
+        said = f"warning: whoever reaches {shown} sees everybody and may set the time: --host 127.0.0.1 keeps it here"
+        print(f"hpstm: {said}", file=sys.stderr, flush=True)
