@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 
-from streamer.commands.options import Key, Out, ServerKey, To, client_keys
+from streamer.commands.options import Key, Out, Outs, ServerKey, To, Tos, client_keys
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 
 
 def source(
     *,
     to: To = DEFAULT_IN,
+    servers: Tos = (),
     key: Key = None,
     server_key: ServerKey = None,
     layout: str | None = None,
@@ -30,20 +31,22 @@ def source(
 
     lines = LineSource(sys.stdin.buffer, line_reader(layout, actor), _say, paced)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
-    with FrameSender(to, curve=client_keys(key, server_key, None)) as sender:
+    one, where = None if servers else to, ", ".join(servers) or to
+    with FrameSender(one, curve=client_keys(key, server_key, None), servers=servers) as sender:
         if not sender.joined:
-            _say(f"no server takes frames at {to} yet: lines are dropped until one does")
+            _say(f"no server takes frames at {where} yet: lines are dropped until one does")
         try:
             for frame in lines:
                 sender.send(frame)
         finally:
-            _say(lines.report.text(sender.dropped, to))
+            _say(lines.report.text(sender.dropped, where))
     return 0 if sender.sent or not lines.report.lines else 1
 
 
 def sink(
     *,
     out_endpoint: Out = DEFAULT_OUT,
+    servers: Outs = (),
     key: Key = None,
     server_key: ServerKey = None,
     actor: str | None = None,
@@ -65,9 +68,10 @@ def sink(
     from streamer.sinks.subscriber import PoseSubscriber
     from streamer.wire.json_lines import pose_fields
 
-    curve = client_keys(key, server_key, out_endpoint)
-    with PoseSubscriber(out_endpoint, actor, every=every, curve=curve) as subscriber:
-        print_poses(subscriber, out_endpoint, curve, lambda pose: dumps(pose_fields(pose, full)), count)
+    one, outs = None if servers else out_endpoint, servers or (out_endpoint,)
+    curve = client_keys(key, server_key, outs[0])
+    with PoseSubscriber(one, actor, every, curve=curve, servers=servers) as subscriber:
+        print_poses(subscriber, outs[0], curve, lambda pose: dumps(pose_fields(pose, full)), count, outs[1:])
     return 0
 
 

@@ -16,6 +16,14 @@ BUNDLED = "the bundled model"
 In = Annotated[str, Parameter("--in", help="Endpoint where frames come in.")]
 Out = Annotated[str, Parameter("--out", help="Endpoint where poses go out.")]
 To = Annotated[str, Parameter("--to", help="Endpoint of a server, where frames come in.")]  # of every source
+Outs = Annotated[
+    tuple[str, ...],
+    Parameter("--servers", help="Instead of --out: where poses of servers that share actors come out; repeated."),
+]
+Tos = Annotated[
+    tuple[str, ...],
+    Parameter("--servers", help="Instead of --to: where frames go in at servers that share actors; repeated."),
+]
 Control = Annotated[str, Parameter("--control", help="Endpoint where requests are answered.")]
 Key = Annotated[str | None, Parameter(help="Your NAME.key_secret, for a server that runs with --curve.")]
 ServerKey = Annotated[str | None, Parameter(help="That server's server.key.")]

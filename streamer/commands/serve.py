@@ -27,15 +27,23 @@ def serve(
     with loaded_for_good():
         from streamer.commands.terminal import StatusLine, ready_line
         from streamer.server.log import log_in_background
+        from streamer.server.notify import ALIVE, READY, STOPPING, notify
         from streamer.server.server import Server
     log_in_background()
     server = Server(options.config(layout))
     status = StatusLine(server.metrics) if sys.stdout.isatty() else None
-    server.run(
-        on_ready=lambda endpoints: print(ready_line(endpoints, json_ready), flush=True),
-        every_second=status.show if status is not None else None,
-        stopped=lambda: bool(stop),
-    )
+
+    def on_ready(endpoints: dict[str, str]) -> None:
+        print(ready_line(endpoints, json_ready), flush=True)
+        notify(READY)
+
+    def every_second() -> None:
+        notify(ALIVE)
+        if status is not None:
+            status.show()
+
+    server.run(on_ready, every_second, stopped=lambda: bool(stop))
+    notify(STOPPING)
     return 0
 
 

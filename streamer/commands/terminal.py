@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from streamer.clock import SECOND_NS, Ticker, now_ns
 from streamer.frames import Pose
@@ -40,9 +40,15 @@ def pose_line(pose: Pose, age_ns: int | None) -> str:
     )
 
 
-def listening(subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None = None) -> Iterator[Pose]:
-    """Poses as they come; when none does for some seconds, stderr says why, as long as the reason is a new one."""
-    silence = Silence(endpoint, curve)
+def listening(
+    subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None = None, others: Sequence[str] = ()
+) -> Iterator[Pose]:
+    """Poses as they come; when none does for some seconds, stderr says why, as long as the reason is a new one.
+
+    Args:
+        endpoint, others: the server's, and those of more servers that share the actors with it.
+    """
+    silence = Silence(endpoint, curve, others)
     while True:
         pose = subscriber.receive(SILENT_S)
         silence.tell(heard=pose is not None)
@@ -51,10 +57,11 @@ def listening(subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | Non
 
 
 def print_poses(
-    subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None, text: Callable[[Pose], str], count: int
-) -> None:
-    """Prints a line a pose until there were ``count``; 0: for ever."""
-    for n, pose in enumerate(listening(subscriber, endpoint, curve), 1):
+    subscriber: PoseSubscriber, endpoint: str, curve: ClientKeys | None, text: Callable[[Pose], str], count: int,
+    others: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Prints a line a pose until there were ``count``; 0: for ever. Of more servers, ``others`` are their endpoints."""
+    for n, pose in enumerate(listening(subscriber, endpoint, curve, others), 1):
         print(text(pose), flush=True)
         if n == count:
             return
@@ -63,8 +70,8 @@ def print_poses(
 class Silence:
     """Says on stderr why nothing has come for some seconds, as long as the reason is a new one."""
 
-    def __init__(self, endpoint: str, curve: ClientKeys | None = None) -> None:
-        self._endpoint, self._curve = endpoint, curve
+    def __init__(self, endpoint: str, curve: ClientKeys | None = None, others: Sequence[str] = ()) -> None:
+        self._endpoints, self._curve = (endpoint, *others), curve
         self._said, self._since_ns = "", now_ns()
 
     def tell(self, heard: bool) -> None:
@@ -73,7 +80,7 @@ class Silence:
             self._said, self._since_ns = "", now_ns()
         elif now_ns() - self._since_ns >= int(SILENT_S * SECOND_NS):
             self._since_ns = now_ns()
-            why = why_silent(self._endpoint, self._curve)
+            why = "; ".join(why_silent(endpoint, self._curve) for endpoint in self._endpoints)
             if why != self._said:
                 self._said = why
                 print(f"hpstm: {why}; waiting", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamer.filter import PoseFilter
 
 log = logging.getLogger("hpstm")
+AWAY_NS = SECOND_NS // 2  # who was silent for longer may have been with another server that has the same folder
 OWED = -1  # in place of the version of the skeleton published last: one is to be sent
 
 
@@ -25,14 +26,14 @@ class ActorRecord:
     __slots__ = ("clock", "filters_version", "kept_version", "last_ns", "pose", "sent_ns", "sent_version", "skipped",
                  "version")  # fmt: skip
 
-    def __init__(self, version: int = 0) -> None:
+    def __init__(self) -> None:
         self.clock = ClockMap()  # source clock -> ours, for the output clock
         self.last_ns = 0  # received time of the newest accepted frame
         self.pose: Pose | None = None  # the last one published: its skeleton, its status
         self.skipped = 0
-        self.version = version  # of the skeleton in use, as the world knows it
+        self.version = 0  # of the skeleton in use, as the world knows it
         self.filters_version = OWED  # the same skeleton's, as the filter counts
-        self.kept_version = version  # of the skeleton in the folder
+        self.kept_version = 0  # of the skeleton in the folder
         self.sent_version, self.sent_ns = OWED, 0  # of the skeleton published last
 
 
@@ -55,12 +56,15 @@ class Crowd(dict[str, ActorRecord]):
     # -- for each frame
 
     def expect(self, frames: Iterable[Frame]) -> None:
-        """Before frames go to the filter: who comes for the first time gets the skeleton that is kept of them."""
-        if self._kept is not None and len(self) < self._most:
-            for actor in {frame.actor for frame in frames if frame.actor not in self}:
-                kept = self._kept.load(actor)
-                if kept is not None:
-                    self._take_up(kept)
+        """Before frames go to the filter: who comes, or comes back, gets the skeleton that is kept of them."""
+        if self._kept is None:
+            return
+        for actor, received_ns in {frame.actor: frame.received_ns for frame in frames}.items():
+            record = self.get(actor)
+            comes = len(self) < self._most if record is None else 0 < record.last_ns < received_ns - AWAY_NS
+            kept = self._kept.load(actor) if comes else None
+            if kept is not None and (record is None or kept.version > record.version):
+                self._take_up(kept)
 
     def _take_up(self, kept: KeptSkeleton) -> None:
         # With a version it is one that was measured, and is measured anew where another body comes; a gift stays.
@@ -70,7 +74,9 @@ class Crowd(dict[str, ActorRecord]):
         except ConfigError as error:
             log.warning("the skeleton that is kept of %r is not used: %s", kept.actor, error)
             return
-        self[kept.actor] = ActorRecord(kept.version)
+        record = self.setdefault(kept.actor, ActorRecord())
+        record.version = record.kept_version = kept.version
+        record.filters_version = OWED
         self._newest_version = max(self._newest_version, kept.version)
 
     def accepted(self, frame: Frame) -> ActorRecord:

@@ -1,4 +1,7 @@
-"""Skeletons that outlive the server: a folder with one small JSON file for each actor, replaced whole or not at all."""
+"""Skeletons that outlive the server: a folder with one small JSON file for each actor, replaced whole or not at all.
+
+Several servers may have the same folder: each reads what the others have written when an actor comes to it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -75,6 +79,7 @@ class KeptSkeletons:
         except OSError as error:
             raise ConfigError(f"--skeletons {folder}: cannot write there ({error.strerror or error})") from error
         self._writer = ThreadPoolExecutor(1, "hpstm-skeletons")
+        self._mark = uuid.uuid4().hex  # of half-written files: another server may be writing of the same actor
         self._waiting: dict[str, KeptSkeleton | None] = {}  # to be written, or (None) removed: as good as done
         self._lock = Lock()
 
@@ -110,7 +115,7 @@ class KeptSkeletons:
             if skeleton is None:
                 path.unlink(missing_ok=True)
             else:
-                _write(path, _text(skeleton))
+                _write(path, _text(skeleton), self._mark)
         except OSError as error:
             log.warning("the skeleton of %r was not saved: %s", actor, error)
             self._unsaved()
@@ -123,9 +128,9 @@ class KeptSkeletons:
         self._writer.shutdown(wait=True)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mark: str) -> None:
     """Writes a file whole, or leaves the one that is there. Raises OSError."""
-    new = path.with_suffix(".new")
+    new = path.with_suffix(f".{mark}.new")
     try:
         with new.open("w", encoding="utf-8") as file:
             file.write(text)

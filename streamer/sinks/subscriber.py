@@ -1,34 +1,40 @@
-"""Read poses from a server, latest only: however long the reader was away, the next pose it gets is fresh.
+"""Read poses from a server, or from several, latest only: however long the reader was away, the next pose is fresh.
 
-How: one SUB socket per actor with CONFLATE, whose queue is one message that ZeroMQ's own I/O thread keeps replacing.
-A high-water mark would do the opposite, keeping the oldest messages and dropping the newest. What is left is a process
-that was stopped altogether: its kernel buffers hold old poses, which are recognised by their age and dropped.
+How that is: following.py, which has the sockets. Here is what is read from them, and whose word on an actor counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
-from streamer.clock import SECOND_NS, ClockMap, Offset, now_ns
-from streamer.errors import ProtocolError
+from streamer.clock import SECOND_NS, Offset, now_ns
+from streamer.errors import ConfigError
 from streamer.frames import Pose
+from streamer.sinks.following import MAX_ACTORS, Following
 from streamer.wire.control import HostClock
-from streamer.wire.endpoints import is_local
-from streamer.wire.protocol import Skeleton, decode, topic
+from streamer.wire.placement import endpoints_of
+from streamer.wire.protocol import Skeleton
 from streamer.wire.security import ClientKeys
 
-MAX_ACTORS = 256  # one connection each; a newcomer takes the place of one who is quiet
-QUIET_NS = SECOND_NS
 MOMENT_S = 0.1  # after which it is asked whether to stop
-# An actor of whom nothing came for this long, of the time that somebody was reading, is gone: the server repeats the
-# skeleton of each that is there every 5 s.
-GONE_NS = 12 * SECOND_NS
-MOST_KNOWN = 16 * MAX_ACTORS  # names that are remembered, with their skeletons
-RESYNC_NS = SECOND_NS  # a remote clock that makes everything stale for this long has jumped
+LEFT_NS = SECOND_NS  # a server that says nothing of an actor for this long has it no more, whatever its frames' times
+
+
+class Held(NamedTuple):
+    """Who has an actor: its last pose's server, when that pose's newest frame was captured, when it came."""
+
+    server: Following
+    captured_ns: int
+    heard_ns: int
+
+    def outdates(self, server: Following, pose: Pose, now: int) -> bool:
+        """Is a pose of ``server`` one that rests on older frames than another server has of this actor?"""
+        elsewhere = self.server is not server and now - self.heard_ns < LEFT_NS
+        return elsewhere and pose.captured_ns <= self.captured_ns
 
 
 class PoseSubscriber:
@@ -41,39 +47,36 @@ class PoseSubscriber:
         actor: only this one; None: all, found by their skeleton messages.
         every: True: every pose in order (to record or to score), bounded by ZeroMQ's queue, age not bounded.
         stale_s: in latest-only mode, poses published longer ago than this are dropped, and counted in ``stale``.
-        curve: keys for a server that runs with --curve; one that does not let them in sends nothing.
+        curve: keys for a server that runs with --curve; one that does not let them in sends nothing. Several servers
+            have the same key.
         clock: the server's clock, measured over its control socket; without, one of another machine is estimated by the
             poses' own delays: their age is then that beyond the least.
         inside: the context of a server of this process, which is then at INSIDE_OUT.
+        servers: instead of ``endpoint``, the outputs of several servers that share the actors; all are listened to,
+            and an actor is read from whichever has it. What one still says of an actor that another has by now is
+            dropped, and counted in ``stale``. docs/many-actors.md.
+    Raises:
+        ConfigError: neither or both of ``endpoint`` and ``servers`` are given, or ``clock`` with ``servers``.
     """
 
     def __init__(
-        self, endpoint: str, actor: str | None = None, every: bool = False, stale_s: float = 0.1,
+        self, endpoint: str | None = None, actor: str | None = None, every: bool = False, stale_s: float = 0.1,
         curve: ClientKeys | None = None, clock: HostClock | None = None, inside: zmq.Context[Any] | None = None,
+        servers: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        self._endpoint, self._measured = endpoint, clock
-        self._curve = curve
+        if servers and clock is not None:
+            raise ConfigError("clock is that of one server: leave it out where servers are given")
         self._every = every
-        self._stale_ns = int(stale_s * SECOND_NS)
-        # One machine, one clock: published stamps can be compared as they are. Else the offset is estimated.
-        self._clock = None if is_local(endpoint) else ClockMap()
-        self._resync_ns: int | None = None
         self.skeletons: dict[str, Skeleton] = {}
         self.stale = 0
-        self._context: zmq.Context[Any] = zmq.Context() if inside is None else inside
-        self._own = self._context if inside is None else None
         self._poller = zmq.Poller()
-        self._pose_sockets: dict[str, zmq.Socket[bytes]] = {}
-        self._ready: list[zmq.Socket[bytes]] = []
-        self._reads_all = actor is None
-        self._read_ns = self._now_ns = now_ns()  # time spent reading, and until when that is counted
-        self._heard_ns: dict[str, int] = {}  # of each actor, in time spent reading; in order of it
-        prefixes = [b"skeleton."] if actor is None else [topic("skeleton", actor)]
-        if every:
-            prefixes.append(b"pose." if actor is None else topic("pose", actor))
-        self._news = self._open(prefixes)
-        if actor is not None and not every:
-            self._follow(actor)
+        self._whose: dict[Any, Following] = {}
+        self._ready: list[Any] = []
+        self._held: dict[str, Held] = {}
+        self._servers = [
+            Following(one, actor, every, stale_s, curve, clock, inside, self._poller, self._whose)
+            for one in endpoints_of(endpoint, servers)
+        ]
 
     def receive(self, timeout_s: float | None = None) -> Pose | None:
         """The next pose; None when none came within ``timeout_s`` (None: wait for ever)."""
@@ -114,10 +117,8 @@ class PoseSubscriber:
         return list(poses.values())
 
     def close(self) -> None:
-        for socket in (self._news, *self._pose_sockets.values()):
-            socket.close(0)
-        if self._own is not None:
-            self._own.term()
+        for server in self._servers:
+            server.close()
 
     def __enter__(self) -> PoseSubscriber:
         return self
@@ -125,99 +126,53 @@ class PoseSubscriber:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def offset(self) -> Offset | None:
+        """The server's clock minus ours, and how far off that may be; of one machine 0. None: not known.
+
+        Of several servers it is known where all are of this machine.
+        """
+        known = {server.offset for server in self._servers}
+        return known.pop() if len(known) == 1 else None
+
+    def age_ns(self, pose: Pose) -> int | None:
+        """How long ago a pose was published, as well as its server's clock is known; None: not known."""
+        held = self._held.get(pose.actor)
+        return (self._servers[0] if held is None else held.server).age_ns(pose)
+
     def _read(self, socket: Any) -> Pose | None:
-        try:
-            message = decode(socket.recv(zmq.NOBLOCK))
-        except (zmq.Again, ProtocolError):
+        server = self._whose.get(socket)
+        message = None if server is None else server.take(socket)  # None: one of somebody who was forgotten just now
+        if server is None or message is None:
             return None
-        if isinstance(message, (Skeleton, Pose)):
-            self._heard(message.actor)
         if isinstance(message, Skeleton):
-            self.skeletons[message.actor] = message
-            if not self._every:
-                self._follow(message.actor)
+            if not self._is_old_news(server, message):
+                self.skeletons[message.actor] = message
             return None
-        if not isinstance(message, Pose) or (not self._every and self._is_stale(message)):
+        if (not self._every and server.is_stale(message)) or self._has_left(server, message):
+            self.stale += 1
             return None
         return message
 
-    @property
-    def offset(self) -> Offset | None:
-        """The server's clock minus ours, and how far off that may be; of one machine 0. None: not known."""
-        if self._measured is not None:
-            return self._measured.offset
-        return Offset(0, 0) if self._clock is None else None
-
-    def age_ns(self, pose: Pose) -> int | None:
-        """How long ago a pose was published, as well as ``offset`` says it; None: not known."""
-        offset = self.offset
-        return None if offset is None else now_ns() + offset.ns - pose.published_ns
-
-    def _is_stale(self, pose: Pose) -> bool:
-        now, measured_ns = now_ns(), self.age_ns(pose) if self._measured is not None else None
-        if measured_ns is not None:
-            age_ns = measured_ns
-        elif self._clock is None:
-            age_ns = now - pose.published_ns
-        else:
-            age_ns = self._clock.update(pose.published_ns, now)
-        if age_ns <= self._stale_ns:
-            self._resync_ns = None
+    def _has_left(self, server: Following, pose: Pose) -> bool:
+        """Does another server have this actor by now? With --rate, the one before goes on coasting for a while."""
+        if len(self._servers) == 1:
             return False
-        self.stale += 1
-        if self._clock is not None and measured_ns is None:
-            self._resync_ns = now if self._resync_ns is None else self._resync_ns
-            if now - self._resync_ns > RESYNC_NS:
-                self._clock.reset()
-        return True
+        held, now = self._held.get(pose.actor), now_ns()
+        if held is not None and held.outdates(server, pose, now):
+            return True
+        self._held[pose.actor] = Held(server, pose.captured_ns, now)
+        return False
 
-    def _follow(self, actor: str) -> None:
-        if actor in self._pose_sockets:
-            return
-        if len(self._pose_sockets) >= MAX_ACTORS:
-            oldest = next(name for name in self._heard_ns if name in self._pose_sockets)
-            if self._read_ns - self._heard_ns[oldest] < QUIET_NS:
-                return  # a crowd that is all there: the first ones stay
-            self._forget(oldest)
-        self._pose_sockets[actor] = self._open([topic("pose", actor)], conflate=True)
-
-    def _heard(self, actor: str) -> None:
-        if self._reads_all:
-            self._heard_ns.pop(actor, None)
-            self._heard_ns[actor] = self._read_ns
+    def _is_old_news(self, server: Following, skeleton: Skeleton) -> bool:
+        """Is it what a server repeats of an actor that another one has by now?"""
+        held, known = self._held.get(skeleton.actor), self.skeletons.get(skeleton.actor)
+        elsewhere = held is not None and held.server is not server
+        return elsewhere and known is not None and skeleton.version <= known.version
 
     def _forget_who_is_gone(self) -> None:
-        now = now_ns()
-        self._read_ns += min(now - self._now_ns, SECOND_NS)  # whoever was away for long has not listened meanwhile
-        self._now_ns = now
-        while self._heard_ns:
-            actor, heard_ns = next(iter(self._heard_ns.items()))
-            if self._read_ns - heard_ns < GONE_NS and len(self._heard_ns) <= MOST_KNOWN:
-                return
-            self._forget(actor)
-
-    def _forget(self, actor: str) -> None:
-        self._heard_ns.pop(actor, None)
-        self.skeletons.pop(actor, None)
-        socket = self._pose_sockets.pop(actor, None)
-        if socket is not None:
-            if socket in self._ready:
-                self._ready.remove(socket)
-            self._poller.unregister(socket)
-            socket.close(0)
-
-    def _open(self, prefixes: list[bytes], conflate: bool = False) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        if conflate:
-            socket.setsockopt(zmq.CONFLATE, 1)
-        elif self._every:
-            socket.setsockopt(zmq.RCVHWM, 100_000)
-        if self._curve is not None:
-            self._curve.apply(socket)
-        for prefix in prefixes:
-            socket.subscribe(prefix)
-        socket.connect(self._endpoint)
-        self._poller.register(socket, zmq.POLLIN)
-        return socket
+        for server in self._servers:
+            for actor in server.forget_who_is_gone():
+                if not any(actor in other for other in self._servers):
+                    self.skeletons.pop(actor, None)
+                    self._held.pop(actor, None)

@@ -24,8 +24,9 @@ from websockets.http11 import Request, Response
 from streamer.errors import ConfigError
 from streamer.frames import Pose
 from streamer.server.metrics import Histogram
+from streamer.sinks.following import MAX_ACTORS
 from streamer.sinks.sink import Inside
-from streamer.sinks.subscriber import MAX_ACTORS, PoseSubscriber
+from streamer.sinks.subscriber import PoseSubscriber
 from streamer.wire.endpoints import INSIDE_OUT
 from streamer.wire.json_lines import pose_fields
 

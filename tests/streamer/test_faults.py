@@ -31,7 +31,7 @@ from streamer.server.config import ServerConfig
 from streamer.server.control import request
 from streamer.server.log import BackgroundWriter, Errors
 from streamer.server.sockets import open_sockets
-from streamer.sinks import subscriber as subscriber_module
+from streamer.sinks import following
 from streamer.wire.protocol import Encoder
 from tests.helpers.live import body_frame, counter, rejected, status, streaming, wait_until
 
@@ -272,9 +272,9 @@ def test_a_taken_ipc_path_is_refused_as_on_tcp(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_reader_of_all_forgets_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """More names than connections, one after the other: each is heard, and few are kept."""
-    monkeypatch.setattr(subscriber_module, "MAX_ACTORS", 8)
-    monkeypatch.setattr(subscriber_module, "QUIET_NS", SECOND_NS // 10)
-    monkeypatch.setattr(subscriber_module, "GONE_NS", SECOND_NS // 2)
+    monkeypatch.setattr(following, "MAX_ACTORS", 8)
+    monkeypatch.setattr(following, "QUIET_NS", SECOND_NS // 10)
+    monkeypatch.setattr(following, "GONE_NS", SECOND_NS // 2)
     with (
         ServerProcess(["--evict", "0.2"]) as server,
         FrameSender(server.in_endpoint) as sender,
@@ -287,12 +287,12 @@ def test_a_reader_of_all_forgets_who_is_gone(monkeypatch: pytest.MonkeyPatch) ->
                 pose = subscriber.receive(timeout_s=0.02)
                 heard, n = pose is not None and pose.actor == f"guest-{k}", n + 1
             assert heard, k
-            assert len(subscriber._pose_sockets) <= 8
+            assert len(subscriber._servers[0].pose_sockets) <= 8
         wait_until(lambda: not status(server)["actor_states"])
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
             subscriber.receive(timeout_s=0.1)
-        assert not subscriber._pose_sockets
+        assert not subscriber._servers[0].pose_sockets
         assert not subscriber.skeletons
 
 
@@ -300,10 +300,10 @@ def test_who_was_away_has_not_lost_anybody(server: ServerProcess, monkeypatch: p
     with streaming(server, "stays"), PoseSubscriber(server.out_endpoint) as subscriber:
         while subscriber.receive(timeout_s=0.1) is None:
             pass
-        monkeypatch.setattr(subscriber, "_now_ns", subscriber._now_ns - 3600 * SECOND_NS)
+        monkeypatch.setattr(subscriber._servers[0], "_now_ns", subscriber._servers[0]._now_ns - 3600 * SECOND_NS)
         pose = subscriber.receive(timeout_s=1.0)
         assert pose is not None
-        assert "stays" in subscriber._pose_sockets
+        assert "stays" in subscriber._servers[0].pose_sockets
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from streamer.filter import PoseFilter
 from streamer.frames import Pose
 from streamer.profiles import Profiles
 from streamer.runtimes import load_runtime
+from streamer.server import crowd
 from streamer.server.control import request
 from streamer.server.crowd import ActorRecord
 from streamer.server.kept import KeptSkeleton, KeptSkeletons, file_name
@@ -221,6 +223,52 @@ def test_over_real_sockets_and_a_real_restart(tmp_path: Path) -> None:
     assert after is not None
     for key in ("skeleton_version", "offsets", "final"):
         assert after[key] == before[key]
+
+
+# -- a folder of several servers --------------------------------------------------------------------------------------
+
+
+def test_who_goes_from_server_to_server_has_the_newest_bones(
+    start: Callable[..., TurnByTurn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured by one, used by the other, given anew there, and known to the first when the actor comes back to it."""
+    monkeypatch.setattr(crowd, "AWAY_NS", 20_000_000)
+    one, other = start(), start()
+    measured = play(one)[-1]
+    one.server._crowd.keep()
+    wait_until(lambda: one.server._kept is not None and not one.server._kept._waiting)
+    poses = play(other, seconds=0.2, start=400)
+    assert all(same(pose, measured) for pose in poses)
+    assert {pose.status for pose in poses} == {"tracking"}
+    assert other.ask("set_skeleton", actor="a", offsets=bones().tobytes())["ok"]
+    given_there = play(other, seconds=0.2, start=420)[-1]
+    assert given_there.skeleton_version > measured.skeleton_version
+    assert same(play(one, seconds=0.02, start=430)[-1], measured)  # nothing is written yet
+    other.end()
+    time.sleep(0.03)
+    back = play(one, seconds=0.2, start=450)
+    assert all(same(pose, given_there) for pose in back)
+    assert one.value("loop_errors") == other.value("loop_errors") == 0
+    one.end()
+    assert same(play(start(), seconds=0.1)[0], given_there)
+
+
+def test_servers_that_write_of_one_actor_at_a_time_leave_a_whole_file_of_one_of_them(tmp_path: Path) -> None:
+    unsaved: list[int] = []
+    both = [KeptSkeletons(tmp_path / "kept", lambda: unsaved.append(1)) for _ in range(2)]
+    for version in range(1, 101):
+        for n, kept in enumerate(both):
+            kept.save(KeptSkeleton("a", 2 * version + n, bones(n), 1.0 + n))
+        found = KeptSkeletons(tmp_path / "kept", lambda: None).load("a")
+        if found is not None:
+            np.testing.assert_array_equal(found.offsets_m, bones(found.version % 2))
+    for kept in both:
+        kept.close()
+    last = KeptSkeletons(tmp_path / "kept", lambda: None).load("a")
+    assert last is not None
+    assert last.version in (200, 201)
+    assert not unsaved
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [file_name("a")]
 
 
 # -- the files --------------------------------------------------------------------------------------------------------

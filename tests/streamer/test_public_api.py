@@ -111,15 +111,17 @@ class ControlClient
     clock(trips: int = 8) -> Offset | None
     close()
 class FrameSender
-    .joined
-    .sent
     .dropped
     __init__(
-        endpoint: str,
+        endpoint: str | None = None,
         wait_s: float = 2.0,
         curve: ClientKeys | None = None,
-        inside: zmq.Context[Any] | None = None
+        inside: zmq.Context[Any] | None = None,
+        servers: Sequence[str] = ()
     )
+    joined -> bool
+    sent -> int
+    server_of(actor: str) -> str | None
     send(frame: Frame)
     send_bytes(message: bytes)
     close()
@@ -127,13 +129,14 @@ class PoseSubscriber
     .skeletons
     .stale
     __init__(
-        endpoint: str,
+        endpoint: str | None = None,
         actor: str | None = None,
         every: bool = False,
         stale_s: float = 0.1,
         curve: ClientKeys | None = None,
         clock: HostClock | None = None,
-        inside: zmq.Context[Any] | None = None
+        inside: zmq.Context[Any] | None = None,
+        servers: Sequence[str] = ()
     )
     receive(timeout_s: float | None = None) -> Pose | None
     poses(stopped: Callable[[], bool]) -> Iterator[Pose]
