@@ -18,6 +18,9 @@ from bench.track import Floats
 Measure = Callable[[Any], float]
 
 
+NEXT = "model 3"  # due where today's model does not hold a bar
+
+
 @dataclass(frozen=True)
 class Bar:
     """``text`` says what is measured, with its unit."""

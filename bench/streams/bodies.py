@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.accuracy import cases
 from bench.accuracy.bodies import Body
-from bench.streams.bars import Bar, against_one_euro, as_twin, error, finite
+from bench.streams.bars import NEXT, Bar, against_one_euro, as_twin, error, finite
 from bench.streams.case import Case, Fault, Setting
 from bench.streams.stream import START_NS, WARM_S, Stream
 from model.layouts import get_layout
@@ -31,7 +31,6 @@ CHANGED = Fault("The source's layout changes in mid-stream", "Poses go on, same 
 FAST = Fault("Somebody spins, strikes, turns over", "Poses that keep up", "As long as the stream")
 STILL = Fault("Somebody stands still", "A pose that neither creeps nor trembles", "As long as the stream")
 THROWN = Fault("One joint in twenty is half a metre off for a frame", "The others decide where it is", "One frame")
-NEXT = "model 3"
 KINDS = ("suit", "bvh", "h36m", "coco", "mediapipe", "kinect")
 HELD_CLEAN = ("bvh",)
 
