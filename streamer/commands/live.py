@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 
 from streamer.commands.live_options import FROM, TO, SinkOptions, SourceOptions
-from streamer.commands.serve import loaded_for_good, stop_signals
+from streamer.commands.serve import loaded_for_good
 from streamer.commands.server_options import DEFAULTS, ServerOptions
+from streamer.commands.signals import stop_signals
 from streamer.errors import ConfigError
 
 

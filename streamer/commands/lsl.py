@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-
 from streamer.commands.options import Key, Out, ServerKey, To, client_keys
+from streamer.commands.signals import stop_signals
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
-
-WAIT_S = 0.5
 
 
 def source(
@@ -30,9 +26,8 @@ def source(
     """
     _load()
     from model.layouts import Layout, LayoutError, get_layout
-    from streamer.commands.terminal import SourceLine
+    from streamer.commands.forward import forward
     from streamer.sources.lsl import LslReceiver
-    from streamer.sources.sender import FrameSender
     from streamer.wire.json_lines import own_layout
     from streamer.wire.protocol import is_actor_name
 
@@ -44,22 +39,9 @@ def source(
             named = own_layout(layout) if layout.endswith(".toml") or "/" in layout else get_layout(layout)
     except LayoutError as error:
         raise ConfigError(f"--layout: {error}") from error
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.append(1))
-    curve = client_keys(key, server_key, None)
-    with LslReceiver(stream, named, actor) as receiver, FrameSender(to, curve=curve) as sender:
-        print(f"ready stream={stream or 'type MoCap'} to={to} actor={actor}", flush=True)
-        if not sender.joined:
-            admits = "" if curve is None else ", or it does not know --key"
-            print(f"hpstm: no server takes frames at {to}{admits}; waiting", file=sys.stderr, flush=True)
-        said = SourceLine(receiver, sender)
-        while not stop:
-            frame = receiver.receive(WAIT_S)
-            if frame is not None:
-                sender.send(frame)
-            said.show()
-        said.show(last=True)
+    stop, curve = stop_signals(), client_keys(key, server_key, None)
+    with LslReceiver(stream, named, actor) as source:
+        forward(source, to, curve, f"ready stream={stream or 'type MoCap'} to={to} actor={actor}", stop)
     return 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from streamer.commands.options import Key, ServerKey, To, client_keys
+from streamer.commands.signals import stop_signals
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_IN
 
@@ -43,32 +42,15 @@ def source(
         no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
         fast: A video as fast as it can be, not in its own time.
     """
-    from streamer.commands.terminal import SourceLine
+    from streamer.commands.forward import forward
     from streamer.sources.mediapipe import open_mediapipe
-    from streamer.sources.sender import FrameSender
     from streamer.wire.protocol import is_actor_name
 
     if not is_actor_name(f"{actor}-{people}"):
         raise ConfigError(f"--actor {actor!r}: give a name of at most 60 bytes without spaces")
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.append(1))
-    curve = client_keys(key, server_key, None)
-    with (
-        open_mediapipe(camera, video, model, people, actor, fov_deg, not no_root, fast) as people_seen,
-        FrameSender(to, curve=curve) as sender,
-    ):
-        print(f"ready camera={camera or video} to={to} actor={actor}", flush=True)
-        if not sender.joined:
-            admits = "" if curve is None else ", or it does not know --key"
-            print(f"hpstm: no server takes frames at {to}{admits}; waiting", file=sys.stderr, flush=True)
-        said = SourceLine(people_seen, sender)
-        while not stop and not people_seen.ended:
-            frame = people_seen.receive(WAIT_S)
-            if frame is not None:
-                sender.send(frame)
-            said.show()
-        said.show(last=True)
+    stop, curve = stop_signals(), client_keys(key, server_key, None)
+    with open_mediapipe(camera, video, model, people, actor, fov_deg, not no_root, fast) as source:
+        forward(source, to, curve, f"ready camera={camera or video} to={to} actor={actor}", stop)
     if camera is not None and not stop:
         raise ConfigError(f"camera {camera} gives no pictures any more")
     return 0

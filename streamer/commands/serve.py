@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streamer.commands.server_options import DEFAULTS, ServerOptions
+from streamer.commands.signals import stop_signals
 
 
 def serve(
@@ -45,14 +45,6 @@ def serve(
     server.run(on_ready, every_second, stopped=lambda: bool(stop))
     notify(STOPPING)
     return 0
-
-
-def stop_signals() -> list[int]:
-    """A list that is empty until a signal asks to end. Call it before long imports: one while loading counts, too."""
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.append(1))
-    return stop
 
 
 @contextmanager

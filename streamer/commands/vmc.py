@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from contextlib import ExitStack
 from functools import partial
 from typing import Literal
 
 from streamer.commands.options import Key, Out, ServerKey, To, client_keys
+from streamer.commands.signals import stop_signals
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
-
-WAIT_S = 0.5
 
 
 def source(
@@ -31,32 +28,15 @@ def source(
         actor: Name of the actor.
         allow_remote: Listen to performers on other machines, too: VMC has no password.
     """
-    from streamer.commands.terminal import SourceLine
-    from streamer.sources.sender import FrameSender
+    from streamer.commands.forward import forward
     from streamer.sources.vmc import VmcReceiver
     from streamer.wire.protocol import is_actor_name
 
     if not is_actor_name(actor):
         raise ConfigError(f"--actor {actor!r}: give a name of at most 64 bytes without spaces")
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.append(1))
-    curve = client_keys(key, server_key, None)
-    with (
-        VmcReceiver(port, "" if allow_remote else "127.0.0.1", actor) as receiver,
-        FrameSender(to, curve=curve) as sender,
-    ):
-        print(f"ready port={receiver.port} to={to} actor={actor}", flush=True)
-        if not sender.joined:
-            admits = "" if curve is None else ", or it does not know --key"
-            print(f"hpstm: no server takes frames at {to}{admits}; waiting", file=sys.stderr, flush=True)
-        said = SourceLine(receiver, sender)
-        while not stop:
-            frame = receiver.receive(WAIT_S)
-            if frame is not None:
-                sender.send(frame)
-            said.show()
-        said.show(last=True)
+    stop, curve = stop_signals(), client_keys(key, server_key, None)
+    with VmcReceiver(port, "" if allow_remote else "127.0.0.1", actor) as source:
+        forward(source, to, curve, f"ready port={source.port} to={to} actor={actor}", stop)
     return 0
 
 

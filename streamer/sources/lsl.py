@@ -34,6 +34,8 @@ class LslReceiver:
         layout: None: what its channels' names are those of.
     """
 
+    ended = False  # a stream that is gone is looked for again
+
     def __init__(self, stream: str = "", layout: Layout | None = None, actor: str = "lsl") -> None:
         self._name, self._layout, self._actor = stream, layout, actor
         self.frames = 0
