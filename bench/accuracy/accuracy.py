@@ -33,7 +33,7 @@ from bench.accuracy.tables import show
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
 from bench.options import Plots
 from bench.report import console, machine, write_json
-from model.noise.corruption import LOSSES, NOISES
+from model.noise.fixed import LOSSES, NOISES
 from model.prepare import ClipError
 from streamer.cli import main
 from streamer.clock import SECOND_NS

@@ -17,8 +17,8 @@ from bench.accuracy.bodies import CALM_S, Body, Motion, back_and_forth, flipping
 from bench.accuracy.pairs import Bools, Pair
 from bench.track import Floats, Times
 from model.landmarks import landmarks
-from model.noise.corruption import NOISES, make_noise
 from model.noise.definitions import KINDS, define
+from model.noise.fixed import NOISES, make_noise
 from model.skeleton import INDEX
 
 RATE_HZ = 30.0

@@ -21,7 +21,7 @@ from bench.options import Json, RuntimeName, Weights
 from bench.report import console, machine, machine_line, write_json
 from bench.track import Floats
 from model.evaluate import FEET, MM, mpjpe_mm, mpjpe_root_mm
-from model.noise.corruption import NOISES
+from model.noise.fixed import NOISES
 from streamer.errors import ConfigError
 from streamer.filter import PoseFilter
 from streamer.frames import Frame

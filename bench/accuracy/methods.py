@@ -19,7 +19,7 @@ from bench.accuracy.learned import WHOLE_TAKE
 from bench.accuracy.takes import Take
 from bench.track import Floats, Times
 from model.files import quaternions as rotations
-from model.noise.corruption import LOSSES, make_noise
+from model.noise.fixed import LOSSES, make_noise
 from model.skeleton import J
 from streamer.clock import SECOND_NS
 from streamer.filter import PoseFilter

@@ -29,7 +29,7 @@ from bench.options import command_line
 from bench.report import write_json
 from bench.track import Floats, at_time
 from model.evaluate import accel_mm, mpjpe_root_mm
-from model.noise.corruption import LOSSES, NOISES
+from model.noise.fixed import LOSSES, NOISES
 from model.prepare import ClipError
 from model.training.held_out import RENDERED_HELD_OUT
 from streamer.cli import main

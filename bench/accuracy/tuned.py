@@ -44,7 +44,7 @@ def settings(method: str, noise: str, rate_hz: float, at_s: float, path: Path = 
 
     Args:
         method: a name of tune.SPACES.
-        noise: a name of model.corruption.NOISES.
+        noise: a name of model.noise.fixed.NOISES.
         rate_hz: frames per second.
         at_s: the time asked for, from the newest frame [s]; negative is a delay.
     Raises:

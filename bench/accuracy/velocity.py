@@ -23,7 +23,7 @@ from bench.accuracy.takes import RATE_HZ, Take, load_takes
 from bench.options import Json, RuntimeName, Weights
 from bench.report import console, machine, machine_line, write_json
 from bench.track import Floats, Times
-from model.noise.corruption import NOISES
+from model.noise.fixed import NOISES
 from model.prepare import ClipError
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError

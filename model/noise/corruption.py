@@ -7,15 +7,12 @@ beside real figures (report.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from model.noise import cameras, events, half_seen, steady
 from model.noise.events import Bools, Ints
-from model.noise.lifted import lifted
 from model.noise.steady import F32, F64, log_uniform, normal
 from model.skeleton import J
 
@@ -134,7 +131,7 @@ def corrupt(rng: np.random.Generator, positions: F32, times_s: F64, config: Nois
     mask = ~_hidden(rng, times_s, kind == 0, config)
     if config.out_of_sight:
         noisy, mask, confidence = _half_seen(rng, noisy, mask, confidence, times_s, config)
-    return _finish(noisy, mask, confidence)
+    return finished(noisy, mask, confidence)
 
 
 def _broken(rng: np.random.Generator, noisy: F32, times_s: F64, kind: Ints, config: NoiseConfig) -> F32:
@@ -297,7 +294,7 @@ def _confidence(rng: np.random.Generator, times_s: F64, error_m: F32, config: No
     return shown
 
 
-def _finish(noisy: F32, mask: Bools, confidence: F32) -> Corrupted:
+def finished(noisy: F32, mask: Bools, confidence: F32) -> Corrupted:
     """Hide what is masked: the last visible position stands in, so that nothing of the truth leaks through."""
     b, t, j = np.nonzero(~mask)
     since = events.last_index(mask)[b, t, j]
@@ -330,35 +327,6 @@ def sample_times(rng: np.random.Generator, batch: int, steps: int) -> F64:
     return np.asarray(np.cumsum(step, axis=1) - step[:, :1])
 
 
-def _only_white(rng: np.random.Generator, positions: F32, times_s: F64, sigma_m: float) -> Corrupted:
-    return _plain(positions + normal(rng, *positions.shape) * np.float32(sigma_m))
-
-
-def _ar30(rng: np.random.Generator, positions: F32, times_s: F64) -> Corrupted:
-    """AR(1) 30 mm, rho .97 at 30 fps (the true dt counts), plus white 6 mm."""
-    rho = steady.decays(times_s, np.full((len(times_s), 1), -1 / (30 * np.log(0.97)), np.float32))[..., None]
-    wander = steady.scan(rho, normal(rng, *positions.shape) * np.sqrt(1.0 - rho * rho))
-    return _plain(positions + np.float32(0.030) * wander + normal(rng, *positions.shape) * np.float32(0.006))
-
-
-def _drift(rng: np.random.Generator, positions: F32, times_s: F64) -> Corrupted:
-    """Mild error of a kind that training does not draw: slow along the chains, heavy-tailed white, twice along z."""
-    error = steady.chain_drift(rng, times_s, 0.015)
-    error += (0.004 / np.sqrt(2.0) * rng.standard_t(4, positions.shape)).astype(np.float32)
-    return _plain(positions + error * np.array([1.0, 1.0, 2.0], np.float32))
-
-
-def _lost(rng: np.random.Generator, positions: F32, times_s: F64, groups: F32) -> Corrupted:
-    """The realistic mix with no losses of its own, and a gap of 0.1-1 s in every 3 s."""
-    drawn = corrupt(rng, positions, times_s, REALISTIC_SEEN)
-    return _finish(drawn.positions, ~events.spaced_gaps(rng, times_s, groups), drawn.confidence)
-
-
-def _plain(noisy: F32) -> Corrupted:
-    shape = noisy.shape[:3]
-    return Corrupted(noisy.astype(np.float32), np.ones(shape, bool), np.ones(shape, np.float32))
-
-
 # What sources really do, for training: a constant bias is no error (definitions.py), and much goes wrong at times.
 SOURCES = replace(
     NoiseConfig(), clean=0.14, white=0.11, hpstm=0.05, wander=0.12, cameras=0.12, scale=(0.12, 2.0), bias=0.4,
@@ -374,30 +342,3 @@ REALISTIC = replace(
 )  # fmt: skip
 MILD = replace(REALISTIC, scale=(0.3, 0.3))  # a good estimator: there is less to win, and more to spoil
 REALISTIC_SEEN = replace(REALISTIC, dropout=0.0, flicker=0.0, stuck=0.0)
-# What is lost in the dropout cases, one row at a time: a joint, an arm from the elbow, a leg from the knee, everything.
-LOSSES: dict[str, F32] = {
-    "lost_joint": np.eye(J, dtype=np.float32),
-    "lost_arm": events.LIMBS[:2],
-    "lost_leg": events.LIMBS[2:],
-    "lost_body": np.ones((1, J), np.float32),
-}
-NOISES: dict[str, Callable[[np.random.Generator, F32, F64], Corrupted]] = {
-    "realistic": lambda rng, positions, times_s: corrupt(rng, positions, times_s, REALISTIC),
-    "mild": lambda rng, positions, times_s: corrupt(rng, positions, times_s, MILD),
-    "white10": lambda rng, positions, times_s: _only_white(rng, positions, times_s, 0.010),
-    "ar30": _ar30,
-    "drift": _drift,
-    "lifted": lambda rng, positions, times_s: _finish(*lifted(rng, positions, times_s)),
-    "hpstm": lambda rng, positions, times_s: _plain(
-        positions + hpstm_error(rng, positions, np.ones(len(positions), np.float32))
-    ),
-    "clean": lambda rng, positions, times_s: _plain(positions.copy()),
-    **{name: partial(_lost, groups=groups) for name, groups in LOSSES.items()},
-}
-
-
-def make_noise(name: str, rng: np.random.Generator, positions: F32, times_s: F64) -> Corrupted:
-    """One of the fixed test noises ``NOISES`` on positions (B, T, J, 3) [m] at times (B, T) [s]."""
-    if name not in NOISES:
-        raise ValueError(f"unknown noise {name!r}: one of {', '.join(NOISES)}")
-    return NOISES[name](rng, np.asarray(positions, np.float32), np.asarray(times_s, np.float64))

@@ -19,8 +19,9 @@ from model.motion.endless import WILD, Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
-from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, make_noise, sample_times
+from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
+from model.noise.fixed import make_noise
 from model.prepare import PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
 from model.training import pairs

@@ -29,7 +29,7 @@ from bench.accuracy.tables import markdown, show
 from bench.accuracy.takes import Take, load_takes, take_of
 from model.motion.synthetic import SyntheticActor
 from model.network.causal import CausalFilter
-from model.noise.corruption import LOSSES, NOISES
+from model.noise.fixed import LOSSES, NOISES
 from model.prepare import prepare
 from model.skeleton import PARENTS
 from streamer import cli

@@ -17,7 +17,7 @@ from bench.accuracy.takes import Take, load_takes
 from bench.accuracy.tune import ACCEL_WEIGHT, SPACES, Trial, merged, search, tune
 from bench.report import write_json
 from model.motion.synthetic import SyntheticActor
-from model.noise.corruption import NOISES
+from model.noise.fixed import NOISES
 from model.training.held_out import RENDERED_HELD_OUT
 from streamer import cli
 from streamer.errors import ConfigError

@@ -9,7 +9,8 @@ import pytest
 
 from model.motion.synthetic import SyntheticActor
 from model.noise import events, steady
-from model.noise.corruption import LOSSES, NOISES, REALISTIC, Corrupted, NoiseConfig, corrupt, make_noise, sample_times
+from model.noise.corruption import REALISTIC, Corrupted, NoiseConfig, corrupt, sample_times
+from model.noise.fixed import LOSSES, NOISES, make_noise
 from model.noise.report import ESTIMATOR_ONLY, noise_report, statistics
 from model.skeleton import J
 

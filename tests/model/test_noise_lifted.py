@@ -9,7 +9,8 @@ import pytest
 
 from model.motion.synthetic import SyntheticActor
 from model.noise import lifted as noise_lifted
-from model.noise.corruption import Corrupted, make_noise
+from model.noise.corruption import Corrupted
+from model.noise.fixed import make_noise
 from model.noise.report import statistics
 from model.skeleton import INDEX, PARENTS, J, rest_offsets
 
