@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from model.skeleton import JOINTS, PARENTS
 from streamer.clock import SECOND_NS, now_ns
-from streamer.frames import Pose
+from streamer.frames import Frame, Pose
 from streamer.server.config import ServerConfig
 from streamer.server.crowd import OWED, ActorRecord, Crowd
 from streamer.server.metrics import Metrics
@@ -70,14 +70,10 @@ class Publisher:
             if record.sent_version == OWED or now - record.sent_ns > SKELETON_EVERY_NS:
                 self.skeleton(record, now)
 
-    @property
-    def passes_on(self) -> bool:
-        """Does somebody record the input?"""
-        return bool(self._frame_topics)
-
-    def pass_on(self, data: bytes) -> None:
-        """Publish a frame as it came."""
-        self._sockets.publish(data)
+    def pass_on(self, frame: bytes | Frame) -> None:
+        """Publish a frame as it came, if somebody records the input."""
+        if self._frame_topics:
+            self._sockets.publish(frame if isinstance(frame, bytes) else self._encoder.frame(frame))
 
     def books(self, now: int) -> None:
         """Publish how many messages of each kind there were so far: who took all of a kind sees what it missed.

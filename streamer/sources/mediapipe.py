@@ -67,6 +67,8 @@ class MediaPipeSource:
         root: whether people move in the room.
     """
 
+    descriptor: int | None = None
+
     def __init__(
         self, pictures: Pictures, finder: Finder, people: int = 1, actor: str = "person", fov_deg: float = FOV_DEG,
         root: bool = True,

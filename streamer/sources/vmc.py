@@ -85,6 +85,7 @@ class VmcReceiver:
                 f"cannot listen at UDP port {port} ({error}); give another --port, and to the performer, too"
             ) from error
         self.port: int = self._socket.getsockname()[1]
+        self.descriptor: int | None = self._socket.fileno()
         self.broken: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.unused: Counter[str] = Counter()

@@ -58,8 +58,8 @@ class Live(Program):
         self.ends = dict(pair.split("=") for pair in ready.split()[1:])
         self.reading = people.readline()
 
-    def poses(self) -> int:
-        return int((request(self.ends["control"], "status", WITHIN_S) or {})["counters"]["poses_out"])
+    def counter(self, name: str) -> int:
+        return int((request(self.ends["control"], "status", WITHIN_S) or {})["counters"][name])
 
     def end(self, number: int = signal.SIGINT) -> tuple[str, str]:
         """What it says once a signal has ended it."""
@@ -111,7 +111,7 @@ def test_a_raised_left_arm_a_head_turned_left_and_a_thumb_up_stay_so_and_ctrl_c_
         with performing(port, {"left_shoulder": arm, "head": head, "right_wrist": thumb}):
             subscriber = PoseSubscriber(live.ends["out"])  # others are served as by any server
             pose = next_pose(subscriber)
-            wait_until(lambda: live.poses() > 90, WITHIN_S)
+            wait_until(lambda: live.counter("poses_out") > 90, WITHIN_S)
             pose = next_pose(subscriber)
             subscriber.close()
             while avatar.packet(0.001) is not None:  # from before
@@ -157,6 +157,7 @@ def test_dead_sinks_hold_up_nobody() -> None:
     words = ["--stdin", "--layout=smpl_24", "--vmc=127.0.0.1:9", "--jsonl"]
     with Live(*words) as live, PoseSubscriber(live.ends["out"], "a", every=True) as subscriber:
         ages_ms = []
+        wait_until(lambda: live.counter("subscriptions") >= 3, WITHIN_S)  # one of --jsonl, two of ours
         for n in range(400):  # 700 kB of lines out: ten times what a pipe holds
             line = {"actor": "a", "positions": (BODY + 0.01 * n / 400).tolist()}
             live.feed(json.dumps(line) + "\n")
@@ -234,7 +235,7 @@ def test_without_viser_the_extra_is_named(
 class Breaking:
     """A camera that is pulled out after ten pictures."""
 
-    name = "camera 7"
+    name, descriptor = "camera 7", None
 
     def __init__(self) -> None:
         self.latency, self.ended, self.n = {"camera": Histogram()}, False, 0
