@@ -96,7 +96,7 @@ class Pipeline:
             self._feeder = self._thread(self._source.name, self._feed)
         else:
             self._wait_for_sinks(self._server.guarded_turn)
-            self._server.read_from(self._source.descriptor, self._frames)
+            self._server.read_from(self._source.descriptor, self._frames, self._source.rehearse)
 
     def _thread(self, name: str, work: Callable[[], None]) -> Thread:
         thread = Thread(target=self._guarded, args=(name, work), name=name, daemon=True)

@@ -24,7 +24,8 @@ class Publisher:
     """Encodes and sends; counts what it sends. For the loop's thread alone.
 
     Args:
-        taps: are given each pose once it is sent. The loop waits for them: for sinks that never wait, nor raise.
+        taps: are given each pose, before it is encoded for the socket. The loop waits for them: for sinks that never
+            wait, nor raise.
     """
 
     def __init__(
@@ -48,11 +49,11 @@ class Publisher:
         if record.version != record.sent_version:
             self.skeleton(record, now_ns())
         pose.published_ns = now_ns()
+        for tap in self._taps:
+            tap(pose)
         self._sockets.publish(self._encoder.pose(pose))
         self._metrics.count("poses_out")
         self._latency.observe(pose.published_ns - pose.received_ns)
-        for tap in self._taps:
-            tap(pose)
 
     def skeleton(self, record: ActorRecord, now: int) -> None:
         """Publish an actor's skeleton, unless one has just gone out."""

@@ -62,9 +62,10 @@ class Server:
         self._filter_rejected: Counter[str] = Counter()
         self._frame_ns = FIRST_GUESS_NS
         self._clock = OutputClock()
-        self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
+        self._rehearsed: list[Callable[[], object]] = []  # beside the filter
+        self._rehearsal = Rehearsal(self._filter.runtime, self._rehearsed) if config.rehearses else None
         self._every_second: Callable[[], None] | None = None
-        self.taps: list[Callable[[Pose], None]] = []  # are given each pose once it is sent, in the loop: see Publisher
+        self.taps: list[Callable[[Pose], None]] = []  # are given each pose, in the loop: see Publisher
         self._inlet: Callable[[], list[Frame]] | None = None
         self._stop = False
         self._sockets: Sockets
@@ -311,13 +312,17 @@ class Server:
         operations = Operations(self._filter, self._crowd, self.metrics, sockets.endpoints, self._clock, self.stop)
         self._control = Control(operations, self._errors)
 
-    def read_from(self, descriptor: int, inlet: Callable[[], list[Frame]]) -> None:
+    def read_from(
+        self, descriptor: int, inlet: Callable[[], list[Frame]], rehearse: Callable[[], object]
+    ) -> None:  # fmt: skip
         """From now on the loop itself reads a source of this process, whose frames so take no way at all.
 
         Args:
             descriptor: readable when ``inlet`` may have frames.
             inlet: gives at most ``MAX_DRAIN`` frames that are there. It never waits, nor raises.
+            rehearse: does for nothing what ``inlet`` does with what comes; see Rehearsal.
         """
+        self._rehearsed.append(rehearse)
         self._sockets.watch(descriptor)
         self._inlet = inlet
 

@@ -87,6 +87,7 @@ class LineSource:
         self.report = Report()
         self._pieces, self._lines = _Pieces(), deque[bytes | None]()
         self._read_all, self._told = False, 0
+        self._last, self._twin = b"", reader.twin()
 
     @property
     def ended(self) -> bool:
@@ -103,6 +104,11 @@ class LineSource:
             if timeout_s is not None:  # whatever else comes: it may be broken lines for ever
                 break
         return frame
+
+    def rehearse(self) -> None:
+        """Reads the last line that was a frame once more."""
+        if self._last:
+            self._twin.frame(self._last, 0)
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self.receive(None)) is not None:
@@ -150,7 +156,7 @@ class LineSource:
         try:
             if line is None:
                 raise FrameError("too_long", f"longer than {MOST_BYTES:,} bytes: is there an end to it?")
-            frame = self._reader.frame(line, now_ns())
+            frame, self._last = self._reader.frame(line, now_ns()), line
         except FrameError as error:
             report.broken[error.reason] += 1
             report.first.setdefault(error.reason, report.lines)

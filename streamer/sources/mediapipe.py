@@ -101,6 +101,9 @@ class MediaPipeSource:
                 self._look(picture)
         return self._ready.popleft() if self._ready else None
 
+    def rehearse(self) -> None:
+        """Nothing: it has no descriptor."""
+
     def lost(self) -> dict[str, int]:
         """Pictures in which nobody was looked for."""
         return {"pictures": self.skipped}

@@ -44,6 +44,9 @@ class Playback:
         self._next = next(self._frames, None)
         return replace(frame, t_ns=due_ns)
 
+    def rehearse(self) -> None:
+        """Nothing: it has no descriptor."""
+
     def lost(self) -> dict[str, int]:
         return {}
 

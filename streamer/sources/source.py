@@ -44,6 +44,9 @@ class Source(Said, Protocol):
         Where reading it blocks (a pipe, an estimator at work), that takes as long as it takes.
         """
 
+    def rehearse(self) -> None:
+        """Does for nothing what it does with what comes to its ``descriptor``: just before that, so as to be warm."""
+
     def lost(self) -> dict[str, int]:
         """How much came and is in no frame, by what was wrong with it."""
 

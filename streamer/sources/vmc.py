@@ -112,6 +112,9 @@ class VmcReceiver:
                 return None
         return self._ready.popleft()
 
+    def rehearse(self) -> None:
+        """Nothing: it would take as long as a frame, twice."""
+
     def lost(self) -> dict[str, int]:
         """Packets, messages and frames that were not used, by why."""
         return {"broken": self.broken.total(), "not used": self.unused.total()}

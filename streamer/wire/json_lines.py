@@ -45,6 +45,10 @@ class LineReader:
         self._counts: dict[str, int] = {}
         self.unread: set[str] = set()
 
+    def twin(self) -> LineReader:
+        """Another one for the same lines."""
+        return LineReader(self._layout, self._own, self._actor)
+
     def frame(self, line: bytes, arrived_ns: int) -> Frame:
         """The frame in one line; ``arrived_ns`` is its time where it has none.
 

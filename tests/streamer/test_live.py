@@ -248,6 +248,9 @@ class Breaking:
         self.latency["camera"].observe(1_000_000)
         return body_frame("a", self.n)
 
+    def rehearse(self) -> None:
+        pass
+
     def lost(self) -> dict[str, int]:
         return {"pictures": 3}
 
@@ -304,6 +307,19 @@ def test_broken_lines_are_lost_by_name_and_warnings_are_said_once() -> None:
     assert "(scale)" in out
     assert "line 81: not JSON" in out
     assert re.search(r"lost 81 \(broken lines \(json\) 1, rejected absurd 80\)  warned 1$", out.splitlines()[-1]), out
+
+
+def test_lines_are_recorded_as_they_came(tmp_path: Path) -> None:
+    """The loop reads them itself: whoever records the input gets them all the same."""
+    with Live("--stdin", "--layout=smpl_24", f"--record={tmp_path / 'a.hpstm'}") as live:
+        for n in range(30):
+            live.feed(json.dumps({"t": n / 30, "positions": (BODY + 0.01 * n).tolist()}) + "\n")
+            time.sleep(0.01)
+        live.stdin.close()
+        assert live.wait(WITHIN_S) == 0
+    frames = read_recording(tmp_path / "a.hpstm").frames
+    assert [frame.seq for frame in frames] == list(range(30))
+    np.testing.assert_array_equal(frames[7].positions, (BODY + 0.07).astype(np.float32))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
