@@ -26,17 +26,17 @@ LEGS = tuple(
 )
 SURE_M = 0.004  # sigma a coordinate below which a foot is not held; a rise counts after DOUBT_S alone
 DOUBT_S = 1.0
-SPEED_S = 0.08  # time constant of a point's speed
-UNLIKELY, LIKELY = 0.1, 0.7  # probability of contact that says no, yes
-STILL_M_S = 0.05  # a slower foot stands whatever the probability,
-PLANTED_M_S, OF_SIGMA_HZ = 0.12, 6.0  # and where it says yes one that is slower than this plus so many sigma a second
+SPEED_S = 0.05  # time constant of a point's speed
+STILL_M_S = 0.07  # a slower foot stands whatever the probability of contact,
+PLANTED_M_S, OF_SIGMA_HZ = 0.03, 4.5  # and at even odds one that is slower by this and so many sigma a second,
+MOST_M_S = 1.0  # or by as much times the root of other odds; no more than this
 LEAVES = 1.4  # times the speed at which it stands, and it is let go
-FAR_SIGMA, FAR_M = 2.5, 0.12  # farther from where it is held than so many sigma, or than this, it is let go
-FOOT_TURN_M, FOOT_TURN_M_S = 0.03, 0.12  # the same of the way from ball to ankle
-CREEP_M_S, CREEP_S, YOUNG_S = 0.04, 0.7, 0.15  # a held point goes to the pose's, so fast at most, in so long; at first
-ARRIVE_HZ, FADE_HZ, SLOW_HZ = 40.0, 25.0, 6.0  # haste of an offset that fades: at taking hold, at letting go
-FADE_M_S2 = 20.0  # large ones fade in less haste: with no more acceleration than this
-UNSEEN_NS = SECOND_NS // 10  # a foot that was not seen for longer is let go
+FAR_SIGMA, FAR_M = 4.0, 0.3  # farther from where it is held than so many sigma, or than this, it is let go
+FOOT_TURN_M, FOOT_TURN_M_S = 0.05, 0.12  # the same of the way from ball to ankle
+CREEP_M_S, CREEP_S, YOUNG_S = 0.04, 0.4, 0.15  # a held point goes to the pose's, so fast at most, in so long; at first
+ARRIVE_HZ, FADE_HZ, SLOW_HZ = 120.0, 60.0, 8.0  # haste of an offset that fades: at taking hold, at letting go
+FADE_M_S2 = 80.0  # large ones fade in less haste: with no more acceleration than this
+UNSEEN_NS = SECOND_NS // 2  # a foot that was not seen for longer is let go
 LONGEST_STEP_S = 0.1  # for a creeping point a gap is no longer than this
 KEPT = 64  # moments of the past that poses are asked for: 0.25 s at 240 Hz
 MOVED_PART = 0.5  # of the square of a way that a joint is moved is added to its variance
@@ -109,7 +109,7 @@ class Point:
             if fast_m_s is not None and speed < fast_m_s and self._sigma_m > SURE_M:
                 hold = self._take_hold(raw, hold)
         elif fast_m_s is None or speed > LEAVES * fast_m_s or self._is_far(at_m, far_m):
-            hold = self._let_go(raw, hold, at_m)
+            hold = self._let_go(raw, hold, at_m).later(dt_s)  # it left after the last time that it was seen
         else:
             hold = hold._replace(at_m=self._crept(raw, at_m, dt_s))
         self.hold = hold
@@ -134,10 +134,11 @@ class Point:
         return Hold(_mix(place, 1.0, on, 1.0), _mix(on, -1.0, ZERO, 0.0), speed, ARRIVE_HZ)
 
     def _let_go(self, raw: Vector, hold: Hold, at_m: Vector) -> Hold:
+        """On the way to where the pose has it, as fast as that moves from the start: feet leave abruptly."""
         offset = _mix(_mix(at_m, 1.0, raw, -1.0), 1.0, hold.offset_m, 1.0)
         size = sqrt(_square(offset))
         haste = min(FADE_HZ, max(SLOW_HZ, sqrt(FADE_M_S2 / max(size, 1e-4))))
-        return Hold(None, offset, _mix(hold.speed_m_s, 1.0, self._speed, -1.0), haste)
+        return Hold(None, offset, hold.speed_m_s, haste)
 
     def _crept(self, raw: Vector, at_m: Vector, dt_s: float) -> Vector:
         """Nearer to where the pose has it: as a mean would, but slowly."""
@@ -179,13 +180,13 @@ class Feet:
         self, side: int, raw: Sequence[Vector], dt_s: float, sigma_m: Sequence[float], contact: float, t_ns: int
     ) -> None:
         ball, ankle = 2 * side, 2 * side + 1
-        likely = min(max((contact - UNLIKELY) / (LIKELY - UNLIKELY), 0.0), 1.0)
+        odds = sqrt(contact / max(1.0 - contact, 1e-3))
         fast = fast_turn = None
         if t_ns - self._seen_ns[side] <= UNSEEN_NS:
-            fast = STILL_M_S + likely * (PLANTED_M_S - STILL_M_S + OF_SIGMA_HZ * sigma_m[ball])
+            fast = STILL_M_S + min(odds * (PLANTED_M_S + OF_SIGMA_HZ * sigma_m[ball]), MOST_M_S)
         self._points[ball].take(raw[ball], dt_s, sigma_m[ball], fast, FAR_M)
         if self._points[ball].hold.at_m is not None:
-            fast_turn = likely * (FOOT_TURN_M_S + OF_SIGMA_HZ * sigma_m[ankle])
+            fast_turn = min(odds, 1.0) * (FOOT_TURN_M_S + OF_SIGMA_HZ * sigma_m[ankle])
         self._points[ankle].take(raw[ankle], dt_s, sigma_m[ankle], fast_turn, FOOT_TURN_M)
 
     def holds(self, t_ns: int) -> tuple[Holds, float]:
