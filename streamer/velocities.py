@@ -55,6 +55,11 @@ def measure(actors: Actors, rows: list[int], t_ns: list[int], wanted_ns: list[in
         t, wanted = ([ns + by for ns, by in zip(some, moved_ns)] for some in (t_ns, wanted_ns))
         positions.append(block.positions[at].copy())
         turned.append(actors.turned(rows, t, wanted)[0].copy())
+    if actors.feet is not None:
+        origin, reach_s = actors.origin[at, None], (first - tau_s, last - tau_s)
+        placed = [some + origin for some in positions]
+        actors.feet.carry(rows, t_ns, reach_s, placed[::-1], turned[::-1])
+        positions = [(some - origin).astype(np.float32) for some in placed]
     per_s = (1.0 / (last - first))[:, None, None].astype(np.float32)
     after, before = world_rotations(np.stack(turned))
     return Velocities((positions[0] - positions[1]) * per_s, rotation_vectors(after, before) * per_s)
