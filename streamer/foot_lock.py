@@ -26,9 +26,9 @@ LEGS = tuple(
 STILL_M_S = 0.07  # a slower foot stands whatever the probability of contact,
 PLANTED_M_S, OF_SIGMA_HZ = 0.03, 4.5  # and at even odds one that is slower by this and so many sigma a second,
 MOST_M_S = 1.0  # or by as much times the root of other odds; no more than this
-FAR_M = 0.3  # farther from where it is held than this it is let go
+FAR_M = 0.2  # farther from where it is held than this it is let go
 FOOT_TURN_M, FOOT_TURN_M_S = 0.05, 0.12  # the same of the way from ball to ankle
-UNSEEN_NS = SECOND_NS // 2  # a foot that was not seen for longer is let go
+UNSEEN_NS = SECOND_NS  # a foot that was not seen for longer is let go
 KEPT = 64  # moments of the past that poses are asked for: 0.25 s at 240 Hz
 MOVED_PART = 0.5  # of the square of a way that a joint is moved is added to its variance
 

@@ -215,11 +215,11 @@ def test_feet_that_are_not_seen_are_let_go(new: Callable[..., PoseFilter]) -> No
     filter_ = new(foot_lock=True)
     held = filter_._actors.feet
     assert held is not None
-    standing = np.repeat(SyntheticActor(1).positions([0.0]), 90, 0)
+    standing = np.repeat(SyntheticActor(1).positions([0.0]), 120, 0)
     standing += np.random.default_rng(0).normal(0.0, 0.02, standing.shape)
     standing[60:, LEG_JOINTS] = np.nan
     ever = False
-    for k, frame in enumerate(stream(standing, np.arange(90) / 30)):
+    for k, frame in enumerate(stream(standing, np.arange(120) / 30)):
         filter_.push(frame)
         holds, _ = held._feet[0].holds(frame.t_ns)
         ever |= k < 60 and holds[0].at_m is not None
