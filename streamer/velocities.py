@@ -3,7 +3,8 @@
 Its head answers for any time from one frame. So two answers that rest on the same frames, for two times around, say
 what it takes the motion to be; noise that differs from frame to frame is not in their difference. Where the head
 changes between what was seen and what comes after (at the newest frame), a small step would show the change and not the
-motion, so the step is a wide one and reaches back into what was seen.
+motion, so the step is a wide one and reaches back into what was seen. Both answers have their feet where foot_lock.py
+has them in the pose, and where those go from there.
 """
 
 from __future__ import annotations
