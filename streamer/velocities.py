@@ -3,7 +3,8 @@
 Its head answers for any time from one frame. So two answers that rest on the same frames, for two times around, say
 what it takes the motion to be; noise that differs from frame to frame is not in their difference. Where the head
 changes between what was seen and what comes after (at the newest frame), a small step would show the change and not the
-motion, so the step is a wide one and reaches back into what was seen.
+motion, so the step is a wide one and reaches back into what was seen. Both answers have their feet where foot_lock.py
+has them in the pose, and where those go from there.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def measure(actors: Actors, rows: list[int], t_ns: list[int], wanted_ns: list[in
         t, wanted = ([ns + by for ns, by in zip(some, moved_ns)] for some in (t_ns, wanted_ns))
         positions.append(block.positions[at].copy())
         turned.append(actors.turned(rows, t, wanted)[0].copy())
+    if actors.feet is not None:
+        origin, reach_s = actors.origin[at, None], (first - tau_s, last - tau_s)
+        placed = [some + origin for some in positions]
+        actors.feet.carry(rows, t_ns, reach_s, placed[::-1], turned[::-1])
+        positions = [(some - origin).astype(np.float32) for some in placed]
     per_s = (1.0 / (last - first))[:, None, None].astype(np.float32)
     after, before = world_rotations(np.stack(turned))
     return Velocities((positions[0] - positions[1]) * per_s, rotation_vectors(after, before) * per_s)

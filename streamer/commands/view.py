@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamer.clock import SECOND_NS, now_ns
 from streamer.commands.options import Control, Key, Out, ServerKey, client_keys
@@ -17,10 +17,20 @@ from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_OUT, is_local
 if TYPE_CHECKING:
     from streamer.view.browser import BrowserView
     from streamer.view.feed import Feed
+    from streamer.view.inbox import Inbox
+    from streamer.view.playback import Player
     from streamer.wire.security import ClientKeys
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _QUIET_S = 2.0
+
+
+class _Page(NamedTuple):
+    """Where a browser finds the view, and whose pages may connect beside its own."""
+
+    host: str
+    port: int
+    origins: tuple[str, ...]
 
 
 def view(
@@ -34,6 +44,7 @@ def view(
     actor: str | None = None,
     port: int = 8080,
     host: str = "127.0.0.1",
+    origin: tuple[str, ...] = (),
     terminal: bool = False,
     html: Path | None = None,
     rrd: Path | None = None,
@@ -45,12 +56,14 @@ def view(
         actor: Only this one; none: all, live the first dozen.
         port: Port of the page to open in a browser; 0: one that is free, which the first line names.
         host: Address of that page; another than this machine's lets everybody see and set who reaches it.
+        origin: Web pages of this origin may connect, too, as https://example.org or null (files).
         terminal: Draw here instead, in this terminal.
         html: Write a recording as one page to share, which opens without a network.
         rrd: Write a recording for rerun; needs rerun-sdk.
     """
+    page = None if terminal else _Page(host, port, origin)
     if source is not None and "://" not in source:
-        return _recording(Path(source), actor, host, port, terminal, html, rrd)
+        return _recording(Path(source), actor, page, html, rrd)
     if html is not None or rrd is not None:
         raise ConfigError(
             "--html and --rrd write a recording: hpstm record take.hpstm, hpstm view take.hpstm --html FILE"
@@ -61,12 +74,10 @@ def view(
     is_local(out)  # that it is an endpoint
     # What is set must be set on the server that is seen: the usual control socket goes with the usual output alone.
     control = control_endpoint if out == DEFAULT_OUT or control_endpoint != DEFAULT_CONTROL else None
-    return _live(out, control, client_keys(key, server_key, out), actor, host, port, terminal)
+    return _live(out, control, client_keys(key, server_key, out), actor, page)
 
 
-def _recording(
-    file: Path, actor: str | None, host: str, port: int, terminal: bool, html: Path | None, rrd: Path | None
-) -> int:
+def _recording(file: Path, actor: str | None, page: _Page | None, html: Path | None, rrd: Path | None) -> int:
     from streamer.view.playback import Player, read_timeline
 
     timeline = read_timeline(file, actor)
@@ -80,24 +91,19 @@ def _recording(
         print(write_rrd(timeline, rrd, file.name))
     if html is not None or rrd is not None:
         return 0
-    player = Player(timeline, loop=not terminal)
-    if terminal:
+    player = Player(timeline, loop=page is not None)
+    if page is None:
         from streamer.view.terminal import draw_until
 
         with _stopping() as stopped:
             draw_until(lambda: stopped() or not player.playing, player, file.name, lambda: timeline.note)
         return 0
-    from streamer.view.browser import BrowserView
-
-    _check_host(host, port)
-    with BrowserView(player, host, port, note=lambda: timeline.note) as shown:
+    with _browser_view(page, player, note=lambda: timeline.note) as shown:
         _run(shown)
     return 0
 
 
-def _live(
-    out: str, control: str | None, curve: ClientKeys | None, actor: str | None, host: str, port: int, terminal: bool
-) -> int:
+def _live(out: str, control: str | None, curve: ClientKeys | None, actor: str | None, page: _Page | None) -> int:
     from streamer.view.feed import Feed
     from streamer.view.inbox import Inbox
     from streamer.view.remote import Remote
@@ -107,18 +113,14 @@ def _live(
     with ExitStack() as stack:
         feed = stack.enter_context(Feed(out, inbox, actor, curve=curve))
         note = _Note(feed, out, curve)
-        if terminal:
+        if page is None:
             from streamer.view.terminal import draw_until
 
             draw_until(stack.enter_context(_stopping()), inbox, out, note)
             return 0
-        from streamer.view.browser import BrowserView
-
-        _check_host(host, port)
         if remote is not None:
             stack.enter_context(remote)
-        shown = stack.enter_context(BrowserView(inbox, host, port, remote, note))
-        _run(shown)
+        _run(stack.enter_context(_browser_view(page, inbox, remote=remote, note=note)))
     return 0
 
 
@@ -140,8 +142,15 @@ class _Note:
             self._asked_ns, before = now, self._said
             self._said = why_silent(self._endpoint, self._curve)
             if self._said != before:
-                print(f"hpstm: {self._said}; waiting", file=sys.stderr, flush=True)
+                _say(f"{self._said}; waiting")
         return self._said
+
+
+def _browser_view(page: _Page, source: Inbox | Player, **more: Any) -> BrowserView:
+    from streamer.view.browser import BrowserView
+
+    _check_host(page.host, page.port)
+    return BrowserView(source, page.host, page.port, origins=page.origins, say=_say, **more)
 
 
 def _run(shown: BrowserView) -> None:
@@ -168,5 +177,8 @@ def _check_host(host: str, port: int) -> None:
         raise ConfigError(f"--port must be between 0 and 65535, not {port}")
     shown = f"[{host}]" if ":" in host else host
     if not is_local(f"tcp://{shown}:{port}"):
-        said = f"warning: whoever reaches {shown} sees everybody and may set the time: --host 127.0.0.1 keeps it here"
-        print(f"hpstm: {said}", file=sys.stderr, flush=True)
+        _say(f"warning: whoever reaches {shown} sees everybody and may set the time: --host 127.0.0.1 keeps it here")
+
+
+def _say(text: str) -> None:
+    print(f"hpstm: {text}", file=sys.stderr, flush=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
+from streamer.view.door import Door, guarded
 from streamer.view.history import Curves, History, Numbers, Seen
 from streamer.view.inbox import Inbox
 from streamer.view.pace import Pace
@@ -26,7 +27,7 @@ TELL_NS = SECOND_NS // 4  # words change that often,
 PLOT_NS = SECOND_NS // 2  # and curves
 
 
-def open_viser(host: str, port: int) -> Any:
+def open_viser(host: str, port: int, door: Door) -> Any:
     """A ``viser.ViserServer`` that says nothing of itself. Raises ConfigError when the port is taken."""
     import socket
 
@@ -39,7 +40,7 @@ def open_viser(host: str, port: int) -> Any:
             probe.bind((host, port))
     except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: cannot listen there ({error.strerror or error})") from error
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), guarded(door):
         return viser.ViserServer(host, port, label="HPSTM Live", verbose=False)
 
 
@@ -50,14 +51,16 @@ class BrowserView:
         source: the inbox of what is live, or the player of a recording.
         remote: the server whose poses these are, for its warnings and its time.
         note: one sentence beside the picture, asked for each time; "" for none.
+        origins: pages from there may connect, beside its own, as "https://example.org" ("null": files).
+        say: takes one line of text for each origin that is refused.
     """
 
     def __init__(
         self, source: Inbox | Player, host: str = "127.0.0.1", port: int = 8080, remote: Remote | None = None,
-        note: Callable[[], str] = str,
+        note: Callable[[], str] = str, origins: Sequence[str] = (), say: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self._source, self._remote, self._note = source, remote, note
-        self._server = open_viser(host, port)
+        self._server = open_viser(host, port, Door(host, origins, say))
         self._pace = Pace(self._server)
         self._scene = Scene(self._server)
         self._history, self._curves = History(), Curves()

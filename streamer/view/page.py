@@ -11,6 +11,7 @@ from model.prepare import ClipError, new_file
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.view.browser import open_viser
+from streamer.view.door import Door
 from streamer.view.history import History
 from streamer.view.panel import css
 from streamer.view.playback import Player, Timeline
@@ -37,7 +38,7 @@ def write_page(timeline: Timeline, out: Path, title: str) -> str:
 
 def page_of(timeline: Timeline, title: str) -> str:
     """The page as HTML."""
-    server = open_viser("127.0.0.1", 0)
+    server = open_viser("127.0.0.1", 0, Door("127.0.0.1", (), print))
     try:
         scene, history = Scene(server, ahead_of_panel=False), History()
         player = Player(timeline, loop=False)

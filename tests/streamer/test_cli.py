@@ -28,7 +28,7 @@ ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames
     weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
-    "view": f"control {CLIENT} actor port host terminal html rrd",
+    "view": f"control {CLIENT} actor port host origin terminal html rrd",
     "serve": f"{SERVER} layout json-ready",
     "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
         no-upper-chest websocket jsonl record view {SERVER}""",

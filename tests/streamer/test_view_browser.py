@@ -25,6 +25,7 @@ from tests.helpers.viewing import SlowClient, moving, recorded
 pytest.importorskip("viser", reason="viser is not installed (extra: view)")
 
 from streamer.view.browser import BrowserView, open_viser
+from streamer.view.door import Door
 from streamer.view.history import History
 from streamer.view.inbox import Inbox
 from streamer.view.page import page_of
@@ -198,7 +199,7 @@ def test_a_recording_is_paused_and_scrubbed_from_the_page(tmp_path: Path) -> Non
 
 
 def test_who_comes_back_has_the_same_colour() -> None:
-    server = open_viser("127.0.0.1", 0)
+    server = open_viser("127.0.0.1", 0, Door("127.0.0.1", (), print))
     try:
         scene, history = Scene(server), History()
         history.saw([item for name in ("anna", "ben") for item in moving(0.2, name)], 0)
