@@ -7,7 +7,8 @@ the least that there is.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def figures(track: Track) -> Figures:
     state, events = swapped(track)
     minutes = max(track.seconds, 1e-9) / 60.0
     low, middle, high, doubted, tells = _confidence(track, rest, still)
-    jitter_m = _median(by_joint)
+    jitter_m = median(by_joint)
     spread, slow, memory, long_memory = _limbs(track, off | state[:, None], jitter_m)
     return Figures(
         seconds=track.seconds, frames=len(track), **_times(track, minutes), **_gaps(track, minutes),
@@ -118,9 +119,28 @@ def figures(track: Track) -> Figures:
         jitter_mm=1e3 * jitter_m, by_joint_mm=tuple((1e3 * by_joint).tolist()), axis_ratio=_axis_ratio(rest, still),
         bone_spread=spread, slow_mm=1e3 * slow, memory=memory, long_memory=long_memory,
         outliers=float(off.sum() / max(np.isfinite(rest.off_m).sum(), 1)),
-        outlier_mm=1e3 * _median(rest.off_m[off]), swaps_per_min=events / minutes, swapped=float(state.mean()),
+        outlier_mm=1e3 * median(rest.off_m[off]), swaps_per_min=events / minutes, swapped=float(state.mean()),
         flips_per_min=flips(track) / minutes, moves_m=_moves(track),
     )  # fmt: skip
+
+
+def together(found: Sequence[Figures]) -> Figures:
+    """Of several streams of one source: the middle of each figure; seconds and frames of all, the longest of all."""
+    if len(found) == 1:
+        return found[0]
+    out: dict[str, Any] = {}
+    for key in (one.name for one in fields(Figures)):
+        values = [getattr(one, key) for one in found]
+        if key in ("seconds", "frames"):
+            out[key] = sum(values)
+        elif key.startswith("longest_"):
+            out[key] = max(values)
+        elif key == "confidence":
+            told = [value for value in values if value is not None]
+            out[key] = tuple(map(median, zip(*told))) if told else None
+        else:
+            out[key] = tuple(map(median, zip(*values))) if isinstance(values[0], tuple) else median(values)
+    return Figures(**out)
 
 
 def _times(track: Track, minutes: float) -> dict[str, float]:
@@ -212,7 +232,7 @@ def _limbs(track: Track, wrong: Bools, jitter_m: float) -> tuple[float, float, f
         slow.append(np.sqrt(max(std**2 / 2.0 - jitter_m**2, 0.0)))
         for lag_s, found in zip(LAGS_S, (near, far)):
             found.append(_correlation(length - np.median(known), round(lag_s * track.fps)))
-    return _median(spreads), _median(slow), _median(near), _median(far)
+    return median(spreads), median(slow), median(near), median(far)
 
 
 def _correlation(x: F64, frames: int) -> float:
@@ -232,7 +252,8 @@ def _moves(track: Track) -> float:
     return float(np.ptp(np.percentile(hips, (1, 99), axis=0), axis=0).max()) if len(hips) >= FEWEST else float("nan")
 
 
-def _median(values: Any) -> float:
+def median(values: Any) -> float:
+    """Of those that are finite; NaN where none is."""
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     return float(np.median(known)) if len(known) else float("nan")
@@ -250,5 +271,5 @@ def proportions(track: Track) -> dict[str, float]:
         length = length[np.isfinite(length)]
         if parent >= 0 and len(length) >= FEWEST:
             found[JOINTS[joint]] = float(np.median(length) / rest[joint])
-    size = _median([found[JOINTS[below]] for below, _ in LIMBS if JOINTS[below] in found])
+    size = median([found[JOINTS[below]] for below, _ in LIMBS if JOINTS[below] in found])
     return {"size": size} | {name: ratio / size for name, ratio in found.items()}

@@ -14,6 +14,8 @@ from model.skeleton import J
 from streamer.clock import SECOND_NS
 from streamer.frames import Frame
 
+PAUSE_S = 1.0
+
 F64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -52,7 +54,8 @@ class Track:
 
     @property
     def seconds(self) -> float:
-        return float(self.times_s[-1] - self.times_s[0])
+        """In which frames come: of a longer step than PAUSE_S only that counts [s]."""
+        return float(np.minimum(np.diff(self.times_s), PAUSE_S).sum())
 
 
 def track_of(frames: Sequence[Frame], layout_of: Callable[[str], Layout]) -> Track:
