@@ -64,7 +64,9 @@ COMMANDS = {
         FILES, "streamer.commands.models:mediapipe", "Make the .task file of source mediapipe."
     ),
     "adapt": Command(
-        FILES, "streamer.commands.adapt:adapt", "Say what noise a source has, and if the filter is known to help on such."
+        FILES,
+        "streamer.commands.adapt:adapt",
+        "Say what noise a source has, and if the filter is known to help on such.",
     ),
     "refine": Command(FILES, "streamer.commands.refine:refine", "Refine folders of takes offline."),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),

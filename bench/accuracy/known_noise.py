@@ -37,7 +37,9 @@ BATCH = 8
 BODIES, SECONDS, RATE_HZ = 6, 30.0, 30.0  # of a case
 SHORTEST_S = 6.0  # of a take
 _DIGITS = 4
-_ROW = re.compile(r"^\| (?P<target>[^|]+?) \| (?P<where>[^|]+?) \|[^|]*\| (?P<value>-?[\d.]+)(?: (?P<unit>[^ |]+))? \|$")
+_ROW = re.compile(
+    r"^\| (?P<target>[^|]+?) \| (?P<where>[^|]+?) \|[^|]*\| (?P<value>-?[\d.]+)(?: (?P<unit>[^ |]+))? \|$"
+)
 
 _TUNED = "rendered (held out), aistpp: MPJPE against the best tuned filter"
 _WORSE = "the same: takes worse than the input"
@@ -151,7 +153,7 @@ def training_tracks(count: int, seed: int = SEED) -> Iterator[Track]:
 
 def _own(times_s: F64, xyz: F64, own: Bools, trust: F64) -> Track:
     told = trust.astype(np.float64) if (trust[own] < 1.0).any() else None
-    return Track("", times_s, np.where(own[..., None], xyz, np.nan), own.any(0), told)
+    return Track("", times_s, np.where(own[..., None], xyz, np.nan), np.asarray(own.any(0)), told)
 
 
 def source_pairs(kind: Kind, data: Path | None) -> list[Pair]:

@@ -6,7 +6,6 @@ None of it needs the truth: people do not do such things from one frame to the n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,21 +25,14 @@ ACROSS_M = 0.15  # hips and shoulders together, seen from above: below, nobody k
 ARMS, LEGS = ("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot")
 
 
-class Spells(NamedTuple):
-    """Runs of True: how many, and how long each is [s]."""
-
-    count: int
-    length_s: F64
-
-
-def spells(is_so: Bools, step_s: F64) -> Spells:
-    """The runs of True down the columns of (T, N), of frames that last (T,) each [s]."""
+def spells(is_so: Bools, step_s: F64) -> F64:
+    """How long each is [s] of the runs of True down the columns of (T, N), of frames that last (T,) each [s]."""
     lengths: list[float] = []
     passed = np.concatenate([[0.0], np.cumsum(step_s)])
     for column in is_so.T:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], column, [False]]).astype(np.int8)))
         lengths += (passed[edges[1::2]] - passed[edges[::2]]).tolist()
-    return Spells(len(lengths), np.array(lengths))
+    return np.array(lengths)
 
 
 def outliers(rest: Residual, jitter_m: F64) -> Bools:

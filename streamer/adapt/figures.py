@@ -15,7 +15,7 @@ import numpy as np
 
 from model.skeleton import INDEX, JOINTS, PARENTS, J, rest_lengths_m
 from streamer.adapt.events import flips, outliers, spells, swapped
-from streamer.adapt.residual import Residual, residual
+from streamer.adapt.residual import MIDDLE, Residual, residual
 from streamer.adapt.track import F64, Bools, Track
 
 STILL = 0.3  # of a joint's frames, the slowest: there the noise is what moves
@@ -28,7 +28,6 @@ LIMBS = [
     for above, below in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
     for side in ("left", "right")
 ]  # fmt: skip
-_MAD = 1.4826  # of a normal distribution, standard deviation over median deviation
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,9 @@ def _gaps(track: Track, minutes: float) -> dict[str, float]:
     same = (np.diff(track.positions[:, at_times], axis=0) == 0.0).all(-1)
     both = seen[1:, at_times] & seen[:-1, at_times]
     return {
-        "missing": float(gone.mean()), "gaps_per_min": gaps.count / minutes,
-        "gap_s": float(np.median(gaps.length_s)) if gaps.count else 0.0,
-        "longest_gap_s": float(gaps.length_s.max()) if gaps.count else 0.0,
+        "missing": float(gone.mean()), "gaps_per_min": len(gaps) / minutes,
+        "gap_s": float(np.median(gaps)) if len(gaps) else 0.0,
+        "longest_gap_s": float(gaps.max()) if len(gaps) else 0.0,
         "repeated": float(same.sum() / max(both.sum(), 1)),
     }  # fmt: skip
 
@@ -183,10 +182,10 @@ def _still(rest: Residual) -> Bools:
 
 
 def _by_joint(rest: Residual, still: Bools) -> F64:
-    """(24,) standard deviation of the fast noise a coordinate [m], by its middle half: what lies far off is none."""
+    """(24,) standard deviation of the fast noise a coordinate [m], by its middle: what lies far off is none."""
     out = np.full(J, np.nan)
     for joint in np.flatnonzero(still.any(0)):
-        out[joint] = _MAD * np.median(np.abs(rest.fast[still[:, joint], joint]))
+        out[joint] = np.median(np.linalg.norm(rest.fast[still[:, joint], joint], axis=-1)) / MIDDLE
     return out
 
 
@@ -196,9 +195,10 @@ def _axis_ratio(rest: Residual, still: Bools) -> float:
     if len(fast) < FEWEST:
         return float("nan")
     size = np.linalg.norm(fast, axis=-1)
-    fast = fast[size <= np.quantile(size, 0.95)]
-    values = np.sort(np.linalg.eigvalsh(fast.T @ fast))
-    return float(np.sqrt(values[2] / values[1])) if values[1] > 0.0 else float("nan")
+    near = fast[size <= np.quantile(size, 0.95)]
+    _, axes = np.linalg.eigh(near.T @ near)  # the largest last
+    middle, largest = np.median(np.abs(fast @ axes[:, 1:]), axis=0)
+    return float(largest / middle) if middle > 0.0 else float("nan")
 
 
 def _confidence(track: Track, rest: Residual, still: Bools) -> tuple[float, float, float, float, float]:
@@ -220,7 +220,8 @@ def _confidence(track: Track, rest: Residual, still: Bools) -> tuple[float, floa
 
 def _limbs(track: Track, wrong: Bools, jitter_m: float) -> tuple[float, float, float, float]:
     """Spread over mean of limbs' lengths, the slow noise in them a coordinate [m], and their memory."""
-    spreads, slow, near, far = [], [], [], []
+    spreads, slow = list[float](), list[float]()
+    near, far = list[float](), list[float]()
     for below, above in LIMBS:
         length = np.linalg.norm(track.positions[:, below] - track.positions[:, above], axis=-1)
         length[wrong[:, below] | wrong[:, above]] = np.nan

@@ -30,6 +30,7 @@ SHOWN = (
     "outlier_mm", "swaps_per_min", "flips_per_min",
 )  # fmt: skip
 RIGID = 0.003  # limbs whose lengths vary less have a skeleton behind them: they show no slow noise
+QUIET_MM = 1.0  # fast noise below which there is nothing to smooth
 LIKE, SOMEWHAT = 1.0, 1.8  # steps, root mean square over the figures: farther is unlike
 
 
@@ -53,8 +54,8 @@ class Known:
     name: str
     title: str
     layout: str
-    figures: Mapping[str, F64]
-    scores: Mapping[str, Scores]
+    figures: dict[str, F64]
+    scores: dict[str, Scores]
 
     def middle(self, key: str) -> float:
         known = self.figures[key][np.isfinite(self.figures[key])]
@@ -94,6 +95,8 @@ def row_of(found: Figures) -> dict[str, float]:
     row = {key: float(getattr(found, key)) for key in SHOWN}
     if found.bone_spread < RIGID:  # nothing remembers anything there
         row["memory"] = row["long_memory"] = float("nan")
+    if found.jitter_mm < QUIET_MM:  # nor has it a direction
+        row["axis_ratio"] = float("nan")
     return row | {"sides_per_min": found.swaps_per_min + found.flips_per_min}
 
 

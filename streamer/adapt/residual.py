@@ -16,7 +16,7 @@ HALF_S, FEWEST = 0.1, 3  # of a window, each way; frames at least
 FARTHEST = 1.6  # of a window: a frame beyond a gap is none of it
 _ROUNDS = 4  # of giving less weight to what lies off
 _FAR = 4.685 * 1.2  # Tukey's biweight: so many sigma off has no weight
-_MIDDLE = 1.5382  # median length of a normal vector in space of sigma 1 a coordinate
+MIDDLE = 1.5382  # median length of a normal vector in space of sigma 1 a coordinate
 _FLOOR_M = 0.002  # sigma of a window, at least: so that it is never nothing
 _ENOUGH = 4  # other frames that a parabola must rest on
 _SINGULAR = 1e-9
@@ -64,7 +64,7 @@ def _one(u: F64, x: F64, there: Bools, centre: int) -> tuple[F64, F64, F64]:
     weight = there.astype(np.float64)
     for _ in range(_ROUNDS):
         size = np.linalg.norm(x - _curve(powers, x, weight), axis=-1)
-        sigma = np.maximum(_median(size, there) / _MIDDLE, _FLOOR_M)
+        sigma = np.maximum(_median(size, there) / MIDDLE, _FLOOR_M)
         weight = np.where(there, np.clip(1.0 - (size / (_FAR * sigma[:, None])) ** 2, 0.0, None) ** 2, 0.0)
     kept = weight > 0.0
     value, slope = _rows(powers, kept)

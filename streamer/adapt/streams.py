@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +73,9 @@ def measured(
         chosen = own if own and own.name == track.layout else get_layout(track.layout)
         found.append(Measured(path.name, actor, chosen, value, proportions(track), _looks(track), notes))
     if not found:
-        raise ConfigError(f"{path}: too short to say anything ({'; '.join(short)}): {SHORTEST_S:g} s of somebody at least")
+        raise ConfigError(
+            f"{path}: too short to say anything ({'; '.join(short)}): {SHORTEST_S:g} s of somebody at least"
+        )
     if short:
         found[0] = replace(found[0], notes=(*found[0].notes, f"left out, too short: {'; '.join(short)}"))
     return found

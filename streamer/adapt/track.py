@@ -1,4 +1,4 @@
-"""An actor's stream as it is measured here: the joints that its source itself gives, in the world, at their own times."""
+"""An actor's stream as it is measured here: the joints that its source itself gives, in the world, at real times."""
 
 from __future__ import annotations
 

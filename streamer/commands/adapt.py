@@ -18,8 +18,8 @@ from model.skeleton import JOINTS
 from streamer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamer.adapt.advice import Source
     from streamer.adapt.figures import Figures
+    from streamer.adapt.source import Source
     from streamer.adapt.streams import Measured
 
 _WIDTH = 120
@@ -45,6 +45,13 @@ _ROWS: tuple[tuple[str, str, str, float], ...] = (
     ("left and right exchanged, a minute", "swaps_per_min", "{:.1f}", 1.0),
     ("faces elsewhere at once, a minute", "flips_per_min", "{:.1f}", 1.0),
 )
+
+
+# Of these more is worse.
+_OF_NOISE = {
+    "step_spread", "stalls_per_min", "missing", "gaps_per_min", "gap_s", "jitter_mm", "axis_ratio", "bone_spread",
+    "slow_mm", "outliers", "swaps_per_min", "flips_per_min",
+}  # fmt: skip
 
 
 def adapt(
@@ -83,8 +90,8 @@ def adapt(
             refused.append(error)
     if not found:
         raise refused[0]
-    for error in refused:
-        print(f"hpstm: left out: {error}", file=sys.stderr)
+    for why in refused:
+        print(f"hpstm: left out: {why}", file=sys.stderr)
     sources = list(_sources(found))
     console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
     for streams, source in sources:
@@ -101,9 +108,9 @@ def adapt(
 
 def _sources(found: Sequence[Measured]) -> Iterator[tuple[list[Measured], Source]]:
     """The streams of each layout, and the source that they are of."""
-    from streamer.adapt.advice import Source
     from streamer.adapt.figures import median, together
     from streamer.adapt.known import knowledge
+    from streamer.adapt.source import Source
 
     for name in dict.fromkeys(one.layout.name for one in found):
         streams = [one for one in found if one.layout.name == name]
@@ -122,7 +129,8 @@ def _stream(one: Measured) -> dict[str, object]:
 
 
 def _show(console: Console, streams: Sequence[Measured], source: Source) -> None:
-    from streamer.adapt.advice import advice, verdict
+    from streamer.adapt.advice import advice
+    from streamer.adapt.source import verdict
 
     layout, found = source.layout, source.figures
     for one in streams:
@@ -138,8 +146,10 @@ def _show(console: Console, streams: Sequence[Measured], source: Source) -> None
     )
     console.print(_table(source))
     console.print(_joints(found), markup=False)
-    for name, (ratio, (low, high)) in source.unusual().items():
-        console.print(f"{name}: {ratio:.2f} times the usual proportion; training has {low:.2f} to {high:.2f}", markup=False)
+    for name, (ratio, low, high) in source.unusual().items():
+        console.print(
+            f"{name}: {ratio:.2f} times the usual proportion; training has {low:.2f} to {high:.2f}", markup=False
+        )
     for sentence in source.warnings:
         console.print(f"! the body {sentence}", markup=False)
     said = verdict(source)
@@ -159,7 +169,7 @@ def _table(source: Source) -> Table:
         low, middle, high = known.range_of(key)
         here = float(getattr(source.figures, key))
         wanted = ", ".join(_said(form.partition(" ")[0], factor * x) for x in (low, middle, high))
-        mark = "more than training" if here > high else ""
+        mark = "more than training" if key in _OF_NOISE and here > high else ""
         table.add_row(words, _said(form, factor * here), wanted, _said(form, factor * near.middle(key)), mark)
     return table
 
