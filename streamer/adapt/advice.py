@@ -78,7 +78,9 @@ def _delay(source: Source) -> Iterator[Item]:
         said = "who can wait 0.1 s does better with a median of five on such outliers: put one before the filter"
         yield Item("no delay", said)
     elif source.figures.jitter_mm > QUIET_MM:
-        yield Item("--delay 0.1", "for who can wait: what came after is known, so the pose is steadier, if hardly nearer")
+        yield Item(
+            "--delay 0.1", "for who can wait: what came after is known, so the pose is steadier, if hardly nearer"
+        )
 
 
 def _source_joints(source: Source) -> Iterator[Item]:

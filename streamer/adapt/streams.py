@@ -21,7 +21,7 @@ from streamer.watch import EVERY_NS, LONG, Look, Opinion
 from streamer.wire.json_lines import own_layout
 
 SHORTEST_S = 10.0
-MOST_FRAMES = 40_000  # of a stream: more of it would say the same
+MOST_FRAMES = 20_000  # of a stream: more of it would say the same
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -56,11 +56,15 @@ def measured(
         ConfigError: the file cannot be read, or nobody is in it for SHORTEST_S.
     """
     own = _own(layout)
+
+    def layout_of(name: str) -> Layout:
+        return own if own is not None and own.name == name else get_layout(name)
+
     found: list[Measured] = []
     short: list[str] = []
     for actor, frames, notes in _streams(path, layout, unit_m, up):
         try:
-            track = track_of(frames[:MOST_FRAMES], lambda name: own if own and own.name == name else get_layout(name))
+            track = track_of(frames[:MOST_FRAMES], layout_of)
         except (LayoutError, OSError) as error:
             raise ConfigError(f"{path}: {error}; a layout of your own: --layout FILE.toml") from error
         value = figures(track) if len(track) > 2 and track.seconds >= SHORTEST_S else None
@@ -70,12 +74,11 @@ def measured(
             continue
         if len(frames) > MOST_FRAMES:
             notes = (*notes, f"of {len(frames)} frames the first {MOST_FRAMES} are measured")
-        chosen = own if own and own.name == track.layout else get_layout(track.layout)
-        found.append(Measured(path.name, actor, chosen, value, proportions(track), _looks(track), notes))
+        one = (path.name, actor, layout_of(track.layout), value, proportions(track), _looks(track), notes)
+        found.append(Measured(*one))
     if not found:
-        raise ConfigError(
-            f"{path}: too short to say anything ({'; '.join(short)}): {SHORTEST_S:g} s of somebody at least"
-        )
+        said = f"too short to say anything ({'; '.join(short)})"
+        raise ConfigError(f"{path}: {said}: {SHORTEST_S:g} s of somebody at least")
     if short:
         found[0] = replace(found[0], notes=(*found[0].notes, f"left out, too short: {'; '.join(short)}"))
     return found
