@@ -13,7 +13,8 @@ from model.skeleton import INDEX
 from streamer.adapt.residual import Residual
 from streamer.adapt.track import F64, Bools, Ints, Track
 
-FAR_M, FAR_SIGMA, FAR_TIMES = 0.08, 8.0, 4.0  # off its neighbours' curve, and so many times farther than they are off
+FAR_M, FAR_M_S, FAR_SIGMA = 0.08, 2.4, 8.0  # off its neighbours' curve: at least; where frames come below 30 Hz
+FAR_TIMES = 4.0  # farther off than the neighbours are
 AROUND = 4  # frames each way that stand for the neighbours
 NEAR_M = 0.12  # joints of two sides that are nearer may pass for each other
 SWAPPED, MOVES_M = 0.45, 0.25  # of the way that both went, if they were exchanged; a way that needs an explanation
@@ -35,9 +36,14 @@ def spells(is_so: Bools, step_s: F64) -> F64:
     return np.array(lengths)
 
 
-def outliers(rest: Residual, jitter_m: F64) -> Bools:
-    """(T, 24) joints that are far from where the frames around say, and come back. ``jitter_m``: (24,) usual [m]."""
-    limit = np.maximum(FAR_M, FAR_SIGMA * np.nan_to_num(jitter_m))
+def outliers(rest: Residual, jitter_m: F64, step_s: float) -> Bools:
+    """(T, 24) joints that are far from where the frames around say, and come back.
+
+    Args:
+        jitter_m: (24,) the usual fast noise [m].
+        step_s: between frames [s]: the longer, the less is known of where a foot that swings will be.
+    """
+    limit = np.maximum(max(FAR_M, FAR_M_S * step_s), FAR_SIGMA * np.nan_to_num(jitter_m))
     padded = np.pad(rest.off_m, ((AROUND, AROUND), (0, 0)), constant_values=np.nan)
     around = np.stack([padded[n : n + len(rest.off_m)] for n in range(2 * AROUND + 1) if n != AROUND])
     usual = np.where(np.isfinite(around), around, np.inf)

@@ -106,7 +106,7 @@ def figures(track: Track) -> Figures:
     rest = residual(track)
     still = _still(rest)
     by_joint = _by_joint(rest, still)
-    off = outliers(rest, by_joint)
+    off = outliers(rest, by_joint, 1.0 / track.fps)
     state, events = swapped(track)
     minutes = max(track.seconds, 1e-9) / 60.0
     low, middle, high, doubted, tells = _confidence(track, rest, still)
