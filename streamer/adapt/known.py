@@ -57,6 +57,11 @@ class Known:
     figures: dict[str, F64]
     scores: dict[str, Scores]
 
+    @property
+    def real(self) -> bool:
+        """Whether it was scored take by take, which only real sources were."""
+        return "worse" in self.scores
+
     def middle(self, key: str) -> float:
         known = self.figures[key][np.isfinite(self.figures[key])]
         return float(np.median(known)) if len(known) else float("nan")

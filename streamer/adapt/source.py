@@ -16,7 +16,8 @@ from streamer.adapt.figures import Figures
 from streamer.adapt.known import Knowledge, Known, Near, Scores, nearest, row_of
 
 EVEN = 0.05  # a score within this of nothing is no difference
-HELPS, EVENS, NOTHING, UNKNOWN = "helps", "about like a tuned filter", "nothing to gain", "not known"
+HELPS, MAY, EVENS = "helps", "may help", "about like a tuned filter"
+NOTHING, UNKNOWN = "nothing to gain", "not known"
 # Figures of which more is worse: what it is.
 NOISE = {
     "jitter_mm": "fast noise",
@@ -70,7 +71,8 @@ class Source:
 
 
 class Verdict(NamedTuple):
-    """HELPS, EVENS, NOTHING or UNKNOWN, and the sentences behind it."""
+    """HELPS, MAY (it helped on a simulated source, or on one that is only somewhat like), EVENS, NOTHING or UNKNOWN; and
+    the sentences behind it."""
 
     word: str
     text: str
@@ -85,6 +87,8 @@ def verdict(source: Source) -> Verdict:
         what = [f"{key} is {'more' if steps > 0 else 'less'} here" for key, steps in near.differs[:2]]
         return Verdict(UNKNOWN, f"{text}: {', '.join(what)}.")
     word, said = _scored(near.source)
+    if word == HELPS and not (near.word == "like" and near.source.real):
+        word = MAY
     return Verdict(word, f"{near.word.capitalize()} {near.source.title}, {away}. {said}")
 
 
