@@ -50,7 +50,7 @@ def white(fps: float = 30.0, mm: float = 10.0, **settings: Any) -> Track:
 # -- noise that is known ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fps", [15.0, 30.0, 100.0])
+@pytest.mark.parametrize("fps", [15.0, 30.0, 60.0])
 @pytest.mark.parametrize("mm", [2.0, 10.0])
 def test_white_noise_is_found_as_large_as_it_is(fps: float, mm: float) -> None:
     found = figures(white(fps, mm))
@@ -271,7 +271,7 @@ def error_of(pair: Pair, track: Track) -> Track:
 @pytest.mark.parametrize(("folder", "jitter"), [("aistpp", 0.15), ("rendered", 0.5)])
 def test_figures_agree_with_the_truth_of_real_takes(folder: str, jitter: float, shared_data: Path) -> None:
     files = sorted((shared_data / folder).glob("*.npz"))
-    pairs = read_pairs(files[1:]) if folder == "aistpp" else read_pairs(files[:30:8])
+    pairs = read_pairs(files[:1]) if folder == "aistpp" else read_pairs(files[:30:8])
     found, true = [], []
     for pair in pairs[:3]:
         track = track_of(pair.frames, get_layout)
