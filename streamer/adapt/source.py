@@ -71,7 +71,7 @@ class Source:
 
 
 class Verdict(NamedTuple):
-    """HELPS, MAY (it helped on a simulated source, or on one only somewhat like), EVENS, NOTHING or UNKNOWN; and why."""
+    """HELPS, MAY (helped on a simulated source, or on one only somewhat like), EVENS, NOTHING or UNKNOWN; and why."""
 
     word: str
     text: str
