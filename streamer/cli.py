@@ -63,6 +63,11 @@ COMMANDS = {
     "models mediapipe": Command(
         FILES, "streamer.commands.models:mediapipe", "Make the .task file of source mediapipe."
     ),
+    "adapt": Command(
+        FILES,
+        "streamer.commands.adapt:adapt",
+        "Say what noise a source has, and if the filter is known to help on such.",
+    ),
     "refine": Command(FILES, "streamer.commands.refine:refine", "Refine folders of takes offline."),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
     "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
@@ -99,6 +104,9 @@ COMMANDS = {
         "bench.accuracy.velocity:command",
         "How fast joints are said to move, against the truth.",
         "train,bench",
+    ),
+    "bench noise": Command(
+        MEASURE, "bench.accuracy.known_noise:command", "Measure what adapt compares a stream with.", "train,bench"
     ),
     "bench targets": Command(
         MEASURE, "bench.accuracy.targets:command", "What the next model is to hold, measured and judged.", "train,bench"

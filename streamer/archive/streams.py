@@ -103,7 +103,7 @@ def _recording(path: Path, fps: float | None) -> Source:
     names = list(dict.fromkeys(frame.actor for frame in recording.frames))
     streams, notes = [], []
     for name in names:
-        frames, said = _sorted([frame for frame in recording.frames if frame.actor == name])
+        frames, said = in_time([frame for frame in recording.frames if frame.actor == name])
         streams.append(_timed(path, name, frames, fps))
         notes += [f"{name}: {note}" for note in said]
     notes += [f"{recording.bad} messages do not decode, and are left out"] if recording.bad else []
@@ -111,7 +111,7 @@ def _recording(path: Path, fps: float | None) -> Source:
     return Source("recording", _mapped(recording.frames), streams, tuple(notes))
 
 
-def _sorted(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
+def in_time(frames: Sequence[Frame]) -> tuple[list[Frame], list[str]]:
     """Frames as they were captured, their times growing from 0, and what is to be said of that.
 
     What came late goes to its place; of frames for the same time the last counts; a clock that went far back goes on.

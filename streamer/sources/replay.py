@@ -114,7 +114,7 @@ def _mediapipe(path: Path, actor: str) -> list[Frame]:
     if (
         not numeric
         or not (np.abs(time_s) < _LONGEST_S).all()
-        or any((np.abs(array) > _FARTHEST_M).any() for array in (world_m, visibility))
+        or any((np.abs(array.astype(np.float64)) > _FARTHEST_M).any() for array in (world_m, visibility))
     ):
         raise ConfigError(f"{path}: world_m, visibility and time_s should be numbers, in metres and seconds")
     positions = canonical_axes(world_m)

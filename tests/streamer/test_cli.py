@@ -52,6 +52,7 @@ OPTIONS = {
     "record": f"{CLIENT} poses-only seconds fps actor",
     "convert": "fps actor from unit-m up root",
     "look": "fps unit-m up root png",
+    "adapt": "layout unit-m up json",
     "refine": "out format fps unit-m up jobs ray runtime weights",
     "prepare": "split listing strict fps unit-m up",
     "train": "data out pairs minutes threads device rate start twin",
@@ -71,10 +72,11 @@ OPTIONS = {
     "bench ablation": "data steps batch teacher only json",
     "bench tune": "data pairs clips seconds rate at-frames noise seed out",
     "bench velocity": "clips seconds noise delay predict rate runtime weights json",
+    "bench noise": "targets out",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
 POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
-              "view": "SOURCE", "record": "FILE", "refine": "PATHS",
+              "view": "SOURCE", "record": "FILE", "refine": "PATHS", "adapt": "RECORDINGS", "bench noise": "DATA",
               "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What an unlabelled stream says of its own noise, and what is known of filtering such streams."""
