@@ -46,8 +46,8 @@ class TritonPythonModel:
 
 
 def _read(request: Any) -> Request:
-    """What Triton hands over, without the batch axis, whose length is 1. The filter keeps frames, Triton's memory goes."""
-    arrays = {tensor.name(): tensor.as_numpy()[0].copy() for tensor in request.inputs()}
+    """What Triton hands over, without the batch axis, whose length is 1."""
+    arrays = {tensor.name(): tensor.as_numpy()[0].copy() for tensor in request.inputs()}  # frames outlive requests
     layout = arrays.pop("layout", None)
     flags = request.flags()
     return Request(
