@@ -43,7 +43,7 @@ def refined(
     wanted = [triton.InferRequestedOutput(name) for name in OUTPUTS]
     answer = client.infer(
         model, inputs, outputs=wanted, sequence_id=sequence, sequence_start=start, sequence_end=end,
-        client_timeout=5.0,
+        client_timeout=10.0,
     )  # fmt: skip
     return {name: answer.as_numpy(name)[0] for name in OUTPUTS}
 

@@ -33,9 +33,8 @@ def export(
     """Write the ONNX model of trained weights, its contract inside; engines of it, or a model for Triton as well.
 
     Args:
-        weights: averaged.safetensors of a training run; with --runtime or --triton: may be left out, to use what --out
-            holds.
-        out: Model folder to write.
+        weights: averaged.safetensors of a training run; --runtime and --triton do with what --out holds.
+        out: Model folder, written where there are weights.
         name: What the contract calls the model.
         int8: Round the linear layers to 8 bits: much faster in runtime native.
         runtime: Build the engines of this runtime ahead of time.

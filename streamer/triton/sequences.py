@@ -44,7 +44,7 @@ class Sequences:
     """Answers requests of any number of sequences together; each one's answers depend on its own frames alone.
 
     Args:
-        most: of them at a time. Triton starts no more; one that it gave up makes room for the next.
+        most: of them at a time; then who was silent longest makes room for the next.
         idle_s: a sequence that was silent for longer is forgotten.
         layout: of requests that name none.
     """
@@ -138,9 +138,10 @@ def load(folder: Path, config: Mapping[str, Any]) -> Sequences:
             "config.pbtxt: sequence_batching must have max_sequence_idle_microseconds and oldest { "
             "max_candidate_sequences }, as hpstm export --triton writes it"
         ) from error
-    pose_filter = PoseFilter.load(folder / WEIGHTS_FOLDER, max_actors=most, **settings)
+    room = 2 * most  # Triton may have given up, by its own watch, some that are not idle here yet
+    pose_filter = PoseFilter.load(folder / WEIGHTS_FOLDER, max_actors=room, **settings)
     warm_up(pose_filter)
-    return Sequences(pose_filter, most, idle_s, layout)
+    return Sequences(pose_filter, room, idle_s, layout)
 
 
 def _settings(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Environment(NamedTuple):
     def run(self, *words: str) -> Any:
         """What a program of it prints, as JSON."""
         done = subprocess.run(
-            [str(self.python), *words], capture_output=True, text=True, timeout=60, env=self.variables(), cwd=ROOT
+            [str(self.python), *words], capture_output=True, text=True, timeout=100, env=self.variables(), cwd=ROOT
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
