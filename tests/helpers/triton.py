@@ -49,10 +49,12 @@ class Environment(NamedTuple):
 
 def find_environment() -> Environment:
     """The one of the variable, or the one that `make test` has made; skips where there is none."""
-    folder = Path(os.environ.get(VARIABLE) or Path(sys.prefix) / "triton")
+    named = os.environ.get(VARIABLE)
+    folder = Path(named or Path(sys.prefix) / "triton")
     python = folder / "bin" / "python"
     found = [path for path in folder.glob("lib/python3.*/site-packages") if (path / "pytriton").is_dir()]
     if not (python.exists() and found):
+        assert not named, f"{VARIABLE}={named}: no nvidia-pytriton there"
         pytest.skip(WITHOUT)
     return Environment(python, found[0], found[0].parent.name.removeprefix("python"))
 
