@@ -12,6 +12,9 @@ TORCH ?= torch==2.13.0
 TENSORRT ?= tensorrt-rtx==1.6.1.120
 # 150 MB: a real estimator on a real video. Where there is none of it, its tests are visible skips.
 MEDIAPIPE ?= mediapipe==1.2.3
+# 55 MB: a real Triton server for the CPU, in an environment of its own, .venv/triton (it wants numpy<2; 30 seconds, 400 MB).
+# Where there is none of it, its tests are visible skips.
+TRITON ?= nvidia-pytriton==0.7.0
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -19,6 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Twice quiet: errors only. Warnings about an index that lacks a package come by the dozen.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+TRITON_PIP := $(VENV)/triton/bin/python -m pip -qq --disable-pip-version-check install
 # Stamps live inside .venv, so that removing it forgets them too.
 MADE := $(VENV)/.made
 PACKAGES := streamer model bench tests examples
@@ -62,6 +66,8 @@ $(MADE)/test: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[train,bench,dev]'
 	@$(PIP) install '$(TENSORRT)' || echo "no $(TENSORRT) for this machine: the tests that build engines are skipped"
 	@$(PIP) install '$(MEDIAPIPE)' || echo "no $(MEDIAPIPE) for this machine: the tests of a real estimator are skipped"
+	@{ $(PYTHON) -m venv $(VENV)/triton && $(TRITON_PIP) --editable . 'tritonclient[grpc]' 'numpy<2' \
+		&& $(TRITON_PIP) --no-deps '$(TRITON)'; } || echo "no $(TRITON) for this machine: the tests of serving by it are skipped"
 	@mkdir -p $(MADE) && touch $@ $(MADE)/demo
 
 $(MADE)/docs: pyproject.toml | $(BIN)/python

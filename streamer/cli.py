@@ -77,7 +77,7 @@ COMMANDS = {
     "export": Command(
         RESEARCH,
         "streamer.commands.export:export",
-        "Write the ONNX model, and engines of it.",
+        "Write the ONNX model, engines of it, a model for Triton.",
         "train",
     ),
     "evaluate": Command(

@@ -113,14 +113,17 @@ class PoseFilter:
 
         Frames of different actors go through every stage together; an actor's own go one after the other.
         """
-        answers: list[Pose | None] = []
+        return [answer if isinstance(answer, Pose) else None for answer in self.push_each(frames)]
+
+    def push_each(self, frames: Iterable[Frame]) -> list[Pose | FrameError]:
+        """As ``push_many``, with what is wrong with a frame in place of None."""
+        answers: list[Pose | FrameError] = []
         remaining = iter(frames)
         while some := list(islice(remaining, MOST_FRAMES)):
-            start = len(answers)
-            answers += [None] * len(some)
+            found: dict[int, Pose | FrameError] = {}
             for places in batches(some, self._actors):
-                for place, answer in zip(places, self._infer([some[i] for i in places])):
-                    answers[start + place] = answer if isinstance(answer, Pose) else None
+                found |= zip(places, self._infer([some[i] for i in places]))
+            answers += [found[i] for i in range(len(some))]
         return answers
 
     def _infer(self, frames: Sequence[Frame]) -> list[Pose | FrameError]:

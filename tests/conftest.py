@@ -77,7 +77,7 @@ def motion(packed: Path) -> Motion:
     return Motion.from_clips(training_clips(packed, VALIDATION))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """A function that returns a loopback TCP port on which nobody listens."""
 

@@ -26,7 +26,7 @@ TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("to
 # Every module lies in one of these rooms; at the top of a package only what is named.
 ROOMS = {
     "model": "files files/writers motion network noise peers training",
-    "streamer": "adapt archive commands runtimes runtimes/native server sinks sources view wire",
+    "streamer": "adapt archive commands runtimes runtimes/native server sinks sources triton view wire",
     "bench": "accuracy demo latency service streams",
     "tests": "bench helpers model streamer",
 }

@@ -1,4 +1,4 @@
-"""``hpstm export``: the ONNX files of trained weights, by ``model.export``, and engines of them for a GPU runtime."""
+"""``hpstm export``: the ONNX files of trained weights, by ``model.export``; engines of them, or a model for Triton."""
 
 from __future__ import annotations
 
@@ -28,23 +28,33 @@ def export(
     library: Annotated[
         Literal["tensorrt_rtx", "tensorrt"] | None, Parameter(show_default="the first that is installed")
     ] = None,
+    triton: Path | None = None,
 ) -> int:
-    """Write the ONNX model of trained weights, its contract inside; with --runtime, engines of it as well.
+    """Write the ONNX model of trained weights, its contract inside; engines of it, or a model for Triton as well.
 
     Args:
-        weights: averaged.safetensors of a training run; with --runtime: may be left out, to build of what --out holds.
-        out: Model folder to write.
+        weights: averaged.safetensors of a training run; --runtime and --triton do with what --out holds.
+        out: Model folder, written where there are weights.
         name: What the contract calls the model.
         int8: Round the linear layers to 8 bits: much faster in runtime native.
         runtime: Build the engines of this runtime ahead of time.
-        lanes: Most actors at a time, of the engines: --max-actors of serve.
+        lanes: Most actors at a time, of the engines (--max-actors of serve) and of the model for Triton.
         precision: Of the trunk's products, in the engines.
         library: What builds the engines.
+        triton: Write a model called --name into this model repository of Triton Inference Server.
     """
-    if weights is None and runtime is None:
-        raise ConfigError("export needs the weights of a training run, averaged.safetensors, or --runtime tensorrt")
+    if weights is None and runtime is None and triton is None:
+        raise ConfigError(
+            "export needs the weights of a training run, averaged.safetensors, or --runtime tensorrt, or --triton DIR"
+        )
+    if runtime is not None and triton is not None:
+        raise ConfigError("--runtime and --triton are two exports; the model for Triton has a parameter runtime")
     if runtime is None:
         _write_model(weights, out, name, int8)
+        if triton is not None:
+            from streamer.triton.repository import write_repository
+
+            print(f"{write_repository(triton, out, name, lanes)}: start tritonserver --model-repository={triton}")
         return 0
     from streamer.runtimes import engines, load_runtime
 

@@ -57,7 +57,7 @@ OPTIONS = {
     "prepare": "split listing strict fps unit-m up",
     "train": "data out pairs minutes threads device rate start twin",
     "train-windowed": "model data out minutes threads",
-    "export": "out name int8 runtime lanes precision library",
+    "export": "out name int8 runtime lanes precision library triton",
     "evaluate": ACCURACY,
     "bench latency": "runtimes actors threads steps offline-steps weights json plots",
     "bench alternatives": "only steps weights json markdown",

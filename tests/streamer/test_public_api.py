@@ -76,6 +76,7 @@ class PoseFilter
     warnings(actor: str | None = None) -> list[str]
     push(frame: Frame) -> Pose
     push_many(frames: Iterable[Frame]) -> list[Pose | None]
+    push_each(frames: Iterable[Frame]) -> list[Pose | FrameError]
     pose_at(t_ns: int, actor: str) -> Pose
     poses_at(times_ns: Mapping[str, int]) -> dict[str, Pose]
     delay_s -> float
