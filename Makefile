@@ -50,7 +50,7 @@ format: $(MADE)/test
 	$(BIN)/ruff format $(PACKAGES)
 
 docs: $(MADE)/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m mkdocs build --strict
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,9 +61,9 @@ $(MADE)/demo: pyproject.toml | $(BIN)/python
 	@mkdir -p $(MADE) && touch $@
 
 $(MADE)/test: pyproject.toml | $(BIN)/python
-	@echo "installing $(TORCH) and the training and development extras into $(VENV) (once) ..."
+	@echo "installing $(TORCH) and the extras for training, documents and development into $(VENV) (once) ..."
 	@$(PIP) install '$(TORCH)'
-	@$(PIP) install --editable '.[train,bench,dev]'
+	@$(PIP) install --editable '.[train,bench,docs,dev]'
 	@$(PIP) install '$(TENSORRT)' || echo "no $(TENSORRT) for this machine: the tests that build engines are skipped"
 	@$(PIP) install '$(MEDIAPIPE)' || echo "no $(MEDIAPIPE) for this machine: the tests of a real estimator are skipped"
 	@{ $(PYTHON) -m venv $(VENV)/triton && $(TRITON_PIP) --editable . 'tritonclient[grpc]' 'numpy<2' \

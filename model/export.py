@@ -14,6 +14,7 @@ The caller writes ``rows`` to slot frames % W of each ring and clears that slot 
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,6 +164,7 @@ def _export_one(graph: Graph, inputs: dict[str, Tensor], path: Path, contract: C
     arguments = tuple(inputs[name] for name in graph.inputs)
     named = len(inspect.signature(graph.forward).parameters) - 1  # the rest goes to *rest, one tuple to the exporter
     shapes = (*[batch] * named, tuple([batch] * (len(arguments) - named)))
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own future
         program = torch.onnx.export(

@@ -88,7 +88,9 @@ def prepare(
     """
     rows = [row for listing in listings for row in listed_clips(Path(data_dir), listing) if row.split == split]
     if not rows:
-        raise ClipError(Path(data_dir) / listings[0], "split", f"no clip is in split '{split}'")
+        raise ClipError(
+            Path(data_dir), "split", f"no clip is in '{split}'; without {LISTING} one person is all 'train'"
+        )
     clips, labels = [], []
     for row in _tracked(rows, progress):
         try:
@@ -165,10 +167,11 @@ def command(
 ) -> int:  # fmt: skip
     """Pack motion files for training and scoring: each split into OUT/<split>.npz.
 
-    A file that cannot be read is named and left out; all of them are listed at the end.
+    A file that cannot be read is named and left out; all of them are listed at the end. Without clips.csv the
+    files of each folder are one person's, or each file is, and every fifth person is for tests.
 
     Args:
-        data: Folder with clips.csv and the motion files it lists.
+        data: Folder of motion files; with or without clips.csv, which says whose they are and their splits.
         out: Folder for <split>.npz.
         split: Splits to pack.
         listing: Lists of clips in DATA.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from streamer.frames import Frame, Pose
 
 __all__ = ["Frame", "Pose", "PoseFilter", "__version__"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {"Frame": "streamer.frames", "Pose": "streamer.frames", "PoseFilter": "streamer.filter"}
 

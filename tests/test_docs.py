@@ -16,6 +16,7 @@ from tests.helpers.documents import Block, anchors, command_lines, documents, in
 from tests.helpers.project import ROOT
 
 DOCUMENTS = documents(ROOT)
+FROM_ELSEWHERE = re.compile(r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//[^"]+"')  # what a page loads
 NOT_RUN = re.compile(r"# needs \S")  # how a block begins that needs a server, a device, another program
 BLOCKS = [(path, block) for path in DOCUMENTS for block in python_blocks(path.read_text(encoding="utf-8"))]
 LINES = [(path, *line) for path in DOCUMENTS for line in command_lines(path.read_text(encoding="utf-8"))]
@@ -128,7 +129,7 @@ def test_a_command_in_the_prose_exists_with_its_options(line: str) -> None:
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    for name in ("material", "mkdocstrings_handlers"):
+    for name in ("mkdocs", "mkdocstrings_handlers"):
         if find_spec(name) is None:
             pytest.skip(f"{name} is not installed (extra: docs)")
     done = subprocess.run(
@@ -138,6 +139,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "repository" / "streamer" / "PROTOCOL.html").is_file()
     assert "PoseFilter" in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")]
+    assert not [found for text in texts for found in FROM_ELSEWHERE.findall(text)]
 
 
 # -- what is checked with ---------------------------------------------------------------------------------------------

@@ -70,9 +70,11 @@ def plain_line(track: Track, scores: Scores | None, elapsed_s: float) -> str:
 def summary(track: Track, scores: Scores, rate_hz: float, server_status: dict[str, Any]) -> Table:
     """The table at the end, with how many frames and poses it rests on."""
     states = ", ".join(f"{name} {count}" for name, count in track.status.most_common())
-    rejected = server_status.get("rejected") or 0
+    rejected, books = server_status.get("rejected") or "none", server_status.get("books", {})
+    overtaken = books.get("superseded", 0) + books.get("skipped", 0)
     caption = (
-        f"{track.frames} frames sent at {rate_hz:g} Hz, {track.poses} poses back, {rejected or 'none'} rejected\n"
+        f"{track.frames} frames sent at {rate_hz:g} Hz, {track.poses} poses back\n"
+        f"{rejected} rejected, {overtaken or 'none'} not answered since a newer one had come\n"
         f"({states})\n"
         "error in the world; jitter: mean second difference; bones: std over time\n"
         f"{machine_line(machine())}"

@@ -1,4 +1,4 @@
-"""Lists of clips: which file is whose, its true rate, and in which split it is."""
+"""Lists of clips: which file is whose, its true rate, and in which split it is; made up where a folder has none."""
 
 from __future__ import annotations
 
@@ -10,26 +10,52 @@ from pathlib import Path
 from model.files.retarget import ClipError
 
 LISTING = "clips.csv"
+KINDS = (".bvh", ".bvh.gz", ".amc", ".amc.gz", ".npz")
+TESTED = 5  # every so-manieth person of a folder without a list is kept for tests
 
 
 @dataclass(frozen=True)
 class ListedClip:
-    """A row of clips.csv; ``path`` is absolute, ``fps`` the true rate."""
+    """A row of clips.csv; ``path`` is absolute, ``fps`` the true rate, None: as the file says."""
 
     set: str
     subject: str
     path: Path
-    fps: float
+    fps: float | None
     split: str
 
 
 def listed_clips(data_dir: Path, listing: str = LISTING) -> tuple[ListedClip, ...]:
-    """The rows of ``data_dir``/clips.csv, or of another list of this form beside it.
+    """The rows of ``data_dir``/clips.csv, or of another list of this form beside it; without clips.csv ``found_clips``.
 
     Raises:
-        ClipError: no such file, or a column is missing.
+        ClipError: no such file and no clips, or a column is missing.
     """
-    return _rows_of(data_dir / listing)
+    path = data_dir / listing
+    return found_clips(data_dir) if listing == LISTING and not path.exists() else _rows_of(path)
+
+
+def found_clips(folder: Path) -> tuple[ListedClip, ...]:
+    """A row for each motion file below a folder that has no list.
+
+    Files of one folder below it are one person's; each that lies in it itself is another's. Every fifth person,
+    or the last of fewer, is in split "test", the others in "train"; one alone is in "train".
+
+    Raises:
+        ClipError: there are none.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(KINDS) and path.is_file())
+    if not paths:
+        raise ClipError(folder, "files", f"no {LISTING} and no motion files here ({', '.join(KINDS)})")
+    below = [path.relative_to(folder) for path in paths]
+    whose = [one.parent.as_posix() if one.parent.name else one.name.partition(".")[0] for one in below]
+    people = sorted(set(whose))
+    tested = people[TESTED - 1 :: TESTED] or people[1:][-1:]
+    name = folder.resolve().name
+    return tuple(
+        ListedClip(name, one, path, None, "test" if one in tested else "train")
+        for path, one in zip(paths, whose, strict=True)
+    )
 
 
 def _rows_of(listing: Path) -> tuple[ListedClip, ...]:

@@ -84,7 +84,7 @@ def read_file(
         elif kind in (".bvh", ".amc"):
             reading = _tree_file(path, kind, rate, unit_m, up, root)
         else:
-            known = "give .bvh, .amc (both may end in .gz) or .npz"
+            known = "give .bvh, .amc (both may end in .gz) or .npz; .glb and .vrma are written, not read"
             raise ClipError(path, "file name", f"unknown kind '{kind}'; {known}")
     except RigError as error:
         raise ClipError(path, "joint names", str(error)) from error

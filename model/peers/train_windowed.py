@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from cyclopts import CycloptsError
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -27,6 +28,7 @@ from model.noise.corruption import REALISTIC
 from model.peers.offline import OfflineConfig, OfflineModel
 from model.peers.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
 from model.peers.windows import Windows, WindowSampler, WindowStream
+from model.prepare import ClipError
 from model.training import checkpoint
 from model.training.dataset import Packed, validation_clips
 from model.training.train import VALIDATION
@@ -195,5 +197,9 @@ def command(
         minutes: Of processor time, of the whole run [min].
         threads: Of the training process.
     """
-    print(f"{train(Plan(model, data, out, minutes, threads=threads))}: the bench reads it from bench/weights/")
+    try:
+        weights = train(Plan(model, data, out, minutes, threads=threads))
+    except ClipError as error:
+        raise CycloptsError(str(error)) from error
+    print(f"{weights}: the bench reads it from bench/weights/")
     return 0

@@ -22,7 +22,7 @@ from model.network.head import TAU_RANGE_S
 from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
 from model.noise.fixed import make_noise
-from model.prepare import PackedClip, load_packed
+from model.prepare import ClipError, PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
 from model.training import pairs
 from model.training.derivation import canonical_derivation
@@ -265,8 +265,29 @@ class Stream(torch.utils.data.IterableDataset[Drawn | Batch]):
 
 
 def training_clips(path: Path, leave_out: tuple[str, ...]) -> list[PackedClip]:
-    return [c for c in load_packed(path) if c.subject not in leave_out]
+    """The clips that are learned from: those that ``validation_clips`` does not hold out."""
+    clips = load_packed(path)
+    return [clip for clip, out in zip(clips, _held_out(path, clips, leave_out), strict=True) if not out]
 
 
 def validation_clips(path: Path, only: tuple[str, ...]) -> list[PackedClip]:
-    return [c for c in load_packed(path) if c.subject in only]
+    """The clips of the subjects ``only``. In data that has none of them: every tenth subject's, or the last one's; of a
+    single subject every tenth clip, or the last one.
+
+    Raises:
+        ClipError: there is one clip alone.
+    """
+    clips = load_packed(path)
+    return [clip for clip, out in zip(clips, _held_out(path, clips, only), strict=True) if out]
+
+
+def _held_out(path: Path, clips: list[PackedClip], wanted: tuple[str, ...]) -> list[bool]:
+    whose = [clip.subject for clip in clips]
+    if not set(wanted) & set(whose):
+        if len(set(whose)) == 1:
+            whose = [clip.name.partition("#")[0] for clip in clips]  # pieces of one file stay together
+        groups = sorted(set(whose))
+        if len(groups) == 1:
+            raise ClipError(path, "clips", "holds one clip alone, and another is needed to watch the training with")
+        wanted = tuple(groups[9::10] or groups[-1:])
+    return [one in wanted for one in whose]

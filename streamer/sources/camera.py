@@ -6,6 +6,7 @@ every picture is used, with the file's own times: it gives the same at every run
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ class Camera:
                 self._stop = True
                 raise ConfigError(
                     f"--camera {which}: no picture comes; is it plugged in, free, and may this user read it? "
-                    "Cameras are numbered from 0"
+                    "Cameras are numbered from 0; without one: --video FILE"
                 )
 
     def read(self, timeout_s: float) -> Picture | None:
@@ -188,6 +189,7 @@ def load_opencv() -> Any:
         ImportError: it is not installed.
         ConfigError: it is, and a library that it needs is not.
     """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # pages about every way it tried; what failed is said here
     try:
         import cv2
     except ImportError as error:

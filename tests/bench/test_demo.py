@@ -172,7 +172,7 @@ def test_tables_show_the_figures_and_also_nothing_yet() -> None:
     screen = Console(file=io.StringIO(), width=80)
     screen.print(live_table(Track(), None, 0.1, 15.0))
     screen.print(live_table(track, scores, 4.0, 15.0))
-    screen.print(summary(track, scores, 60.0, {"rejected": {}}))
+    screen.print(summary(track, scores, 60.0, {"rejected": {}, "books": {"superseded": 2, "skipped": 1}}))
     screen.print(plain_line(Track(), None, 0.1), soft_wrap=True)
     screen.print(plain_line(track, scores, 4.0), soft_wrap=True)
     text = screen.file.getvalue()  # type: ignore[attr-defined]
@@ -181,6 +181,7 @@ def test_tables_show_the_figures_and_also_nothing_yet() -> None:
         "240 poses back",
         "mm/frame²",
         "240 frames sent at 60 Hz",
+        "none rejected, 3 not answered",
         f"{scores.error_in:.1f}",
     ):
         assert part in text

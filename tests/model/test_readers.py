@@ -189,6 +189,28 @@ def test_errors_name_the_file_and_the_place_in_bvh(tmp_path: Path) -> None:
     bad(write(tmp_path / "a.fbx", "x"), ".fbx")
 
 
+def test_a_folder_without_a_list_is_told_apart_by_folder_or_file(tmp_path: Path) -> None:
+    def people(*names: str) -> dict[str, str]:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            write(tmp_path / name, humanoid_text([{}, {}], frame_time=1 / 24))
+        return {row.subject: row.split for row in listed_clips(tmp_path)}
+
+    with pytest.raises(ClipError, match=r"no clips\.csv and no motion files"):
+        people()
+    assert people("notes.txt", "cmu/01/walk.bvh", "cmu/01/run.bvh") == {"cmu/01": "train"}
+    with pytest.raises(ClipError, match="no clip is in 'test'; without"):
+        prepare(tmp_path, tmp_path / "test.npz", "test")
+    assert people("one.bvh", "two.bvh") == {"cmu/01": "train", "one": "train", "two": "test"}
+    ten = people(*(f"more/{n}/a.bvh" for n in range(7)))
+    assert len(ten) == 10
+    assert {one for one, split in ten.items() if split == "test"} == {"more/3", "two"}
+    prepare(tmp_path, tmp_path / "test.npz", "test")
+    assert {(clip.set, clip.subject, clip.fps) for clip in load_packed(tmp_path / "test.npz")} == {
+        (tmp_path.name, "more/3", 24.0), (tmp_path.name, "two", 24.0)
+    }  # fmt: skip
+
+
 def test_a_second_list_of_clips_gives_rates_too(tmp_path: Path) -> None:
     path = write(tmp_path / "a.bvh", humanoid_text([{}, {}], frame_time=1 / 24))
     write(tmp_path / "clips.csv", "set,subject,file,fps,frames,split,description\nx,1,b.bvh,60.0,2,train,x\n")

@@ -22,7 +22,7 @@ from model.network import front
 from model.network.causal import CausalFilter, Seen, phase_of
 from model.network.head import covariance
 from model.noise.corruption import NoiseConfig
-from model.prepare import load_packed
+from model.prepare import ClipError, load_packed
 from model.skeleton import INDEX, J
 from model.training import checkpoint, run_log
 from model.training import train as training
@@ -55,6 +55,33 @@ def test_what_was_packed_is_read_and_parted(packed: Path) -> None:
         np.testing.assert_allclose(again, clip.positions, atol=1e-5)
     assert [c.name for c in training_clips(packed, VALIDATION)] == ["a", "b", "c"]
     assert [c.name for c in validation_clips(packed, VALIDATION)] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "held_out"),
+    [("abc", "c"), ("aab", "b"), ("aaa", "z"), ("abcdefghijklmnopqrstuvw", "jt")],
+)
+def test_data_of_other_people_has_some_of_its_own_held_out(subjects: str, held_out: str, tmp_path: Path) -> None:
+    n = len(subjects)
+    names = ["x", "x#1", "z"] if subjects == "aaa" else list(subjects)  # pieces of one file stay together
+    np.savez(
+        tmp_path / "train.npz", root=np.zeros((n, 3), np.float32), starts=np.arange(n + 1), fps=np.full(n, 30.0),
+        rotations=np.tile(np.eye(3, dtype=np.float32)[:, :2], (n, 24, 1, 1)), offsets=np.zeros((n, 24, 3)),
+        names=np.array(names), sets=np.array(["made"] * n), subjects=np.array(list(subjects)),
+    )  # fmt: skip
+    watched = [clip.name for clip in validation_clips(tmp_path / "train.npz", VALIDATION)]
+    assert "".join(watched) == held_out
+    assert [c.name for c in training_clips(tmp_path / "train.npz", VALIDATION)] == [
+        n for n in names if n not in watched
+    ]
+
+
+def test_one_clip_alone_cannot_be_trained_on(packed: Path, tmp_path: Path) -> None:
+    with np.load(packed) as pack:
+        first = {name: pack[name][: 2 if name == "starts" else 1] for name in pack.files}
+    np.savez(tmp_path / "one.npz", **first | {"subjects": np.array(["1"])})
+    with pytest.raises(ClipError, match="one clip alone"):
+        training_clips(tmp_path / "one.npz", VALIDATION)
 
 
 def test_the_same_seed_gives_the_same_batches(motion: Motion) -> None:

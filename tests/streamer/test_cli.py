@@ -162,6 +162,7 @@ def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None
 # -- speed ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timed
 def test_help_is_there_at_once() -> None:
     """150 ms where nothing else runs; much more is allowed here, for whatever machine the tests run on."""
     best = 1e9

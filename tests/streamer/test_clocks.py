@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.service.child import ServerProcess
@@ -22,6 +22,7 @@ APART_S = 5000
 ms = st.integers(0, 50_000_000)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw is, on a busy machine
 @given(st.integers(-(2**60), 2**60), st.lists(st.tuples(ms, ms), min_size=1, max_size=20))
 def test_the_true_offset_lies_within_the_bounds_however_long_each_way_takes(true_ns: int, ways: list) -> None:
     trips, ours_ns = [], 0
