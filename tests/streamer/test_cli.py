@@ -58,6 +58,7 @@ OPTIONS = {
     "train-windowed": "model data out minutes threads",
     "export": "out name int8 runtime lanes precision library",
     "evaluate": ACCURACY,
+    "bench all": "only skip-done render list trial work root",
     "bench latency": "runtimes actors threads steps offline-steps weights json plots",
     "bench alternatives": "only steps weights json markdown",
     "bench gpu": "json file steps warmup actors weights",
@@ -73,7 +74,7 @@ OPTIONS = {
     "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
+POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench all": "DATA", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
               "view": "SOURCE", "record": "FILE", "refine": "PATHS",
               "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",

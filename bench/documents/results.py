@@ -1,0 +1,120 @@
+"""What was measured, as it is kept in bench/results: PART.json, one file a part, without what only pictures need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench.report import machine_line
+from model.contract import SUMS, WEIGHTS, WEIGHTS_FILE
+from streamer.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout
+FOLDER = Path("bench") / "results"
+EARLIER = "earlier"  # in it: NAME.md, what stood in a place before its parts were measured by `hpstm bench all`
+DIGITS = 6  # of a number, significant
+NOT_KEPT = {  # of a bench's result: curves, single takes and trials, the values of each clip
+    "calibration", "curve_ms", "curve_percent", "gap_curve_mm", "gap_curve_samples", "series", "sigmas",
+    "takes", "told", "trials", "tuned", "words",
+}  # fmt: skip
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A part's result.
+
+    Attributes:
+        command: that measured it, as one types it.
+        weights: SHA-256 of the model's.
+        took_s: how long that was.
+        left_out: what could not be measured, and why.
+        result: what the bench wrote to JSON, "machine" among it.
+    """
+
+    part: str
+    command: str
+    weights: str
+    took_s: float
+    left_out: dict[str, str]
+    result: Row
+
+    @property
+    def measured(self) -> datetime:
+        return datetime.fromisoformat(self.result["machine"]["measured"])
+
+    def said(self) -> str:
+        """Machine and date."""
+        return f"{machine_line(self.result['machine'])}, {self.measured.date().isoformat()}"
+
+
+def present_weights(root: Path = ROOT) -> str:
+    """SHA-256 of the bundled weights, of the list that lies beside them. Raises ConfigError: there is none."""
+    try:
+        lines = (root / WEIGHTS.relative_to(ROOT) / SUMS).read_text(encoding="utf-8").splitlines()
+        return next(line.split()[0] for line in lines if line.endswith(WEIGHTS_FILE))
+    except (OSError, StopIteration) as error:
+        raise ConfigError(f"{root}: no checkout with {SUMS} beside its weights ({error})") from error
+
+
+def folder(root: Path) -> Path:
+    return root / FOLDER
+
+
+def read_all(root: Path, parts: tuple[str, ...]) -> dict[str, Stored]:
+    """What is kept of these parts.
+
+    Raises:
+        ConfigError: a file is none of ours; the message names it.
+    """
+    return {one.part: one for one in _read(root, parts)}
+
+
+def _read(root: Path, parts: tuple[str, ...]) -> Iterator[Stored]:
+    for part in parts:
+        path = folder(root) / f"{part}.json"
+        if not path.is_file():
+            continue
+        try:
+            kept = Stored(**json.loads(path.read_text(encoding="utf-8")))
+            kept.said()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: not what `hpstm bench all` writes ({error!r}); remove it") from error
+        if kept.part != part:
+            raise ConfigError(f"{path}: is of part {kept.part!r}; remove it")
+        yield kept
+
+
+def write(root: Path, stored: Stored) -> Path:
+    """Keeps a result, without what is not kept."""
+    path = folder(root) / f"{stored.part}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = asdict(stored) | {"result": compact(stored.result)}
+    fresh = path.with_suffix(".unfinished")
+    fresh.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def compact(value: Any) -> Any:
+    """A result without NOT_KEPT, numbers rounded to DIGITS."""
+    if isinstance(value, dict):
+        return {key: compact(one) for key, one in value.items() if key not in NOT_KEPT}
+    if isinstance(value, (list, tuple)):
+        return [compact(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def age_hours(stored: Stored) -> float:
+    """Since it was measured [h]."""
+    return (datetime.now(timezone.utc) - stored.measured).total_seconds() / 3600
+
+
+def earlier(root: Path, place: str) -> Path:
+    """Where that lies which stood in a place before its parts were measured."""
+    return folder(root) / EARLIER / f"{place}.md"
