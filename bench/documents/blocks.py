@@ -46,13 +46,16 @@ class Block:
         lines = [] if not others else [
             f"**Not measured with these weights** ({weights[:SHORT]}), but with {', '.join(others)}."]  # fmt: skip
         typed = command(*(one.command for one in used)) if self.commands else ""
-        machines = dict.fromkeys(one.said() for one in used)
+        machines = dict.fromkeys(f"{one.said()}, weights {one.weights[:SHORT]}" for one in used)
         return "\n\n".join([*lines, *filter(None, [typed, self.write(stored)]), f"*{'; '.join(machines)}.*"])
 
     def _unmeasured(self, root: Path, missing: list[str], weights: str) -> str:
-        line = f"**Not measured with these weights** ({weights[:SHORT]}): `hpstm bench all --only {' '.join(missing)}`."
+        by = f"`hpstm bench all --only {' '.join(missing)}`"
+        line = f"**Not measured with these weights** ({weights[:SHORT]}) by {by}"
         path = earlier(root, self.name)
-        return f"{line}\n\n{path.read_text(encoding='utf-8').strip()}" if path.is_file() else line
+        if not path.is_file():
+            return f"{line}."
+        return f"{line}; what stood here before:\n\n" + path.read_text(encoding="utf-8").strip("\n")
 
 
 BLOCKS = (
@@ -72,6 +75,7 @@ BLOCKS = (
     Block("live", "docs/live.md", ("live",), speed_text.live),
     Block("several-servers", "docs/many-actors.md", ("crowds",), speed_text.several),
     Block("velocity", "docs/time.md", ("velocity",), other_text.velocity),
+    Block("figures", LIMITS, figures.PARTS, lambda _: figures.ABOUT, commands=False),
     Block("targets", LIMITS, ("targets",), pair_text.targets),
     Block("streams", LIMITS, ("streams",), pair_text.streams),
     Block("feet", LIMITS, ("feet",), other_text.feet),

@@ -10,9 +10,9 @@ GONE = "not measured"
 TUNED = ("One-Euro", "Kalman", "Holt", "Savitzky-Golay")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first ``left`` columns are aligned left, the others right."""
-    ruler = ["---" if n < left else "--:" for n in range(len(head))]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, words: Sequence[str] = ()) -> str:
+    """A table whose first ``left`` columns and those named in ``words`` are aligned left, the others right."""
+    ruler = ["---" if n < left or name in words else "--:" for n, name in enumerate(head)]
     lines = [head, None, *rows]
     return "\n".join(f"|{'|'.join(ruler)}|" if line is None else f"| {' | '.join(line)} |" for line in lines)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.accuracy.methods import FILTER
-from bench.documents.accuracy_text import cases
+from bench.documents.accuracy_text import best, cases
 from bench.documents.pair_text import methods, ours
 from bench.documents.results import EARLIER, Stored, folder
 from streamer.errors import ConfigError
@@ -32,6 +32,16 @@ def _own(noise: str, at_s: float, key: str = "mpjpe_root_mm", digits: int = 1, m
     return Figure("accuracy", lambda stored: f"{cases(stored)[noise, at_s][method][key]:.{digits}f}")
 
 
+def _tuned(noise: str, at_s: float) -> Figure:
+    """The error of the best tuned filter."""
+
+    def read(stored: Stored) -> str:
+        found = best(cases(stored)[noise, at_s])
+        return "-" if found is None else f"{found[1]['mpjpe_root_mm']:.1f}"
+
+    return Figure("accuracy", read)
+
+
 def _against_best(source: str, at_s: float) -> Figure:
     """% more error than the best tuned filter on a source of real estimators."""
     return Figure("pairs", lambda s: f"{100 * ours(methods(s, source)[at_s])['against_best'][0] - 100:+.0f} %")
@@ -46,12 +56,13 @@ def _lag(source: str) -> Figure:
     return Figure("pairs", lambda s: f"{ours(methods(s, source)[0.0])['scores']['lag_ms']:.0f}")
 
 
-def _worst(target: str, where: str = "", key: str = "{:.0f}") -> Figure:
-    """A target's worst value, of those whose name holds ``where``."""
+def _worst(target: str, where: str = "", digits: int = 0, as_factor: bool = False) -> Figure:
+    """The largest value of the one target that begins so, of those whose name holds ``where``; of % more, a factor."""
 
     def read(stored: Stored) -> str:
         (row,) = [row for row in stored.result["targets"] if row["target"].startswith(target)]
-        return key.format(max(value for name, value in row["values"].items() if where in name))
+        value = max(value for name, value in row["values"].items() if where in name)
+        return f"{1 + value / 100 if as_factor else value:.{digits}f}"
 
     return Figure("targets", read)
 
@@ -69,18 +80,23 @@ FIGURES = {
     "white10-lag": _own("white10", 0.0, "lag_ms", 0),
     "white10-now": _own("white10", 0.0),
     "white10-late": _own("white10", -0.1),
+    "white10-now-best": _tuned("white10", 0.0),
+    "white10-late-best": _tuned("white10", -0.1),
     "lifted-sigma": _own("lifted", 0.0, "in_1_sigma", 2),
-    "clean-source": _worst("clean, any definition", key="{:.1f}"),
+    "clean-source": _worst("clean, any definition", digits=1),
     "white-sources": _worst("10 mm white, any definition"),
-    "half-seen-clean": _worst("others hidden for good, clean", key="{:.1f}"),
+    "half-seen-clean": _worst("others hidden for good, clean", digits=1),
+    "half-seen-noise": _worst("others hidden for good, 10 mm", digits=1, as_factor=True),
     "invented": _worst("legs invented"),
     "flips": _worst("spins, strikes, flips", "flips, now"),
     "outliers-late": _worst("gross outliers", "-100 ms"),
-    "head-deg": _worst("head where", key="{:.0f}"),
-    "hands-deg": _worst("hands where", key="{:.0f}"),
-    "feet-deg": _worst("feet where", key="{:.0f}"),
-    "gaps-sigma": _worst("coordinates within", "in gaps", key="{:.2f}"),
+    "head-deg": _worst("head where"),
+    "hands-deg": _worst("hands where"),
+    "feet-deg": _worst("feet where"),
+    "gaps-sigma": _worst("coordinates within", "in gaps", digits=2),
 }
+PARTS = tuple(dict.fromkeys(figure.part for figure in FIGURES.values()))
+ABOUT = "The figures within the sentences of this page, but for those that name another origin, are of the same results."
 
 
 def text(root: Path, name: str, stored: Mapping[str, Stored]) -> str:

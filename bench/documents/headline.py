@@ -29,7 +29,7 @@ def headline(parts: Parts) -> str:
         ["clean input: how far it comes out", "0", "", _mm(own["clean", 0.0][FILTER]), "`hpstm evaluate`"],
         *_speed(parts),
     ]
-    return table(HEAD, rows)
+    return table(HEAD, rows, words=("command",))
 
 
 def _mm(scores: Row) -> str:

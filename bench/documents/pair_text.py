@@ -75,7 +75,7 @@ def targets(parts: Parts) -> str:
 
     sheet, _ = next(sheets(parts["targets"].result))
     rows = [[row[0], row[1], row[2], row[4], row[5], row[6]] for row in sheet.rows]
-    return f"{sheet.title.partition(': ')[2]}.\n\n" + table(["target", "must", "goal", "worst", "where", ""], rows)
+    return f"{sheet.title.partition(': ')[2]}.\n\n" + table(["target", "must", "goal", "worst", "where", ""], rows, words=("where", ""))
 
 
 def streams(parts: Parts) -> str:
@@ -91,4 +91,4 @@ def streams(parts: Parts) -> str:
         return f"{said}."
     rows = [[f"`{row['case']}`, {row['truth']}", bar["wanted"], f"{bar['value']:.3g}", held_word([bar])]
             for row, bar in missed]  # fmt: skip
-    return f"{said}; those that are not:\n\n" + table(["case", "bar", "is", ""], rows, 2)
+    return f"{said}; those that are not:\n\n" + table(["case", "bar", "is", ""], rows, 2, words=("",))

@@ -22,6 +22,7 @@ class Part:
         minutes: on two cores of an AMD EPYC with nothing beside it.
         words: of the command.
         size: how much is measured; ``trial``: instead, for a try.
+        pictures: that it draws, kept in bench/results.
         json: whether it writes its result.
     """
 
@@ -30,6 +31,7 @@ class Part:
     words: str
     size: str = ""
     trial: str = ""
+    pictures: tuple[str, ...] = ()
     json: bool = True
 
     def command(self, trial: bool = False) -> str:
@@ -38,21 +40,23 @@ class Part:
 
 
 PARTS = (  # in the order in which they are measured: what is soonest out of date first
-    Part("latency", 0.8, "bench latency --plots bench/results", "--steps 5000", "--steps 40 --offline-steps 1"),
+    Part("latency", 0.8, "bench latency", "--steps 5000", "--steps 40 --offline-steps 1",
+         ("latency.png", "latency_stages.png")),
     Part(
-        "wire", 4.5, "bench wire --plots bench/results", "--rates 30 60 120 --seconds 10 --warmup 4.5",
-        "--rates 60 --transports tcp --seconds .5 --warmup .2",
+        "wire", 4.5, "bench wire", "--rates 30 60 120 --seconds 10 --warmup 4.5",
+        "--rates 60 --transports tcp --seconds 1 --warmup 1", ("wire_latency.png",),
     ),
     Part("live", 0.5, "bench wire --live --rates 30", "--seconds 15", "--seconds .5 --warmup .2"),
     Part("crowds-one", 1.5, "bench throughput --no-server", "--seconds 2", "--rates 120 --seconds .05 --limit 2"),
     Part(
-        "crowds", 4, "bench throughput --threads 2 --plots bench/results", "--seconds 2",
-        "--rates 120 --seconds .2 --warmup .1 --limit 1",
+        "crowds", 4, "bench throughput --threads 2", "--seconds 2",
+        "--rates 120 --seconds .2 --warmup .1 --limit 1", ("throughput.png",),
     ),
     Part(
         "accuracy", 2.5, "evaluate packed/test.npz --jobs 2 --delay 0 0.1 --predict 0.1 "
-        f"--markdown bench/results/accuracy_test.md --plots bench/results --methods {TUNED}",
+        f"--markdown bench/results/accuracy_test.md --methods {TUNED}",
         "--clips 0", "--clips 2 --noise realistic white10 clean",
+        ("accuracy_against_jitter.png", "calibration.png"),
     ),
     Part(
         "peers", 2.5, "evaluate packed/test.npz --jobs 2 --noise realistic lifted white10 --delay 0 0.1 "
@@ -67,10 +71,11 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
     Part(
         "delays", 0.5, "evaluate packed/test.npz --jobs 2 --noise realistic --delay-frames=-3..8 "
         '--methods input One-Euro Kalman "HPSTM Live"', "--clips 0", "--clips 1 --seconds 4",
+        ("accuracy_against_delay.png",),
     ),
     Part(
         "lost", 0.4, "evaluate packed/test.npz --jobs 2 --noise lost_joint lost_arm lost_leg lost_body --delay 0 "
-        '--methods input Kalman "HPSTM Live"', "--clips 0", "--clips 1",
+        '--methods input Kalman "HPSTM Live"', "--clips 0", "--clips 1", ("error_through_a_gap.png",),
     ),
     Part(
         "rates", 0.3, "evaluate packed/test.npz --jobs 2 --noise realistic --delay 0 0.1 --rate 60 120 "
@@ -91,7 +96,7 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
     ),
     Part("feet", 0.4, "bench feet packed/test.npz", "--clips 24", "--clips 1 --seconds 6 --noise clean"),
     Part("velocity", 0.4, "bench velocity packed/test.npz", "--clips 6 --seconds 6", "--clips 1 --seconds 4 --rate 30"),
-    Part("soak", 2.5, "bench soak --plots bench/results", "--hours 2", "--hours .01"),
+    Part("soak", 2.5, "bench soak", "--hours 2", "--hours .01", ("soak.png",)),
     Part(
         "ablation", 3, "bench ablation --data packed/train.npz --teacher bench/weights/twin.safetensors",
         "--steps 50 --batch 8", "--steps 1 --batch 2",

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench.report import machine_line
+from bench.report import measured_line
 from model.contract import SUMS, WEIGHTS, WEIGHTS_FILE
 from streamer.errors import ConfigError
 
@@ -50,7 +50,7 @@ class Stored:
 
     def said(self) -> str:
         """Machine and date."""
-        return f"{machine_line(self.result['machine'])}, {self.measured.date().isoformat()}"
+        return measured_line(self.result["machine"])
 
 
 def present_weights(root: Path = ROOT) -> str:
@@ -94,7 +94,8 @@ def write(root: Path, stored: Stored) -> Path:
     """Keeps a result, without what is not kept."""
     path = folder(root) / f"{stored.part}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = asdict(stored) | {"result": compact(stored.result)}
+    about = {key: stored.result[key] for key in ("machine", "settings") if key in stored.result}
+    kept = asdict(stored) | {"result": compact(stored.result) | about}
     fresh = path.with_suffix(".unfinished")
     fresh.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     fresh.replace(path)

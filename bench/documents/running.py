@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.documents.parts import Part
-from bench.documents.results import Stored, present_weights
+from bench.documents.results import Stored, folder, present_weights
 from bench.report import machine
 
 PEERS = {  # of bench/accuracy/learned.py, by the weights that they need
@@ -99,7 +100,9 @@ def measure(part: Part, place: Workplace, trial: bool = False) -> Stored:
     command, left_out = without_weights(part.command(trial), place.root)
     out = place.work / f"{part.name}.json"
     out.unlink(missing_ok=True)
+    drawn = place.work / "pictures" / part.name
     words = place.words(command) + (["--json", str(out)] if part.json else [])
+    words += ["--plots", str(drawn)] if part.pictures else []
     here = machine()
     started = time.monotonic()
     code, said = _call(words, place, part.name)
@@ -107,6 +110,8 @@ def measure(part: Part, place: Workplace, trial: bool = False) -> Stored:
     if not out.is_file() if part.json else code:
         raise PartFailed(f"exit code {code}\n{said}")
     result = json.loads(out.read_text(encoding="utf-8")) if part.json else {"machine": here}
+    for name in part.pictures:
+        shutil.copyfile(drawn / name, folder(place.root) / name)
     if code:  # a bar that is not held
         result["exit_code"] = code
     return Stored(part.name, command, present_weights(place.root), round(took_s, 1), left_out, result)
