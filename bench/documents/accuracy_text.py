@@ -46,13 +46,16 @@ def accuracy(parts: Parts) -> str:
     found, peers = cases(parts["accuracy"]), parts.get("peers")
     said = {} if peers is None else cases(peers)
     left_out = {} if peers is None else peers.left_out
+    alike = peers is not None and _clips(peers) == _clips(parts["accuracy"])
 
     def peer(noise: str, at: float, method: str) -> str:
         if noise not in AHEAD or at > 0:
             return ""  # not asked for
         if peers is None:
             return GONE
-        return "no weights" if method in left_out else errors(said.get((noise, at), {}).get(method))
+        if method in left_out:
+            return "no weights"
+        return errors(said.get((noise, at), {}).get(method)) if alike else "other clips"
 
     head = ["noise", "pose for", "input, held", "best tuned filter", "SmoothNet", f"**{FILTER}**", "95 %", "in 1 sigma",
             PEERS["offline model"], PEERS["twin"]]  # fmt: skip
@@ -65,6 +68,11 @@ def accuracy(parts: Parts) -> str:
         ])  # fmt: skip
     missing = [f"{name}: {why}." for name, why in left_out.items()]
     return "\n\n".join([table(head, rows, 2), *missing])
+
+
+def _clips(stored: Stored) -> list[object]:
+    """What two results must have in common to stand in one table."""
+    return [stored.result["settings"][key] for key in ("data", "split", "clips", "seconds")]
 
 
 def _ours(scores: Row) -> list[str]:
@@ -81,9 +89,9 @@ def more(parts: Parts) -> str:
     speeds = " / ".join(f"{s[f'{name}_mm']:.0f}" for name in ("slow", "medium", "fast"))
     return (
         f"More of the same pass: realistic noise, now: lag of the motion {s['lag_ms']:.0f} ms{white}, swing "
-        f"{s['swing_deg']:.1f}° and twist {s['twist_deg']:.1f}° of joints that have a child, slow / medium / fast joints "
-        f"{speeds} mm, feet slide {s['foot_sliding_mm_s']:.0f} mm/s (the input {given['foot_sliding_mm_s']:.0f}, the "
-        f"truth {s['foot_sliding_true_mm_s']:.0f}), bone std after calibration {settled['bone_std_mm']:.3f} mm "
+        f"{s['swing_deg']:.1f}° and twist {s['twist_deg']:.1f}° of joints that have a child, slow / medium / fast "
+        f"joints {speeds} mm, feet slide {s['foot_sliding_mm_s']:.0f} mm/s (the input "
+        f"{given['foot_sliding_mm_s']:.0f}, the truth {s['foot_sliding_true_mm_s']:.0f}), bone std after calibration {settled['bone_std_mm']:.3f} mm "
         f"(the input {_settled(rows, 'input')['bone_std_mm']:.1f})."
     )
 

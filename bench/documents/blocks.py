@@ -11,12 +11,11 @@ from pathlib import Path
 
 from bench.documents import accuracy_text, figures, headline, markers, other_text, pair_text, speed_text
 from bench.documents.cells import command
-from bench.documents.results import Stored, earlier
+from bench.documents.results import LACKS, SHORT, Stored, about, earlier, incomplete
 from streamer.errors import ConfigError
 
 README, CARD = "README.md", "model/weights/MODEL_CARD.md"
 ACCURACY, SPEED, LIMITS = "docs/accuracy.md", "docs/performance.md", "docs/limits.md"
-SHORT = 12  # characters of the hash that weights are named by
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,11 @@ class Block:
         lines = [] if not others else [
             f"**Not measured with these weights** ({weights[:SHORT]}), but with {', '.join(others)}."]  # fmt: skip
         typed = command(*(one.command for one in used)) if self.commands else ""
-        machines = dict.fromkeys(f"{one.said()}, weights {one.weights[:SHORT]}" for one in used)
-        return "\n\n".join([*lines, *filter(None, [typed, self.write(stored)]), f"*{'; '.join(machines)}.*"])
+        try:
+            body = self.write(stored)
+        except LACKS as error:
+            raise incomplete(self.name, self.parts, error) from error
+        return "\n\n".join([*lines, *filter(None, [typed, body]), f"*{about(used)}.*"])
 
     def _unmeasured(self, root: Path, missing: list[str], weights: str) -> str:
         by = f"`hpstm bench all --only {' '.join(missing)}`"
@@ -75,7 +77,7 @@ BLOCKS = (
     Block("live", "docs/live.md", ("live",), speed_text.live),
     Block("several-servers", "docs/many-actors.md", ("crowds",), speed_text.several),
     Block("velocity", "docs/time.md", ("velocity",), other_text.velocity),
-    Block("figures", LIMITS, figures.PARTS, lambda _: figures.ABOUT, commands=False),
+    Block("figures", LIMITS, figures.LIMITS, lambda _: figures.ABOUT, commands=False),
     Block("targets", LIMITS, ("targets",), pair_text.targets),
     Block("streams", LIMITS, ("streams",), pair_text.streams),
     Block("feet", LIMITS, ("feet",), other_text.feet),

@@ -7,7 +7,6 @@ run that was interrupted goes on with --skip-done, and --render writes without m
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +14,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from bench.documents import blocks, results
-from bench.documents.parts import NAMES, PARTS, Part
+from bench.documents.parts import NAMES, PARTS
 from bench.documents.results import ROOT, Stored
 from bench.documents.running import PartFailed, Workplace, measure
 from bench.report import console, machine
@@ -24,6 +23,7 @@ from streamer.cli import main
 from streamer.errors import ConfigError
 
 WORK = Path("runs") / "bench"  # of the checkout; git ignores it
+QUIET = 0.7  # load of a machine that does nothing else
 ONE_RUN_H = 12.0  # what is older is not of the run that --skip-done goes on with
 
 
@@ -65,7 +65,9 @@ def command(
         return _list(stored, weights, screen)
     folder = data or find_data()
     place = Workplace(root, (work or root / WORK).resolve(), folder.resolve() if folder else None)
-    chosen = [part for part in PARTS if part.name in only or not only]
+    if not render and (load := machine()["load_1min"] or 0.0) > QUIET:
+        screen.print(f"load {load:.1f}: something else runs here; what is said of times will be that of a busy machine")
+    chosen = [part for part in PARTS if part.name in only or not (only or part.asked)]
     failed = []
     for part in [] if render else chosen:
         if skip_done and _is_done(stored.get(part.name), weights):
@@ -80,8 +82,11 @@ def command(
             continue
         _say(stored[part.name], screen)
         results.write(root, stored[part.name])
-        write_documents(root)
-    for path in write_documents(root):
+        try:
+            write_documents(root)
+        except ConfigError as error:  # said at the end, too: the other parts are measured all the same
+            screen.print(str(error), soft_wrap=True, markup=False)
+    for path in [*write_documents(root), *write_pages(root)]:
         screen.print(f"written: {path}")
     if failed:
         screen.print(f"no result: {', '.join(failed)}; again with --only {' '.join(failed)}; logs in {place.work}")
@@ -116,6 +121,18 @@ def write_documents(root: Path) -> list[Path]:
     return changed
 
 
+def write_pages(root: Path) -> list[Path]:
+    """The pages that are made of the code, without measuring: docs/faults.md, docs/layouts.md and its drawings."""
+    from bench import layouts
+    from bench.streams.streams import CASES
+    from bench.streams.tables import faults_page
+
+    layouts.main(root / "docs")
+    page = root / "docs" / "faults.md"
+    page.write_text(faults_page(CASES.values()), encoding="utf-8")
+    return [page, root / "docs" / "layouts.md"]
+
+
 def _is_done(one: Stored | None, weights: str) -> bool:
     return (
         one is not None and one.weights == weights and results.age_hours(one) < ONE_RUN_H
@@ -133,14 +150,12 @@ def _say(one: Stored, screen: Console) -> None:
 
 def _list(stored: dict[str, Stored], weights: str, screen: Console) -> int:
     for part in PARTS:
-        screen.print(f"{part.name}: {part.minutes:g} min; {_when(stored.get(part.name), weights)}\n    {part.command()}",
-                     soft_wrap=True, markup=False)  # fmt: skip
-    screen.print(f"all: {_minutes(PARTS):.0f} min on two cores of an AMD EPYC")
+        asked = "; only when it is named" if part.asked else ""
+        line = f"{part.name}: {part.minutes:g} min; {_when(stored.get(part.name), weights)}{asked}"
+        screen.print(f"{line}\n    {part.command()}", soft_wrap=True, markup=False)
+    minutes = sum(part.minutes for part in PARTS if not part.asked)
+    screen.print(f"all: {minutes:.0f} min on two cores of an AMD EPYC, and some more to pack DATA for the first time")
     return 0
-
-
-def _minutes(parts: Sequence[Part]) -> float:
-    return sum(part.minutes for part in parts)
 
 
 def _when(one: Stored | None, weights: str) -> str:

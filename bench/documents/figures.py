@@ -14,10 +14,10 @@ from typing import NamedTuple
 from bench.accuracy.methods import FILTER
 from bench.documents.accuracy_text import best, cases
 from bench.documents.pair_text import methods, ours
-from bench.documents.results import EARLIER, Stored, folder
+from bench.documents.results import EARLIER, LACKS, Stored, folder, incomplete
 from streamer.errors import ConfigError
 
-DOCUMENTS = ("docs/limits.md",)
+DOCUMENTS = ("README.md", "docs/limits.md")
 
 
 class Figure(NamedTuple):
@@ -68,6 +68,7 @@ def _worst(target: str, where: str = "", digits: int = 0, as_factor: bool = Fals
 
 
 FIGURES = {
+    "demo": Figure("demo", Stored.said),
     "rendered-now": _against_best("rendered", 0.0),
     "rendered-late": _against_best("rendered", -0.1),
     "aistpp-now": _against_best("aistpp", 0.0),
@@ -95,8 +96,10 @@ FIGURES = {
     "feet-deg": _worst("feet where"),
     "gaps-sigma": _worst("coordinates within", "in gaps", digits=2),
 }
-PARTS = tuple(dict.fromkeys(figure.part for figure in FIGURES.values()))
-ABOUT = "The figures within the sentences of this page, but for those that name another origin, are of the same results."
+LIMITS = tuple(dict.fromkeys(figure.part for figure in FIGURES.values() if figure.part != "demo"))  # of docs/limits.md
+ABOUT = (
+    "The figures within the sentences of this page, but for those that name another origin, are of the same results."
+)
 
 
 def text(root: Path, name: str, stored: Mapping[str, Stored]) -> str:
@@ -107,7 +110,10 @@ def text(root: Path, name: str, stored: Mapping[str, Stored]) -> str:
     """
     figure = FIGURES[name]
     if figure.part in stored:
-        return figure.read(stored[figure.part])
+        try:
+            return figure.read(stored[figure.part])
+        except LACKS as error:
+            raise incomplete(name, [figure.part], error) from error
     known = before(root)
     if name not in known:
         raise ConfigError(f"figure {name}: measure it with `hpstm bench all --only {figure.part}`")

@@ -55,8 +55,15 @@ def feet(parts: Parts) -> str:
 
 def ablation(parts: Parts) -> str:
     stored = parts["ablation"]
-    names = {"realistic": "now", "late": "-100 ms", "ahead": "+100 ms", "mild": "mild", "white10": "white 10 mm",
-             "lost_arm": "lost arm", "clean": "clean"}  # COLUMNS of bench/accuracy/ablation.py, which imports torch
+    names = {
+        "realistic": "now",
+        "late": "-100 ms",
+        "ahead": "+100 ms",
+        "mild": "mild",
+        "white10": "white 10 mm",
+        "lost_arm": "lost arm",
+        "clean": "clean",
+    }  # COLUMNS of bench/accuracy/ablation.py, which imports torch
     rows = [[row["variant"], *(f"{row[f'{c}_out_mm']:.1f} / {row[f'{c}_out_accel']:.1f}" for c in names)]
             for row in stored.result["rows"]]  # fmt: skip
     if "twin" in stored.left_out:

@@ -40,8 +40,8 @@ def pairs(parts: Parts) -> str:
             rows.append([
                 "" if n else name.format(n=stored.result["settings"]["takes"][source]), when(at), _error(said, INPUT),
                 f"{_error(said, BEST)} ({said[BEST]['settings'].partition(',')[0]})",
-                *(_peer(stored, said, peer) for peer in PEERS), _error(said, FILTER), bold(errors(ours(said)["scores"])),
-                parts_moved, f"{100 * ours(said)['worse']:.0f} %",
+                *(_peer(stored, said, peer) for peer in PEERS), _error(said, FILTER),
+                bold(errors(ours(said)["scores"])), parts_moved, f"{100 * ours(said)['worse']:.0f} %",
             ])  # fmt: skip
     head = ["source", "pose for", "input", "best tuned filter", *PEERS.values(), f"**{FILTER}**, on its skeleton",
             "**`source`**", "moves: input, filter, `source`", "worse"]  # fmt: skip
@@ -75,7 +75,9 @@ def targets(parts: Parts) -> str:
 
     sheet, _ = next(sheets(parts["targets"].result))
     rows = [[row[0], row[1], row[2], row[4], row[5], row[6]] for row in sheet.rows]
-    return f"{sheet.title.partition(': ')[2]}.\n\n" + table(["target", "must", "goal", "worst", "where", ""], rows, words=("where", ""))
+    return f"{sheet.title.partition(': ')[2]}.\n\n" + table(
+        ["target", "must", "goal", "worst", "where", ""], rows, words=("where", "")
+    )
 
 
 def streams(parts: Parts) -> str:

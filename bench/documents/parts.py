@@ -1,8 +1,8 @@
 """The parts of ``hpstm bench all``: what each measures, by which command, and how long it takes.
 
 In a command, DATA is the folder of motion (clips.csv, rendered/, aistpp/, mediapipe/), packed/ is what `hpstm prepare`
-made of it; bench/ and docs/ are the checkout's. To add a part: a line here, a place in blocks.py, and a function that
-writes it.
+made of it; bench/ and docs/ are the checkout's. To add a part: a line here, and a place in blocks.py or figures.py with
+a function that writes it, or a file of the checkout among the words.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 TUNED = 'input One-Euro Kalman Holt Savitzky-Golay "HPSTM Live"'
 PEERS = 'SmoothNet "offline model" twin'
-REAL = "--pairs DATA/rendered/*.npz DATA/aistpp/*.npz"
+HELD_OUT = "DATA/rendered/*_00[23]_*.npz DATA/rendered/*_01[67]_*.npz DATA/aistpp/*.npz"  # subjects never trained on
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Part:
         size: how much is measured; ``trial``: instead, for a try.
         pictures: that it draws, kept in bench/results.
         json: whether it writes its result.
+        asked: measured only when it is named.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Part:
     trial: str = ""
     pictures: tuple[str, ...] = ()
     json: bool = True
+    asked: bool = False
 
     def command(self, trial: bool = False) -> str:
         """As one types it."""
@@ -55,7 +57,7 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
     Part(
         "accuracy", 2.5, "evaluate packed/test.npz --jobs 2 --delay 0 0.1 --predict 0.1 "
         f"--markdown bench/results/accuracy_test.md --methods {TUNED}",
-        "--clips 0", "--clips 2 --noise realistic white10 clean",
+        "--clips 0", "--clips 2 --seconds 6 --noise realistic lifted white10 clean",
         ("accuracy_against_jitter.png", "calibration.png"),
     ),
     Part(
@@ -70,7 +72,7 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
     ),
     Part(
         "delays", 0.5, "evaluate packed/test.npz --jobs 2 --noise realistic --delay-frames=-3..8 "
-        '--methods input One-Euro Kalman "HPSTM Live"', "--clips 0", "--clips 1 --seconds 4",
+        '--methods input One-Euro Kalman "HPSTM Live"', "--clips 0", "--clips 1 --seconds 8",
         ("accuracy_against_delay.png",),
     ),
     Part(
@@ -85,7 +87,10 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
         "recordings", 0.1, "evaluate packed/test.npz --clips 1 --noise clean --delay 0 --recordings DATA/mediapipe "
         '--methods input One-Euro "One-Euro MediaPipe" Kalman SmoothNet "HPSTM Live"',
     ),
-    Part("pairs", 1.5, f'evaluate {REAL} --methods {TUNED} SmoothNet "offline model"'),
+    Part(
+        "pairs", 1.5, "evaluate", f'--pairs {HELD_OUT} --methods {TUNED} SmoothNet "offline model"',
+        '--pairs DATA/rendered/*_002_*.npz DATA/aistpp/gJS_sFM*.npz --methods input Holt "HPSTM Live"',
+    ),
     Part(
         "targets", 3, "bench targets DATA --markdown bench/results/targets.md", "--bodies 4",
         "--bodies 1 --only outliers --seconds 9",
@@ -101,7 +106,10 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
         "ablation", 3, "bench ablation --data packed/train.npz --teacher bench/weights/twin.safetensors",
         "--steps 50 --batch 8", "--steps 1 --batch 2",
     ),
-    Part("pages", 0.1, "bench streams --faults docs/faults.md", json=False),
     Part("demo", 0.5, "demo --animate docs/demo.svg", "", "--seconds 2", json=False),
+    Part(
+        "alternatives", 6, "bench alternatives --markdown bench/results/cpu_alternatives.md", "",
+        "--only native --steps 20", asked=True,
+    ),
 )  # fmt: skip
 NAMES = tuple(part.name for part in PARTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ from streamer.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout
 FOLDER = Path("bench") / "results"
 EARLIER = "earlier"  # in it: NAME.md, what stood in a place before its parts were measured by `hpstm bench all`
+SHORT = 12  # characters of the hash that weights are named by
 DIGITS = 6  # of a number, significant
 NOT_KEPT = {  # of a bench's result: curves, single takes and trials, the values of each clip
     "calibration", "curve_ms", "curve_percent", "gap_curve_mm", "gap_curve_samples", "series", "sigmas",
@@ -23,6 +24,7 @@ NOT_KEPT = {  # of a bench's result: curves, single takes and trials, the values
 }  # fmt: skip
 
 Row = dict[str, Any]
+LACKS = (KeyError, IndexError, StopIteration, TypeError, ValueError)  # what reading a result that is not whole raises
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,29 @@ class Stored:
     def measured(self) -> datetime:
         return datetime.fromisoformat(self.result["machine"]["measured"])
 
+    @property
+    def load(self) -> float:
+        """Of the machine, over the minute before the end."""
+        return self.result["machine"]["load_1min"] or 0.0
+
     def said(self) -> str:
-        """Machine and date."""
-        return measured_line(self.result["machine"])
+        """Machine, date and weights."""
+        machine = self.result["machine"] | {"load_1min": None}  # where several stand together only that differs
+        return f"{measured_line(machine)}, weights {self.weights[:SHORT]}"
+
+
+def incomplete(place: str, parts: Sequence[str], error: Exception) -> ConfigError:
+    """For a result from which a place cannot be written: one of another version, or a trial's."""
+    what = f"{type(error).__name__}: {error}"
+    return ConfigError(f"{place}: the results of {', '.join(parts)} lack what is to stand there ({what}); "
+                       f"measure them again: hpstm bench all --only {' '.join(parts)}")  # fmt: skip
+
+
+def about(some: Sequence[Stored]) -> str:
+    """What results were measured on, in a line."""
+    loads = sorted(round(one.load, 1) for one in some)
+    load = f"load {loads[0]}" + (f" to {loads[-1]}" if loads[-1] != loads[0] else "")
+    return "; ".join([*dict.fromkeys(one.said() for one in some), load])
 
 
 def present_weights(root: Path = ROOT) -> str:

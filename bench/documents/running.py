@@ -111,7 +111,10 @@ def measure(part: Part, place: Workplace, trial: bool = False) -> Stored:
         raise PartFailed(f"exit code {code}\n{said}")
     result = json.loads(out.read_text(encoding="utf-8")) if part.json else {"machine": here}
     for name in part.pictures:
-        shutil.copyfile(drawn / name, folder(place.root) / name)
+        if (drawn / name).is_file():
+            shutil.copyfile(drawn / name, folder(place.root) / name)
+        else:
+            left_out[name] = "not drawn"
     if code:  # a bar that is not held
         result["exit_code"] = code
     return Stored(part.name, command, present_weights(place.root), round(took_s, 1), left_out, result)

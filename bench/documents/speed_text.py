@@ -10,6 +10,7 @@ from bench.documents.results import Stored
 
 Parts = Mapping[str, Stored]
 STAGES = ("decode", "checks, layout, fill", "features", "encoder", "pose head + FK", "encode")
+RUNTIMES = {"onnx": "ONNX Runtime"}  # of the offline model
 NAMES = {"tcp+curve": "tcp, CURVE", "ipc+curve": "ipc, CURVE"}
 OURS, BARE = "HPSTM Live", "bare ZeroMQ"  # of bench/service/wire.py, which imports psutil
 SERVERS = (2, 3, 4, 8)
@@ -32,6 +33,7 @@ def latency(parts: Parts) -> str:
             stages.append([name, *(f"{1e3 * row['stages'][stage]['p50']:.0f}" for stage in STAGES)])
     offline = result["offline"]
     for name, timed in offline["runtimes"].items():
+        name = RUNTIMES.get(name, name)
         what = f"offline model, window of {offline['window']}, {offline['parameters'] / 1e6:.1f} M parameters"
         rows.append([name, what, *_us(timed["percentiles"]), ""])
     head = ["runtime", "µs", "p50", "p90", "p99", "p99.9", "max", "× limit"]
@@ -47,8 +49,12 @@ def _us(percentiles: Row) -> list[str]:
 
 def _ratios(result: Row) -> str:
     """How much longer the offline model takes for each frame."""
-    said = [f"{one['by_step']:.0f} times as long as the {one['runtime']} step ({one['by_push']:.0f} times a push) in "
-            f"{one['offline']}" for one in result["ratios"] if one["runtime"] == "native"]  # fmt: skip
+    said = [
+        f"{one['by_step']:.0f} times as long as the {one['runtime']} step ({one['by_push']:.0f} times a push) in "
+        f"{RUNTIMES.get(one['offline'], one['offline'])}"
+        for one in result["ratios"]
+        if one["runtime"] == "native"
+    ]
     why = result["offline"].get("left_out") or result["offline"].get("onnx_left_out")
     text = f"Recomputing the offline model for each frame takes {', '.join(said)}." if said else ""
     return f"{text} The offline model was left out: {why}.".strip() if why else text
@@ -60,7 +66,8 @@ def _limit(result: Row) -> str:
     if first is None:
         return ""
     return (
-        f"× limit: the step against what this core needs at least to read the weights ({first['weight_bytes'] / 1e6:.2f} MB "
+        "× limit: the step against what this core needs at least to read the weights "
+        f"({first['weight_bytes'] / 1e6:.2f} MB "
         f"at {first['bytes_per_s'] / 1e9:.0f} GB/s: {1e3 * first['read_ms']:.0f} µs) or to do the arithmetic "
         f"({first['flops'] / 1e6:.2f} MFLOP at the {result['core']['flops_per_s'] / 1e9:.0f} GFLOP/s of its matrix "
         f"product: {1e3 * first['compute_ms']:.0f} µs), whichever is longer."
@@ -143,7 +150,8 @@ def soak(parts: Parts) -> str:
     return (
         f"{settings['hours']:.3g} h at {settings['rate_hz']:g} Hz in {result['took_s'] / 60:.1f} minutes: "
         f"{result['pushes']:,} pushes, {push['early']:.0f} µs of processor time each in the second tenth of it, "
-        f"{push['late']:.0f} µs in the last; {memory['early']:.1f} and {memory['late']:.1f} MiB resident, the bench's own "
-        f"making of motion included. From a fresh filter that saw the last {late['tail_s']:g} s alone, a joint differed "
-        f"by {early['max_mm']:.3f} mm at most after {early['after_s']:g} s, and by {late['max_mm']:.3f} mm at the end."
+        f"{push['late']:.0f} µs in the last; {memory['early']:.1f} and {memory['late']:.1f} MiB resident, the bench's "
+        f"own making of motion included. From a fresh filter that saw the last {late['tail_s']:g} s alone, a joint "
+        f"differed by {early['max_mm']:.3f} mm at most after {early['after_s']:g} s, and by {late['max_mm']:.3f} mm at "
+        "the end."
     )

@@ -74,8 +74,8 @@ OPTIONS = {
     "bench velocity": "clips seconds noise delay predict rate runtime weights json",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench all": "DATA", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
-              "view": "SOURCE", "record": "FILE", "refine": "PATHS",
+POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench all": "DATA", "bench feet": "DATA", "replay": "FILE",
+              "look": "FILE", "view": "SOURCE", "record": "FILE", "refine": "PATHS",
               "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip
