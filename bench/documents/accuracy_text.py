@@ -91,7 +91,8 @@ def more(parts: Parts) -> str:
         f"More of the same pass: realistic noise, now: lag of the motion {s['lag_ms']:.0f} ms{white}, swing "
         f"{s['swing_deg']:.1f}° and twist {s['twist_deg']:.1f}° of joints that have a child, slow / medium / fast "
         f"joints {speeds} mm, feet slide {s['foot_sliding_mm_s']:.0f} mm/s (the input "
-        f"{given['foot_sliding_mm_s']:.0f}, the truth {s['foot_sliding_true_mm_s']:.0f}), bone std after calibration {settled['bone_std_mm']:.3f} mm "
+        f"{given['foot_sliding_mm_s']:.0f}, the truth {s['foot_sliding_true_mm_s']:.0f}), bone std after calibration "
+        f"{settled['bone_std_mm']:.3f} mm "
         f"(the input {_settled(rows, 'input')['bone_std_mm']:.1f})."
     )
 

@@ -118,6 +118,14 @@ def written(root: Path, document: str, stored: Mapping[str, Stored], weights: st
     return markers.filled(text, said, document)
 
 
+def forget_earlier(root: Path, stored: Mapping[str, Stored]) -> None:
+    """Removes what stood in the places that are measured by now."""
+    for block in BLOCKS:
+        if all(part in stored for part in block.parts):
+            earlier(root, block.name).unlink(missing_ok=True)
+    figures.forget_before(root, stored)
+
+
 def missing_places(root: Path) -> list[str]:
     """Places that stand nowhere, or more than once, as "NAME in DOCUMENT"."""
     found = [(place.name, document) for document in DOCUMENTS

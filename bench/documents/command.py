@@ -105,19 +105,16 @@ def _check(root: Path, trial: bool) -> str:
 def write_documents(root: Path) -> list[Path]:
     """Writes every document that is to be another; returns these. Raises ConfigError."""
     stored, weights = results.read_all(root, NAMES), results.present_weights(root)
-    missing = blocks.missing_places(root)
-    if missing:
-        raise ConfigError(f"not marked, or more than once: {', '.join(missing)}")
     changed = []
     texts = {document: blocks.written(root, document, stored, weights) for document in blocks.DOCUMENTS}
+    if missing := blocks.missing_places(root):
+        raise ConfigError(f"not marked, or more than once: {', '.join(missing)}")
     for document, text in texts.items():
         path = root / document
         if path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             changed.append(path)
-    for block in blocks.BLOCKS:  # what stood there before is no longer needed
-        if all(part in stored for part in block.parts):
-            results.earlier(root, block.name).unlink(missing_ok=True)
+    blocks.forget_earlier(root, stored)
     return changed
 
 

@@ -122,6 +122,19 @@ def text(root: Path, name: str, stored: Mapping[str, Stored]) -> str:
 
 def before(root: Path) -> dict[str, str]:
     """The figures as they stood before their parts were measured."""
-    path = folder(root) / EARLIER / "figures.json"
+    path = _kept(root)
     found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
+
+
+def forget_before(root: Path, stored: Mapping[str, Stored]) -> None:
+    """Removes those that are measured by now."""
+    left = {name: said for name, said in before(root).items() if FIGURES[name].part not in stored}
+    if left:
+        _kept(root).write_text(json.dumps(left, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
+        _kept(root).unlink(missing_ok=True)
+
+
+def _kept(root: Path) -> Path:
+    return folder(root) / EARLIER / "figures.json"
