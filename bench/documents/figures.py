@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from bench.accuracy.methods import FILTER
 from bench.documents.accuracy_text import best, cases
-from bench.documents.pair_text import methods, ours
+from bench.documents.pair_text import held, methods, ours
 from bench.documents.results import EARLIER, LACKS, Stored, folder, incomplete
 from streamer.errors import ConfigError
 
-DOCUMENTS = ("README.md", "docs/limits.md")
+DOCUMENTS = ("README.md", "docs/limits.md", "docs/server.md")
 
 
 class Figure(NamedTuple):
@@ -69,6 +69,7 @@ def _worst(target: str, where: str = "", digits: int = 0, as_factor: bool = Fals
 
 FIGURES = {
     "demo": Figure("demo", Stored.said),
+    "streams-held": Figure("streams", lambda stored: "{} of {}".format(*held(stored))),
     "rendered-now": _against_best("rendered", 0.0),
     "rendered-late": _against_best("rendered", -0.1),
     "aistpp-now": _against_best("aistpp", 0.0),
@@ -96,7 +97,8 @@ FIGURES = {
     "feet-deg": _worst("feet where"),
     "gaps-sigma": _worst("coordinates within", "in gaps", digits=2),
 }
-LIMITS = tuple(dict.fromkeys(figure.part for figure in FIGURES.values() if figure.part != "demo"))  # of docs/limits.md
+ELSEWHERE = ("demo", "streams")  # parts of figures of other documents than docs/limits.md
+LIMITS = tuple(dict.fromkeys(figure.part for figure in FIGURES.values() if figure.part not in ELSEWHERE))
 ABOUT = (
     "The figures within the sentences of this page, but for those that name another origin, are of the same results."
 )

@@ -80,15 +80,20 @@ def targets(parts: Parts) -> str:
     )
 
 
+def held(stored: Stored) -> tuple[int, int]:
+    """How many bars of the streams are held, and how many there are."""
+    bars = [bar["held"] for row in stored.result["rows"] for bar in row["bars"]]
+    return sum(bars), len(bars)
+
+
 def streams(parts: Parts) -> str:
     """How many bars are held, and those that are not."""
     from bench.streams.tables import held_word
 
     result = parts["streams"].result
-    bars = [(row, bar) for row in result["rows"] for bar in row["bars"]]
-    missed = [(row, bar) for row, bar in bars if not bar["held"]]
+    missed = [(row, bar) for row in result["rows"] for bar in row["bars"] if not bar["held"]]
     cases = len({row["case"] for row in result["rows"]})
-    said = f"{len(bars) - len(missed)} of {len(bars)} bars of {cases} cases are held"
+    said = "{} of {} bars".format(*held(parts["streams"])) + f" of {cases} cases are held"
     if not missed:
         return f"{said}."
     rows = [[f"`{row['case']}`, {row['truth']}", bar["wanted"], f"{bar['value']:.3g}", held_word([bar])]

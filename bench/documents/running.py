@@ -31,7 +31,7 @@ class Workplace:
     """Where things are.
 
     Attributes:
-        root: the checkout that is written into.
+        root: the checkout that is written into; commands run there.
         work: logs, whole results and packed motion lie here.
         data: the folder of motion; None: there is none.
     """
@@ -54,8 +54,8 @@ class Workplace:
 
     def _paths(self, word: str) -> list[str]:
         first, _, rest = word.partition("/")
-        homes = {"DATA": self.data, "packed": self.packed, "bench": self.root / "bench", "docs": self.root / "docs"}
-        if first not in homes or (not rest and first != "DATA"):
+        homes = {"DATA": self.data, "packed": self.packed}
+        if first not in homes:
             return [word]
         home = homes[first]
         if home is None:
@@ -126,6 +126,6 @@ def _call(words: list[str], place: Workplace, name: str) -> tuple[int, str]:
     log = place.work / f"{name}.log"
     with log.open("w", encoding="utf-8") as file:
         command = [sys.executable, "-m", "streamer", *words]
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        code = subprocess.run(command, cwd=place.root, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     said = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return code, "\n".join(said[-SAID:])
