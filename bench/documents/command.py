@@ -105,29 +105,33 @@ def _check(root: Path, trial: bool) -> str:
 def write_documents(root: Path) -> list[Path]:
     """Writes every document that is to be another; returns these. Raises ConfigError."""
     stored, weights = results.read_all(root, NAMES), results.present_weights(root)
-    changed = []
-    texts = {document: blocks.written(root, document, stored, weights) for document in blocks.DOCUMENTS}
+    texts = {root / name: blocks.written(root, name, stored, weights) for name in blocks.DOCUMENTS}
     if missing := blocks.missing_places(root):
         raise ConfigError(f"not marked, or more than once: {', '.join(missing)}")
-    for document, text in texts.items():
-        path = root / document
-        if path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
-            changed.append(path)
+    changed = _written(texts)
     blocks.forget_earlier(root, stored)
     return changed
 
 
 def write_pages(root: Path) -> list[Path]:
-    """The pages that are made of the code, without measuring: docs/faults.md, docs/layouts.md and its drawings."""
+    """The same for what is made of the code, without measuring: docs/faults.md, docs/layouts.md and its drawings."""
     from bench import layouts
     from bench.streams.streams import CASES
     from bench.streams.tables import faults_page
 
-    layouts.main(root / "docs")
-    page = root / "docs" / "faults.md"
-    page.write_text(faults_page(CASES.values()), encoding="utf-8")
-    return [page, root / "docs" / "layouts.md"]
+    docs = root / "docs"
+    drawings = {docs / "layouts" / f"{name}.svg": layouts.picture(name) for name in layouts.LAYOUTS}
+    pages = {docs / "faults.md": faults_page(CASES.values()), docs / "layouts.md": layouts.page()}
+    return _written(pages | drawings)
+
+
+def _written(texts: dict[Path, str]) -> list[Path]:
+    """Those that were another before."""
+    changed = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(texts[path], encoding="utf-8")
+    return changed
 
 
 def _is_done(one: Stored | None, weights: str) -> bool:
@@ -158,7 +162,8 @@ def _list(stored: dict[str, Stored], weights: str, screen: Console) -> int:
 def _when(one: Stored | None, weights: str) -> str:
     if one is None:
         return "not measured"
-    return f"{one.measured.date().isoformat()}{'' if one.weights == weights else ', other weights'}"
+    others = "" if one.weights == weights else ", other weights"
+    return f"{one.measured.date().isoformat()}, in {one.took_s / 60:.1f}{others}"
 
 
 if __name__ == "__main__":

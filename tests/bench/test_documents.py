@@ -230,6 +230,42 @@ def test_peers_without_weights_are_left_out_and_named(tmp_path: Path) -> None:
     assert (command, list(left_out)) == ("hpstm bench ablation", ["twin"])
 
 
+SMALL = {  # the benches' own results, in next to no time: what they write is what the places read
+    "latency": "bench latency --runtimes native --actors 1 --steps 20 --offline-steps 0",
+    "crowds": "bench throughput --no-server --rates 120 --seconds .05 --limit 2",
+    "soak": "bench soak --hours .003",
+    "velocity": "bench velocity synthetic --clips 1 --seconds 4 --rate 60 --noise white10 --delay 0 --predict .05",
+    "feet": "bench feet synthetic --clips 1 --seconds 6 --noise white10",
+    "accuracy": "evaluate synthetic --clips 1 --seconds 6 --noise realistic white10 clean --delay 0 0.1 --methods "
+    'input One-Euro Kalman Holt Savitzky-Golay "HPSTM Live"',
+}
+SHOWN = {
+    "latency": r"\| native \| `PoseFilter.push`, one actor \| \d+ \|.*The offline model was left out: not asked for",
+    "crowds": r"\| in process \| 1 \| 120 \| \*\*[012]\+?\*\*",
+    "soak": r"0.00\d+ h at 120 Hz in .* pushes, \d+ µs of processor time each",
+    "velocity": r"\(mean speed \d.\d\d m/s\) \| 60 Hz: velocity .*\| white10, now \| .*\| white10, \+50 ms",
+    "feet": r"\| white10 \| off \| .*\| white10 \| on \|",
+    "accuracy": r"\| realistic \| now \| .*not measured.*\| white10 \| -100 ms \| .*\| clean \| now \| 0.0 / 0.0 ",
+}
+
+
+@pytest.mark.parametrize("part", SMALL)
+def test_a_place_reads_what_its_bench_writes(part: str, tmp_path: Path) -> None:
+    assert main([*shlex.split(SMALL[part]), "--json", str(tmp_path / "result.json")]) == 0
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    one = Stored(part, f"hpstm {SMALL[part]}", WEIGHTS, 1.0, {}, result)
+    path = results.write(tmp_path, one)
+    assert path.stat().st_size < 60_000
+    stored = STORED | results.read_all(tmp_path, (part,))
+    stored |= {"crowds-one": stored.get("crowds", one)}
+    text = next(block for block in BLOCKS if part in block.parts and block.name != "headline").text(
+        tmp_path, stored, WEIGHTS
+    )
+    assert re.search(SHOWN[part], text, re.DOTALL), text
+    for block in (block for block in BLOCKS if set(block.parts) <= set(stored)):
+        assert f"weights {WEIGHTS[:12]}; load" in block.text(tmp_path, stored, WEIGHTS)
+
+
 # -- arithmetic and reading -------------------------------------------------------------------------------------------
 
 
