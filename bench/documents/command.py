@@ -19,6 +19,7 @@ from bench.documents.results import ROOT, Stored
 from bench.documents.running import PartFailed, Workplace, measure
 from bench.report import console, machine
 from bench.streams.people import find_data
+from model.layouts import LAYOUTS
 from streamer.cli import main
 from streamer.errors import ConfigError
 
@@ -120,7 +121,7 @@ def write_pages(root: Path) -> list[Path]:
     from bench.streams.tables import faults_page
 
     docs = root / "docs"
-    drawings = {docs / "layouts" / f"{name}.svg": layouts.picture(name) for name in layouts.LAYOUTS}
+    drawings = {docs / "layouts" / f"{name}.svg": layouts.picture(name) for name in LAYOUTS}
     pages = {docs / "faults.md": faults_page(CASES.values()), docs / "layouts.md": layouts.page()}
     return _written(pages | drawings)
 

@@ -119,9 +119,23 @@ def write(root: Path, stored: Stored) -> Path:
     about = {key: stored.result[key] for key in ("machine", "settings") if key in stored.result}
     kept = asdict(stored) | {"result": compact(stored.result) | about}
     fresh = path.with_suffix(".unfinished")
-    fresh.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    fresh.write_text(_lines(kept) + "\n", encoding="utf-8")
     fresh.replace(path)
     return path
+
+
+def _lines(value: Any, depth: int = 0) -> str:
+    """JSON with a row a line, so that a change of it can be read."""
+    space = " " * (depth + 1)
+    if isinstance(value, dict) and depth < 2:
+        return _within("{}", [f"{space}{json.dumps(key)}: {_lines(one, depth + 1)}" for key, one in value.items()])
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return _within("[]", [f"{space}{json.dumps(one, ensure_ascii=False)}" for one in value])
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _within(brackets: str, lines: list[str]) -> str:
+    return brackets[0] + "\n" + ",\n".join(lines) + brackets[1] if lines else brackets
 
 
 def compact(value: Any) -> Any:
