@@ -79,6 +79,18 @@ def _ours(scores: Row) -> list[str]:
     return [bold(errors(scores)), interval(scores["mpjpe_root_mm_95"]), f"{scores['in_1_sigma']:.2f}"]
 
 
+FILES = """All methods and scores (world, PA, lag, swing, twist, sliding, by speed):
+[bench/results/accuracy_test.md](../bench/results/accuracy_test.md), [accuracy_unseen.md](../bench/results/accuracy_unseen.md).
+Pictures: [against delay](../bench/results/accuracy_against_delay.png),
+[against jitter](../bench/results/accuracy_against_jitter.png), [through a gap](../bench/results/error_through_a_gap.png),
+[calibration](../bench/results/calibration.png)."""
+
+
+def files(_: Parts) -> str:
+    """Where the rest of the same results is."""
+    return FILES
+
+
 def more(parts: Parts) -> str:
     """What else the same pass says of the realistic noise."""
     rows = [row for row in parts["accuracy"].result["rows"] if not row["at_s"]]

@@ -68,7 +68,7 @@ def _worst(target: str, where: str = "", digits: int = 0, as_factor: bool = Fals
 
 
 FIGURES = {
-    "demo": Figure("demo", Stored.said),
+    "demo": Figure("demo", Stored.shortly),
     "streams-held": Figure("streams", lambda stored: "{} of {}".format(*held(stored))),
     "rendered-now": _against_best("rendered", 0.0),
     "rendered-late": _against_best("rendered", -0.1),

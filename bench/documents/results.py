@@ -55,6 +55,11 @@ class Stored:
         """Of the machine, over the minute before the end."""
         return self.result["machine"]["load_1min"] or 0.0
 
+    def shortly(self) -> str:
+        """Machine and date, for within a sentence."""
+        machine = self.result["machine"]
+        return f"{machine['cpu']}, {machine['cores']} cores, {self.measured.date().isoformat()}"
+
     def said(self) -> str:
         """Machine, date and weights."""
         machine = self.result["machine"] | {"load_1min": None}  # where several stand together only that differs
