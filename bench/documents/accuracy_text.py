@@ -80,10 +80,11 @@ def _ours(scores: Row) -> list[str]:
 
 
 FILES = """All methods and scores (world, PA, lag, swing, twist, sliding, by speed):
-[bench/results/accuracy_test.md](../bench/results/accuracy_test.md), [accuracy_unseen.md](../bench/results/accuracy_unseen.md).
+[bench/results/accuracy_test.md](../bench/results/accuracy_test.md),
+[accuracy_peers.md](../bench/results/accuracy_peers.md), [accuracy_unseen.md](../bench/results/accuracy_unseen.md).
 Pictures: [against delay](../bench/results/accuracy_against_delay.png),
-[against jitter](../bench/results/accuracy_against_jitter.png), [through a gap](../bench/results/error_through_a_gap.png),
-[calibration](../bench/results/calibration.png)."""
+[against jitter](../bench/results/accuracy_against_jitter.png),
+[through a gap](../bench/results/error_through_a_gap.png), [calibration](../bench/results/calibration.png)."""
 
 
 def files(_: Parts) -> str:

@@ -63,7 +63,13 @@ class Block:
 BLOCKS = (
     Block("headline", README, ("pairs", "accuracy", "latency", "wire", "crowds"), headline.headline, commands=False),
     Block("accuracy", ACCURACY, ("accuracy",), accuracy_text.accuracy, ("peers",)),
-    Block("accuracy-files", ACCURACY, ("accuracy", "unseen", "delays", "lost"), accuracy_text.files, commands=False),
+    Block(
+        "accuracy-files",
+        ACCURACY,
+        ("accuracy", "peers", "unseen", "delays", "lost"),
+        accuracy_text.files,
+        commands=False,
+    ),
     Block("accuracy-more", ACCURACY, ("accuracy",), accuracy_text.more, commands=False),
     Block("unseen", ACCURACY, ("unseen",), accuracy_text.unseen),
     Block("delays", ACCURACY, ("delays",), accuracy_text.delays),
