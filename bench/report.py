@@ -97,6 +97,11 @@ def machine_line(info: dict[str, Any]) -> str:
     return f"{info['cpu']}, {cores} core{'s' * (cores != 1)}{load}, {info['system']}, Python {info['python']}"
 
 
+def measured_line(info: dict[str, Any]) -> str:
+    """The machine and the date, for what is looked at later: a picture, a document."""
+    return f"{machine_line(info)}, {info['measured'][:10]}"
+
+
 def percentile_table(title: str, rows: dict[str, Percentiles], caption: str) -> Table:
     """A table of latencies [ms], one row a name."""
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", title_style="bold")

@@ -83,6 +83,9 @@ COMMANDS = {
     "evaluate": Command(
         RESEARCH, "bench.accuracy.accuracy:command", "Score the filter on known truth, beside baselines.", "train,bench"
     ),
+    "bench all": Command(
+        MEASURE, "bench.documents.command:command", "All that the documents say, written into them.", "train,bench"
+    ),
     "bench latency": Command(MEASURE, "bench.latency.latency:command", "One push, and its stages.", "train,bench"),
     "bench alternatives": Command(
         MEASURE, "bench.latency.alternatives:command", "One step, by what else could compute it.", "train"

@@ -25,7 +25,7 @@ TORCH_RUNTIMES = {ROOT / "streamer" / "runtimes" / f"{name}.py" for name in ("to
 ROOMS = {
     "model": "files files/writers motion network noise peers training",
     "streamer": "adapt archive commands runtimes runtimes/native server sinks sources triton view wire",
-    "bench": "accuracy demo latency service streams",
+    "bench": "accuracy demo documents latency service streams",
     "tests": "bench helpers model streamer",
 }
 AT_THE_TOP = {

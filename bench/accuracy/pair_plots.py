@@ -10,7 +10,7 @@ from bench.accuracy.methods import FILTER
 from bench.accuracy.pair_bench import ALL, BEST
 from bench.accuracy.tables import when
 from bench.pictures import INK, save_with_legend, titled_figure
-from bench.report import machine_line
+from bench.report import measured_line
 
 Row = dict[str, Any]
 _STYLES = ((BEST, "#e69f00", "s"), (FILTER, "#1565c0", "o"), (f"{FILTER}, source's joints", "#009e73", "D"))
@@ -20,7 +20,7 @@ def draw(result: Row, folder: Path) -> list[Path]:
     """Writes the PNGs and returns their paths."""
     rows = [row for row in result["rows"] if row["source"] != ALL]
     sources = dict.fromkeys(row["source"] for row in rows)
-    machine = machine_line(result["machine"])
+    machine = measured_line(result["machine"])
     return [_source([row for row in rows if row["source"] == source], source, machine, folder) for source in sources]
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from bench.accuracy.methods import FILTER, METHODS
 from bench.accuracy.scoring import BACK_EDGES_S, GAP_EDGES_S
 from bench.pictures import INK
+from bench.report import measured_line
 
 Row = dict[str, Any]
 
@@ -34,7 +35,7 @@ CAPTION_INCHES = 0.36  # at the bottom, for what the picture shows and what it w
 def draw(result: Row, folder: Path) -> list[Path]:
     """Writes the PNGs that the result has data for, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    measured = "{model}, {clips} clips of {data}".format(**result["settings"])
+    measured = "{model}, {clips} clips of {data}; ".format(**result["settings"]) + measured_line(result["machine"])
     drawn = (
         ("accuracy_against_delay.png", _against_delay(result["rows"]),
          "Every pose is scored at the time it is for. Left of 0 it is asked for before its frame is there."),

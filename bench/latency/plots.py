@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from bench.latency.stages import p50
 from bench.latency.tables import Result, ran
 from bench.pictures import INK, save_with_legend, titled_figure
-from bench.report import machine_line
+from bench.report import measured_line
 
 COLOURS = ("#1565c0", "#e07b39", "#2e7d32", "#8e44ad", "#00838f")
 OFFLINE_STYLES = ("-", "--")
@@ -78,7 +78,7 @@ def stages_picture(result: Result, path: Path) -> Path:
 
 
 def _figure(title: str, result: Result, size: tuple[float, float]) -> tuple[Figure, Any]:
-    figure = titled_figure(title, machine_line(result["machine"]), size)
+    figure = titled_figure(title, measured_line(result["machine"]), size)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)

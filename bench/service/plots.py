@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from bench.pictures import INK, save_with_legend, titled_figure
-from bench.report import machine_line
+from bench.report import measured_line
 
 RATE_COLOURS = ("#1565c0", "#2e7d32", "#e07b39", "#8e44ad", "#00838f", "#c9a227")
 
@@ -93,7 +93,7 @@ def soak_picture(result: dict[str, Any], folder: Path) -> Path:
 def _panels(
     titles: Sequence[str], title: str, x: str, y: str, result: dict[str, Any], sharex: bool = False, sharey: bool = True
 ) -> tuple[Figure, list[Any]]:
-    figure = titled_figure(title, machine_line(result["machine"]), (5.2 * len(titles) + 0.6, 4.8))
+    figure = titled_figure(title, measured_line(result["machine"]), (5.2 * len(titles) + 0.6, 4.8))
     axes = list(figure.subplots(1, len(titles), squeeze=False, sharex=sharex, sharey=sharey).flat)
     for ax, name in zip(axes, titles):
         ax.set_title(name, fontsize=10, loc="left", color=INK)

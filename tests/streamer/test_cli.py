@@ -59,6 +59,7 @@ OPTIONS = {
     "train-windowed": "model data out minutes threads",
     "export": "out name int8 runtime lanes precision library triton",
     "evaluate": ACCURACY,
+    "bench all": "only skip-done render list trial work root",
     "bench latency": "runtimes actors threads steps offline-steps weights json plots",
     "bench alternatives": "only steps weights json markdown",
     "bench gpu": "json file steps warmup actors weights",
@@ -75,8 +76,9 @@ OPTIONS = {
     "bench noise": "targets out",
     "bench targets": "only bodies seconds clips before keep runtime weights json markdown",
 }
-POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench feet": "DATA", "replay": "FILE", "look": "FILE",
-              "view": "SOURCE", "record": "FILE", "refine": "PATHS", "adapt": "RECORDINGS", "bench noise": "DATA",
+POSITIONAL = {"keys": "NAME", "calibrate": "ACTOR", "bench all": "DATA", "bench feet": "DATA", "replay": "FILE",
+              "look": "FILE", "view": "SOURCE", "record": "FILE", "refine": "PATHS", "adapt": "RECORDINGS",
+              "bench noise": "DATA",
               "convert": "SOURCE OUT", "prepare": "DATA OUT", "export": "WEIGHTS",
               "evaluate": "DATA", "bench accuracy": "DATA", "bench targets": "DATA",
               "bench velocity": "DATA"}  # fmt: skip
