@@ -27,9 +27,18 @@ from model.skeleton import INDEX, J
 from model.training import checkpoint, run_log
 from model.training import train as training
 from model.training.dataset import Batch, Sampler, Stream, moved, training_clips, validation_clips
-from model.training.losses import WEIGHTS, sequence_lag_s
+from model.training.losses import WEIGHTS, WITHIN_1_SIGMA, coverage_loss, sequence_lag_s
 from model.training.run_log import rows_of
-from model.training.train import VALIDATION, Plan, batch_losses, load_model, rate_at, take_weights, train
+from model.training.train import (
+    VALIDATION,
+    Plan,
+    batch_losses,
+    load_model,
+    rate_at,
+    run_batch,
+    take_weights,
+    train,
+)
 from streamer.cli import main
 from tests.helpers.networks import TINY, save_weights, tiny_model
 
@@ -130,6 +139,17 @@ def test_a_late_sequence_is_told_by_its_lag(late_s: float) -> None:
     t = np.arange(120) / 30.0
     lag = sequence_lag_s(moved(t - late_s) - moved(t), moved(t), torch.full((1, 120), 1 / 30.0))
     assert float(lag) == pytest.approx(late_s, rel=0.1)
+
+
+def test_the_least_coverage_loss_is_where_two_thirds_lie_within_one_sigma(batch: Batch) -> None:
+    model = tiny_model(dtype=torch.float32)
+    pose, _, _ = run_batch(model, batch)
+    factor = torch.eye(3).expand_as(pose.cholesky)
+    error = torch.distributions.StudentT(3.0).sample(pose.positions.shape) * 0.02
+    scales = torch.linspace(0.005, 0.05, 200)
+    costs = [float(coverage_loss(error, pose._replace(cholesky=scale * factor))) for scale in scales]
+    best = scales[int(np.argmin(costs))]
+    assert abs(float((error.abs() < best).float().mean()) - WITHIN_1_SIGMA) < 0.01
 
 
 def test_losses_fall_and_every_gradient_is_finite(batch: Batch) -> None:
