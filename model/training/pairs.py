@@ -75,7 +75,8 @@ def read_errors(files: Sequence[Path], takes: Sequence[PairTake], without: Seque
             for noisy, seen in zip(held["noisy_m"], held["confidence"].astype(np.float32)):
                 xyz, _, _, trust = layout.to_canonical(noisy, seen)
                 present = measured & np.isfinite(xyz).all(-1) & np.isfinite(truth).all(-1)
-                found.append(recorded("coco_17", times_s, *(np.nan_to_num(x) for x in (xyz, truth)), present, trust))
+                given, true = np.nan_to_num(xyz), np.nan_to_num(truth)
+                found.append(recorded("coco_17", times_s, given, true, present, trust))
     return found
 
 
