@@ -28,10 +28,10 @@ from model.network.head import PoseHead, Said
 from model.skeleton import J
 from model.training import checkpoint
 from model.training.dataset import Batch, Packed, Sampler, training_clips
+from model.training.forward import run_batch
 from model.training.train import (
     VALIDATION,
     load_model,
-    run_batch,
     train_step,
     validate,
     validation_batches,

@@ -22,9 +22,13 @@ from model.skeleton import J
 
 HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
-MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters
+DELAYED_S = 0.05  # asked for so far behind, the filters are smoothers
+MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters (at a delay: smoothers there)
 FEATURES = J * 31 + 19
 RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
+QUIET_M = 0.006  # input less noisy than this is steadied,
+_STILL = 16.0  # where it lies within the square root of so many times its jitter from where it has been
+_SURE_M2 = 1.2e-6  # jitter [m^2] up to this may be motion
 
 TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
 _FAR_S = 1e3  # age of history slots that were never written
@@ -36,6 +40,8 @@ _OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen
 _JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, beyond the noise,
 _JUMP_M_S2 = 100.0  # and beyond what a limb that is hurled does
 _PAUSE_S = 0.15  # after a pause of the source anything may be
+_TREMBLES_M = 0.0025  # the jitter of two axes above which bones that change are noise
+_PLACED_M = 0.03  # as they are when they change by more
 _CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
 
 
@@ -268,7 +274,8 @@ def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
 def _noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 1, 1, J) noise of the input, half a joint's own and half the body's mean, and the part that is not white.
 
-    White noise shows alike in bones and in time; slow errors show in bones alone.
+    White noise shows alike in bones and in time; slow errors show in bones alone. Bones that change by centimetres
+    while nothing trembles are the source's way to place joints, and no noise.
     """
     known = (watched > 0).to(var)
     var = var * known * constant("share", var)  # a bone's two ends share its variance
@@ -276,7 +283,11 @@ def _noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
     bone, jitter = var.split(1, 1)
     level = 0.5 * (torch.cat([bone @ constant("adjacent", bone), jitter], 1) + body)
     bone, jitter = level.split(1, 1)
-    return bone + jitter, (bone - jitter).clamp(min=0.0)
+    slow = (bone - jitter).clamp(min=0.0)
+    white = bone + jitter - slow
+    for_sure = (watched[:, 1:] / constant("watch_s", white)[1:]).clamp(max=1.0)
+    placed = slow * for_sure / ((1 + (white / _TREMBLES_M**2).square().square()) * (1 + slow / _PLACED_M**2))
+    return white + slow - placed, slow - placed
 
 
 def heading(state: State) -> Tensor:
@@ -320,23 +331,53 @@ class Evidence(NamedTuple):
 
 
 def evidence(state: State, tau_s: Tensor) -> Evidence:
-    """Evidence for tau_s (B, 1, 1, 1): the input there is interpolated, and is the newest for tau >= 0."""
+    """Evidence for tau_s (B, 1, 1, 1): the input there is interpolated, and is the newest for tau >= 0. The filters are
+    those of now for tau >= 0; behind, where the history goes on, they are smoothers."""
     age, target = state.history_s, (-tau_s).clamp(min=0.0)
+    behind = (target / DELAYED_S).clamp(max=1.0)
     gap = (age[..., :-1] - age[..., 1:]).clamp(min=1e-5)
     passed = ((age[..., :-1] - target) / gap).clamp(0.0, 1.0)  # (B, 1, 1, HISTORY - 1) how far target lies past slot i
     hat = pad(passed, (1, 0), value=1.0) - pad(passed, (0, 1))
     kernel = (1 - (age - target).abs() / KERNEL_S).clamp(min=0.0) + 1e-6 * hat
-    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True)], 2)  # (B, 1, 2, HISTORY)
-    past = (weights @ state.history_m).reshape(-1, 2, 3, J)
+    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True), _smoothers(age - target, hat)], 2)
+    past = (weights @ state.history_m).reshape(-1, 2 + K, 3, J)
     anchor = state.point_m[:, :1, :, J:]
     points = constant("point_joints", tau_s)
-    members = torch.cat([past, state.point_m @ points], 1) - anchor
+    then, average, smooth = past.split([1, 1, K], 1)
+    now = state.point_m @ points
+    filters = now + behind * (smooth - now)
+    given = _steadied(then, filters[:, -1:], state)
+    members = torch.cat([given, average, filters], 1) - anchor
     ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
     lately = state.seen[..., :J] * (1 - state.age_s[..., :J] / _FRESH_S).clamp(min=0.0)
     slow = torch.minimum(state.slow_m2, state.noise_m2)
     shown = (state.age_s[..., :J] <= 0).to(tau_s) * state.seen[..., :J] * (1 - state.jumped)
-    noise, lead = state.noise_m2 + ahead, state.velocity @ points
+    noise, lead = state.noise_m2 + ahead, (1 - behind) * (state.velocity @ points)
     return Evidence(members, lead, anchor, noise, slow, lately, shown, heading(state))
+
+
+def _smoothers(ages: Tensor, hat: Tensor) -> Tensor:
+    """(B, 1, K, HISTORY) weights of the slots for the value of a line of least squares at the target, from narrow to
+    wide; ages (B, 1, 1, HISTORY) relative to the target [s], ``hat`` the weights that interpolate there."""
+    x = ages / constant("smoother_s", ages)  # (B, 1, K, HISTORY)
+    near = (1 - x.abs()).clamp(min=0.0) + 1e-6 * hat
+    x = x.clamp(-1.0, 1.0)
+    sums = torch.stack([near, near * x, near * x * x], 4).sum(3, keepdim=True)  # (B, 1, K, 1, 3)
+    level, slope, curve = sums.unbind(4)
+    tilt = slope / (curve + 1e-3 * level)
+    return near * (1 - tilt * x) / (level - tilt * slope)
+
+
+def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:
+    """(B, 1, 3, J) the input, but that of a quiet source on a joint that stands still: there nearly all of what lies
+    between it and the slowest filter is jitter."""
+    off = given - slowest
+    white = 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
+    jitter = (_STILL * (white - _SURE_M2)).clamp(min=0.0).square()
+    distance = (off * off).sum(2, keepdim=True).square()
+    still = jitter / (distance + jitter + TINY_M2)
+    quiet = 1 / (1 + (state.noise_m2 / QUIET_M**2).square())
+    return given - quiet * still * off
 
 
 def positions_of(bones_m: Tensor, anchor_m: Tensor | float) -> Tensor:

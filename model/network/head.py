@@ -31,6 +31,7 @@ _ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
 _VECTORS = [J, J, J, len(LEAVES)]
 # Sizes of the network's outputs, in order: gates, velocity shares, those vectors, covariance, contact
 _SIZES = [J * (MEMBERS + 1), J * K, 3 * sum(_VECTORS), J * 6, 2]
+COVARIANCE_ROWS = slice(sum(_SIZES[:3]), sum(_SIZES[:4]))
 # Bones, and the distances between the children of each fork: what never changes in a body.
 _TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
     (a, b) for f in FORKS for a in CHILDREN[f] for b in CHILDREN[f] if a < b

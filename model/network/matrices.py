@@ -19,6 +19,7 @@ from model.skeleton import (
 
 N = J + 1  # filtered points: the joints, relative to the anchor, and the anchor itself
 FILTER_TAU_S = (0.03, 0.08, 0.2)  # time constants of the causal filters, fast to slow
+SMOOTHER_S = (0.07, 0.15, 0.25)  # half widths of the smoothers that they become at a delay
 K = len(FILTER_TAU_S)
 
 
@@ -74,6 +75,7 @@ def _constants() -> dict[str, Tensor]:
         "rest_length": torch.tensor(rest_lengths_m()).clamp(min=0.02), "others": others.double(),
         "fork_axes": forks, "fork_world": world.flatten(1), "fork_sums": sums, "fork_before": before,
         "filter_tau": torch.tensor(FILTER_TAU_S, dtype=f64)[:, None, None],
+        "smoother_s": torch.tensor(SMOOTHER_S, dtype=f64)[:, None],
         "target": torch.tensor([0.0, 0, 1, 0, 0], dtype=f64),
         "centre": torch.tensor([-1.0] * J + [1.0], dtype=f64),
         # Of bone length and of jitter: variance before anything was seen, the time it counts for, memory, share.

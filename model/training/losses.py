@@ -10,6 +10,8 @@ from torch import Tensor
 
 from model.network.head import Pose
 
+WITHIN_1_SIGMA = 0.6827
+
 
 class Target(NamedTuple):
     """The truth for the times asked for."""
@@ -22,7 +24,7 @@ class Target(NamedTuple):
 
 WEIGHTS = {
     "pose": 0.7, "world": 0.2, "velocity": 0.5, "acceleration": 0.5, "lag": 0.3, "rotation": 0.05, "own": 0.3,
-    "skeleton": 0.5, "likelihood": 0.006, "contact": 0.005,
+    "skeleton": 0.5, "likelihood": 0.003, "coverage": 0.01, "contact": 0.005,
 }  # fmt: skip
 
 
@@ -34,6 +36,27 @@ def whiten(error_m: Tensor, pose: Pose) -> Tensor:
     """(B, J, 3) position errors (B, J, 3) in world axes, in units of what the pose's covariance says of them."""
     turned = pose.heading.transpose(-1, -2) @ error_m[..., None]
     return torch.linalg.solve_triangular(pose.cholesky, turned, upper=False)[..., 0]
+
+
+def likelihood_loss(error_m: Tensor, pose: Pose) -> Tensor:
+    """Of errors (B, J, 3) in world axes, by a Student-t of 4 degrees: rare large ones do not blow up the scale of the
+    common ones."""
+    whitened = whiten(error_m, pose)
+    spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
+    return (spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)).mean()
+
+
+def standard_deviations(pose: Pose) -> Tensor:
+    """(B, J, 3) along the world's axes [m]."""
+    factor = pose.heading @ pose.cholesky
+    return torch.sqrt(factor.square().sum(-1) + 1e-12)
+
+
+def coverage_loss(error_m: Tensor, pose: Pose) -> Tensor:
+    """How far standard deviations in world axes are from the bound that WITHIN_1_SIGMA of the errors (B, J, 3) keep:
+    the pinball loss of its logarithm, in which large errors and small count alike (Koenker and Bassett 1978)."""
+    beyond = torch.log(error_m.abs() + 1e-5) - torch.log(standard_deviations(pose))
+    return torch.maximum(WITHIN_1_SIGMA * beyond, (WITHIN_1_SIGMA - 1) * beyond).mean()
 
 
 def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
@@ -84,10 +107,7 @@ def losses(
     calm = share * calm[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
     turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
-    whitened = whiten(error.detach().flatten(0, 1), pose)
-    spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
-    # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.
-    likelihood = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)
+    known = error.detach().flatten(0, 1)
     terms: dict[str, Tensor] = {}
     for joints in (pose.positions, pose.free):  # on the skeleton, and as the source places them
         off = joints.unflatten(0, shape) - target.positions
@@ -108,6 +128,7 @@ def losses(
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3
         + _norm(running_m - target.offsets_m[:, None]).mean(),
-        "likelihood": likelihood.mean(),
+        "likelihood": likelihood_loss(known, pose),
+        "coverage": coverage_loss(known, pose),
         "contact": contact_loss(pose.contact.unflatten(0, shape), target.contact),
     }

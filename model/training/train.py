@@ -23,14 +23,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from model.calibration import skeleton_in_use
 from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
-from model.network.head import Pose, covariance
-from model.noise.corruption import REALISTIC, SOURCES
+from model.network.head import covariance
+from model.noise.corruption import SOURCES
 from model.training import checkpoint
 from model.training.dataset import Batch, Packed, Sampler, Stream, moved, validation_clips
+from model.training.forward import run_batch
 from model.training.losses import WEIGHTS, losses, sequence_lag_s
+from model.training.uncertainty import fit_covariance
 
 VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
 
@@ -56,18 +57,7 @@ class Plan:
     start: Path | None = None  # weights to begin with; what they lack starts as new
     save_every: int = 100
     check_every: int = 500
-
-
-def run_batch(model: CausalFilter, batch: Batch, fast: bool = False) -> tuple[Pose, Tensor, Tensor]:
-    """Poses on the skeleton that calibration would have in use at each frame (or the given one), the skeleton that each
-    frame shows (B, T, J, 3) and its running mean [m]."""
-    encoded = model.from_front(batch.seen, batch.times_s, fast)
-    observed = encoded.offsets_m[:, :, 0].transpose(2, 3)
-    in_use, running = skeleton_in_use(observed, encoded.weight[:, :, 0, 0], batch.dt_s)
-    truth = batch.target.offsets_m[:, None].expand_as(in_use)
-    offsets = torch.where(batch.given[:, None, None, None], truth, in_use.detach())
-    pose = model.poses(encoded.latent, batch.seen, batch.tau_s, offsets.transpose(2, 3)[:, :, None], fast)
-    return pose, observed, running
+    spread_steps: int = 500  # after all others, of the covariances alone
 
 
 def raw_positions(batch: Batch) -> Tensor:
@@ -102,7 +92,8 @@ def train(plan: Plan, config: Config | None = None) -> Path:
     kept = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.05, betas=(0.9, 0.98))
     step, spent = checkpoint.resume(plan.out, model, kept, optimizer)
-    config_json = {"config": json.dumps(model.config.to_dict())}
+    if step and spent >= plan.minutes:
+        return plan.out / checkpoint.AVERAGED
     if step == 0:
         _log(plan, settings_of(plan, model))
     checks = {name: moved(batch, torch.device(plan.device)) for name, batch in validation_batches(plan.data).items()}
@@ -126,13 +117,18 @@ def train(plan: Plan, config: Config | None = None) -> Path:
             _log(plan, {"step": step, "minutes": minutes, **row})
             checkpoint.keep_best(plan.out, kept, row["left"], step)
         if step % plan.save_every == 0:
-            checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), config_json)
+            checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), _sizes(model))
     if checkpoint.keep_best(plan.out, kept, validate(kept, checks)["left"], step) < step:  # it was better before
         kept.load_state_dict(checkpoint.best(plan.out))
-    calibrate_covariance(kept, held_out(plan.data))
+    fit_covariance(kept, batches, plan.spread_steps)
     _log(plan, {"step": step, "minutes": minutes, **validate(kept, checks)})
-    checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), config_json)
+    checkpoint.save(plan.out, model, kept, optimizer, (step, minutes), _sizes(model))
     return plan.out / checkpoint.AVERAGED
+
+
+def _sizes(model: CausalFilter) -> dict[str, str]:
+    """What the file of the weights says of them."""
+    return {"config": json.dumps(model.config.to_dict())}
 
 
 def drawn_batches(plan: Plan, seed: int) -> Iterator[Batch]:
@@ -236,22 +232,6 @@ def validate(model: CausalFilter, batches: dict[str, Batch]) -> dict[str, float]
     noisy = [name for name in batches if row[f"{name}_raw_mm"] > 1.0]
     row["left"] = float(np.mean([row[f"{name}_out_mm"] / row[f"{name}_raw_mm"] for name in noisy]))
     return row
-
-
-@torch.no_grad()
-def calibrate_covariance(model: CausalFilter, motion: Motion, sequences: int = 64) -> None:
-    """Scale all covariances so that 68.3 % of the coordinates lie within one standard deviation of the truth, with
-    the noise of an estimator, for now, 0.1 s before and 0.1 s after. The likelihood of training is heavy-tailed: its
-    scale is not a standard deviation."""
-    ratios, device = [], model.head.sigma.device
-    model.head.sigma.fill_(1.0)
-    for tau_s in (0.0, -0.1, 0.1):
-        batch = moved(Sampler(motion, 8, REALISTIC, augment=False).batch(sequences, 192, tau_s), device)
-        pose, _, _ = run_batch(model, batch)
-        variance = covariance(pose).diagonal(dim1=-2, dim2=-1)
-        ratio = (pose.positions - batch.target.positions.flatten(0, 1)).abs() / torch.sqrt(variance)
-        ratios.append(ratio.unflatten(0, batch.dt_s.shape)[batch.times_s > 1.0].flatten())
-    model.head.sigma.fill_(float(torch.cat(ratios).kthvalue(round(0.683 * sum(map(len, ratios)))).values))
 
 
 def take_weights(model: CausalFilter, path: Path) -> None:

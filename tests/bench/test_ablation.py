@@ -14,7 +14,7 @@ from bench.accuracy.ablation import VARIANTS, Run, Variant
 from model.kinematics import bone_vectors
 from model.motion.endless import Motion
 from model.training.dataset import Batch, Sampler
-from model.training.train import run_batch
+from model.training.forward import run_batch
 from streamer import cli
 
 

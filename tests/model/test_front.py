@@ -100,6 +100,72 @@ def test_slow_filters_are_smoother() -> None:
     assert spread[0] > spread[2] > spread[3] > spread[4]
 
 
+def test_behind_the_filters_are_smoothers() -> None:
+    """Nearer to a moving body than any filter of now can be, from narrow to wide; and in between they go over."""
+    dt = steps(60.0, 3.0)
+    truth = walk(dt)
+    noisy = truth + 0.01 * np.random.default_rng(0).standard_normal(truth.shape)
+    state, back = run(frames_of(noisy, dt)), 6  # 0.1 s
+    then = members(state, -back / 60.0)[2:] - truth[-1 - back]
+    now = members(state, 0.0)[2:] - truth[-1]
+    assert (np.linalg.norm(then, axis=-1).mean(1) < 0.8 * np.linalg.norm(now, axis=-1).mean(1)).all()
+    for tau_s in (-1e-6, -front.DELAYED_S):
+        here, there = members(state, tau_s), members(state, tau_s - 1e-6)
+        np.testing.assert_allclose(here, there, atol=1e-4)
+
+
+@pytest.mark.parametrize("fps", [30.0, 60.0, 120.0])
+def test_smoothers_are_exact_on_steady_motion(fps: float) -> None:
+    dt = steps(fps, 2.0, 0.3)
+    velocity = np.array([1.2, -0.1, 0.7])
+    positions = walk(steps(60.0, 0.1))[:1] + np.cumsum(dt)[:, None, None] * velocity
+    state = run(frames_of(positions, dt))
+    for tau_s in (-0.05, -0.1, -0.15):
+        want = np.broadcast_to(positions[-1] + tau_s * velocity, (K, J, 3))
+        np.testing.assert_allclose(members(state, tau_s)[2:], want, atol=1e-3)
+
+
+# ---- a quiet source
+
+
+def quiet(still: bool, noise_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """(T, J, 3) a body, and the input of it as the head has it, over the last two of four seconds [m]."""
+    dt = steps(60.0, 4.0)
+    body = walk(dt)
+    truth = np.repeat(body[:1], len(dt), 0) if still else body
+    noisy = truth + noise_m * np.random.default_rng(0).standard_normal(truth.shape)
+    seen = run_front(frames_of(noisy, dt), torch.zeros(1, dtype=torch.float64)).evidence
+    given = (seen.joints_m[:, :, 0] + seen.anchor_m[:, :, 0])[0].transpose(-1, -2).numpy()
+    return truth[120:], given[120:]
+
+
+def test_a_body_that_stands_still_does_not_tremble_with_a_quiet_source() -> None:
+    truth, given = quiet(still=True, noise_m=0.002)
+    assert np.abs(given - truth).mean() < 0.5 * 0.002 * 0.8  # 0.8: the mean of |x| of a normal one
+    assert np.diff(given, axis=0).std() < 0.4 * 0.002 * np.sqrt(2)
+
+
+def test_a_body_that_moves_is_not_held_back() -> None:
+    truth, given = quiet(still=False, noise_m=0.002)
+    assert np.abs(given - truth).mean() < 1.1 * 0.002 * 0.8
+    truth, given = quiet(still=False, noise_m=0.0)
+    np.testing.assert_allclose(given, truth, atol=2e-4)
+
+
+def test_bones_that_change_are_noise_only_where_joints_tremble() -> None:
+    """A knee that a source places beside ours makes bones that are not rigid, and no error."""
+    dt = steps(60.0, 6.0)
+    positions = walk(dt)
+    t = np.cumsum(dt)
+    moved = positions.copy()
+    for name, phase in (("left_knee", 0.0), ("right_knee", 1.0), ("left_elbow", 2.0), ("right_elbow", 3.0)):
+        moved[:, INDEX[name], 1] += 0.015 * np.sin(2 * np.pi * 0.7 * t + phase)
+    trembling = moved + 0.004 * np.random.default_rng(0).standard_normal(moved.shape)
+    knee = INDEX["left_knee"]
+    slow = [run(frames_of(x, dt)).slow_m2.reshape(J)[knee].sqrt().item() for x in (moved, trembling)]
+    assert slow[0] < 0.001 < 0.003 < slow[1]
+
+
 def test_a_joint_that_comes_back_starts_anew() -> None:
     dt = steps(60.0, 1.0)
     positions, mask = walk(dt), np.ones((len(dt), J))
