@@ -22,20 +22,17 @@ from model.network.head import TAU_RANGE_S
 from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
 from model.noise.fixed import make_noise
-from model.noise.recorded import Recorded, chosen, put_on
 from model.prepare import ClipError, PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
 from model.training import pairs
 from model.training.derivation import canonical_derivation
-from model.training.held_out import AISTPP_HELD_OUT, RENDERED_HELD_OUT
+from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import Target
 
 OWN = 0.4  # share of sources whose joints are our own, in layouts by LAYOUT_ODDS; the rest define theirs
 PUBLISHED = 0.05  # share of batches with NoiseConfig's own odds: an estimator's errors at their published size
-STAGED, STRANGE = 0.15, 0.9  # share of batches of several cameras; of motions that are strange among them
+STAGED, STRANGE = 0.2, 0.9  # share of batches of several cameras; of motions that are strange among them
 PAIRED = 0.06  # share of batches of a real estimator: more of its few motions would be learned by heart
-RECORDED = 0.12  # share of batches with a real estimator's errors on our motions
-_KIND_OF = {"coco_17": "coco", "mediapipe_33": "mediapipe"}  # who sends what was recorded
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
 
 
@@ -89,13 +86,11 @@ class Sampler:
     """Draws augmented, corrupted sequences; the same seed gives the same batches."""
 
     def __init__(
-        self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True,
-        kind: str = "own", errors: Sequence[Recorded] = (),
-    ) -> None:  # fmt: skip
+        self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True, kind: str = "own"
+    ) -> None:
         """``noise``: its odds and sizes (None: what sources really do), or the name of a test noise. Without
-        ``augment`` every source has the joints of one ``kind``: our own, all of them, or another of KINDS. ``errors``:
-        of real estimators, for some of the batches."""
-        self.noise, self.augment, self.kind, self.errors = noise, augment, kind, errors
+        ``augment`` every source has the joints of one ``kind``: our own, all of them, or another of KINDS."""
+        self.noise, self.augment, self.kind = noise, augment, kind
         self.rng = np.random.default_rng(seed)
         self.motion = motion
         self.motions = MotionSampler(motion, self.rng, augment)
@@ -130,11 +125,7 @@ class Sampler:
         which = self.rng.random()
         if which < STAGED:
             return STAGE, STRANGE
-        if which < STAGED + PUBLISHED:
-            return NoiseConfig(), WILD
-        if self.errors and which > 1 - RECORDED:
-            return "recorded", WILD
-        return SOURCES, WILD
+        return NoiseConfig() if which < STAGED + PUBLISHED else SOURCES, WILD
 
     def observed(
         self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,
@@ -142,14 +133,10 @@ class Sampler:
     ) -> Drawn:  # fmt: skip
         """A batch of motions at times (B, T): what sources of some layout and definition see of them, and the truth
         then as they define it: a constant difference from our joints is no error."""
-        of = chosen(self.rng, self.errors, len(tau)) if noise == "recorded" else []
         kinds, layouts = self._sources(len(tau))
-        if of:
-            layouts = [one.layout for one in of]
-            kinds = [_KIND_OF[name] for name in layouts]
         ways = [self.layouts[name] for name in layouts]
         source = define(self.rng, now.positions(offsets), now.world_rot, kinds)
-        frames = self._observe(source, times, ways, of or noise)
+        frames = self._observe(source, times, ways, noise)
         defined = put(then.positions(offsets), then.world_rot, source.offsets_m)
         wanted = np.stack([way.told @ joints for way, joints in zip(ways, defined)])
         world_rot, skeleton = gauged(wanted, then.world_rot)
@@ -182,16 +169,13 @@ class Sampler:
         return Drawn(frames, torch.from_numpy(times), torch.from_numpy(tau.astype(np.float32)), given, target)
 
     def _observe(
-        self, source: Defined, times: np.ndarray, ways: Sequence[LayoutOfTruth],
-        noise: NoiseConfig | str | Sequence[Recorded],
-    ) -> front.Frame:  # fmt: skip
+        self, source: Defined, times: np.ndarray, ways: Sequence[LayoutOfTruth], noise: NoiseConfig | str
+    ) -> front.Frame:
         """Noise, then what the source and its layout leave of it, as the filter's frames."""
-        if isinstance(noise, NoiseConfig):
-            noisy = corrupt(self.rng, source.positions, times, noise)
-        elif isinstance(noise, str):
+        if isinstance(noise, str):
             noisy = make_noise(noise, self.rng, source.positions, times)
         else:
-            noisy = put_on(self.rng, noise, source.positions, times)
+            noisy = corrupt(self.rng, source.positions, times, noise)
         seen = noisy.mask & source.given[:, None]
         parts = [way.of_source(*row) for way, *row in zip(ways, noisy.positions, seen, noisy.confidence)]
         xyz, mask, conf, derived = (np.stack(part) for part in zip(*parts))
@@ -271,9 +255,8 @@ class Stream(torch.utils.data.IterableDataset[Drawn | Batch]):
             yield Batch.of(drawn) if self.finished else drawn
 
     def _draw(self) -> Iterator[Drawn]:
+        sampler = Sampler(Motion.from_clips(training_clips(self.path, self.leave_out)), self.seed)
         takes = pairs.read_takes(self.pairs, RENDERED_HELD_OUT)
-        errors = pairs.read_errors(self.pairs, takes, AISTPP_HELD_OUT)
-        sampler = Sampler(Motion.from_clips(training_clips(self.path, self.leave_out)), self.seed, errors=errors)
         while True:
             yield sampler.draw(self.size, self.length)
             yield sampler.draw(max(1, self.size // 2), 2 * self.length)

@@ -15,7 +15,6 @@ import numpy as np
 
 from model.layouts import get_layout
 from model.noise.definitions import put
-from model.noise.recorded import Recorded, recorded
 from model.skeleton import INDEX, MIRROR, PARENTS
 
 LAYOUT = "mediapipe_33"
@@ -42,8 +41,6 @@ def read_takes(files: Sequence[Path], without: Sequence[str]) -> list[PairTake]:
     takes = []
     for file in files:
         with np.load(file, allow_pickle=False) as held:
-            if "world_m" not in held:
-                continue
             subject = json.loads(str(held["meta"]))["subject"]
             if subject in without:
                 continue
@@ -57,27 +54,6 @@ def read_takes(files: Sequence[Path], without: Sequence[str]) -> list[PairTake]:
                       held["truth_m"][span], held["truth_world_rot"][span].astype(np.float32))
             )  # fmt: skip
     return takes
-
-
-def read_errors(files: Sequence[Path], takes: Sequence[PairTake], without: Sequence[str]) -> list[Recorded]:
-    """The errors of takes, and of triangulated detections (aistpp/*.npz), whose motion is not learned from."""
-    found = [
-        recorded(LAYOUT, take.times_s, take.noisy, take.truth, take.present & ~take.derived, take.confidence)
-        for take in takes
-    ]
-    layout = get_layout("coco_17")
-    for file in files:
-        with np.load(file, allow_pickle=False) as held:
-            if "cameras" not in held or file.stem.split("_")[3] in without:
-                continue
-            truth, measured, _, _ = layout.to_canonical(held["truth_m"])
-            times_s = np.arange(len(truth)) / float(held["fps"])
-            for noisy, seen in zip(held["noisy_m"], held["confidence"].astype(np.float32)):
-                xyz, _, _, trust = layout.to_canonical(noisy, seen)
-                present = measured & np.isfinite(xyz).all(-1) & np.isfinite(truth).all(-1)
-                given, true = np.nan_to_num(xyz), np.nan_to_num(truth)
-                found.append(recorded("coco_17", times_s, given, true, present, trust))
-    return found
 
 
 def _take(

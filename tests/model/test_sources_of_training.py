@@ -10,18 +10,17 @@ import pytest
 import torch
 
 from model.kinematics import forward_kinematics
-from model.motion.endless import Motion, MotionSampler, Moving
+from model.motion.endless import Motion, MotionSampler
 from model.motion.synthetic import SyntheticActor
 from model.noise.cameras import cameras_error, outlying, swapped
 from model.noise.corruption import SOURCES, NoiseConfig, corrupt
 from model.noise.definitions import define
 from model.noise.half_seen import made_up, out_of_sight
-from model.noise.recorded import Recorded, heading, put_on, recorded
 from model.skeleton import INDEX, J
 from model.training.dataset import Batch, Sampler, gauged
-from model.training.held_out import AISTPP_HELD_OUT, RENDERED_HELD_OUT
+from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import contact_loss
-from model.training.pairs import cut, read_errors, read_takes
+from model.training.pairs import cut, read_takes
 
 CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, wander=0, dropout=0, flicker=0, stuck=0, confidence=0)
 TIMES_S = np.tile(np.arange(90) / 30.0, (8, 1))
@@ -154,68 +153,6 @@ def test_pairs_leave_out_who_is_held_out_and_keep_what_is_constant(tmp_path: Pat
     drawn = cut(rng(), [take], 6, 40, np.zeros(6))
     error = np.linalg.norm(drawn.noisy[:, :, joints] - drawn.truth[:, :, joints], axis=-1)
     assert error.mean() < 0.02  # turned, mirrored and scaled alike
-
-
-def walking_recorded(seed: int) -> tuple[Recorded, np.ndarray]:
-    """Two seconds of an actor as a source with one bad wrist has it; and the truth (T, J, 3)."""
-    times = np.arange(60) / 30.0
-    truth = SyntheticActor(seed).positions(times).astype(np.float32)
-    noisy, present = truth.copy(), np.ones((60, J), bool)
-    wrist = INDEX["left_wrist"]
-    noisy[:, wrist] += heading(truth) @ np.array([0.1, 0.0, 0.0], np.float32)
-    present[20:30, wrist] = False
-    confidence = np.where(np.arange(J) == wrist, 0.2, 0.9) * present
-    return recorded("coco_17", times, noisy, truth, present, confidence.astype(np.float32)), truth
-
-
-def test_recorded_errors_go_with_the_heading_of_who_they_are_put_on() -> None:
-    source, _ = walking_recorded(0)
-    turn = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)
-    truth = np.stack([SyntheticActor(seed).positions(TIMES_S[0]) for seed in range(8)]).astype(np.float32)
-    one, other = (put_on(rng(), [source] * 8, body, TIMES_S) for body in (truth, truth @ turn.T))
-    np.testing.assert_allclose(one.positions @ turn.T, other.positions, atol=1e-5)
-    off = np.linalg.norm(one.positions - truth, axis=-1)
-    wrists = [INDEX["left_wrist"], INDEX["right_wrist"]]  # mirrored at times
-    assert 0.05 < off[..., wrists].max(-1).mean() < 0.2
-    assert np.delete(off, wrists, 2).max() < 1e-5
-
-
-def test_what_a_source_lost_and_doubted_is_lost_and_doubted() -> None:
-    source, _ = walking_recorded(0)
-    found = put_on(rng(), [source] * 8, still(), TIMES_S)
-    wrists = [INDEX["left_wrist"], INDEX["right_wrist"]]
-    lost = ~found.mask[..., wrists]
-    assert 0.05 < lost.mean() < 0.12  # a sixth of one wrist
-    assert found.mask[..., INDEX["head"]].all()
-    doubted = found.confidence[..., wrists].min(-1)
-    assert (doubted <= 0.2 + 1e-6).all()
-    np.testing.assert_array_equal(found.confidence[..., wrists] == 0, lost)
-
-
-def test_recorded_errors_leave_out_who_is_held_out(tmp_path: Path, motion: Motion) -> None:
-    write_take(tmp_path / "001.npz", "001")
-    truth = np.random.default_rng(0).normal(0, 0.4, (50, 17, 3)).astype(np.float32)
-    noisy = np.repeat(truth[None], 3, 0) + 0.02
-    for dancer in ("d03", AISTPP_HELD_OUT[0]):
-        np.savez(tmp_path / f"gJS_sBM_cAll_{dancer}_mJS2_ch07.npz", noisy_m=noisy, fps=60, truth_m=truth,
-                 confidence=np.full((3, 50, 17), 0.5, np.float32), cameras=np.zeros((3, 4), int))  # fmt: skip
-    files = sorted(tmp_path.glob("*.npz"))
-    takes = read_takes(files, RENDERED_HELD_OUT)
-    errors = read_errors(files, takes, AISTPP_HELD_OUT)
-    assert [one.layout for one in errors] == ["mediapipe_33", "coco_17", "coco_17", "coco_17"]
-    sampler = Sampler(motion, 1, errors=errors)
-    batch = Batch.of(sampler.observed(*_moving(motion, 6, 40), "recorded"))
-    assert torch.isfinite(batch.seen.features).all()
-    given = batch.seen.evidence.shown[:, -1, 0, 0]
-    assert given[:, INDEX["left_elbow"]].all()
-    assert not given[:, INDEX["left_foot"]].all()  # coco_17 has none
-
-
-def _moving(motion: Motion, size: int, length: int) -> tuple[Moving, np.ndarray, np.ndarray, Moving, np.ndarray]:
-    times = np.tile(np.arange(length) / 30.0, (size, 1))
-    tau = np.zeros(size)
-    times, now, then, offsets = MotionSampler(motion, rng()).draw(times, tau)
-    return now, times, tau, then, offsets
 
 
 @pytest.mark.parametrize("rate", [1.0, 3.0])
