@@ -160,12 +160,16 @@ class Sampler:
         drawn = pairs.cut(self.rng, takes, size, length, tau)
         dt = np.diff(drawn.times_s, axis=1, prepend=drawn.times_s[:, :1])
         frames = as_frames(drawn.noisy, drawn.present, drawn.confidence, drawn.derived, dt)
-        world_rot, skeleton = gauged(drawn.truth.astype(np.float32), drawn.world_rot)
+        truth, world_rot = drawn.truth.astype(np.float32), np.full_like(drawn.world_rot, np.nan)
+        skeleton = np.full((size, *truth.shape[2:]), np.nan)
+        whole = np.isfinite(truth).all((1, 2, 3)) & np.isfinite(drawn.world_rot).all((1, 2, 3, 4))
+        if whole.any():
+            world_rot[whole], skeleton[whole] = gauged(truth[whole], drawn.world_rot[whole])
         unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
-        return self._drawn(frames, drawn.times_s, tau, target_of(drawn.truth, world_rot, skeleton, unknown))
+        return self._drawn(frames, drawn.times_s, tau, target_of(truth, world_rot, skeleton, unknown))
 
     def _drawn(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Drawn:
-        given = torch.from_numpy(self.rng.random(len(tau)) < 0.3)
+        given = torch.from_numpy(self.rng.random(len(tau)) < 0.3) & target.offsets_m.isfinite().all(-1).all(-1)
         return Drawn(frames, torch.from_numpy(times), torch.from_numpy(tau.astype(np.float32)), given, target)
 
     def _observe(

@@ -1,4 +1,7 @@
-"""What training minimises, in metres and radians, so that the weights compare like with like."""
+"""What training minimises, in metres and radians, so that the weights compare like with like.
+
+What is NaN in the target is not known and costs nothing: truth measured by a real system lacks joints and rotations.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from model.network.head import Pose
 
 
 class Target(NamedTuple):
-    """The truth for the times asked for."""
+    """The truth for the times asked for, NaN where it is not known."""
 
     positions: Tensor  # (B, T, J, 3) m
     world_rot: Tensor  # (B, T, J, 3, 3)
@@ -27,7 +30,18 @@ WEIGHTS = {
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.sqrt(x.square().sum(-1) + 1e-8)
+    return torch.sqrt(known(x).square().sum(-1) + 1e-8)
+
+
+def known(x: Tensor) -> Tensor:
+    """``x`` without what is not known (NaN): nothing, and no gradient."""
+    return torch.where(torch.isnan(x), 0.0, x)
+
+
+def _size(x: Tensor) -> Tensor:
+    """(B,) the mean length of the vectors (B, T, J, 3) that are known."""
+    there = ~torch.isnan(x[..., 0])
+    return (_norm(x) * there).sum((1, 2)) / there.sum((1, 2)).clamp(min=1)
 
 
 def whiten(error_m: Tensor, pose: Pose) -> Tensor:
@@ -41,15 +55,15 @@ def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
     relative = true_m - true_m[:, :, :1]
     step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
     velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
-    along = (error_m[:, 1:-1] * velocity).mean((1, 2, 3))
-    return -along / (velocity.square().mean((1, 2, 3)) + 0.1**2)
+    along = known(error_m[:, 1:-1] * velocity).mean((1, 2, 3))
+    return -along / (known(velocity).square().mean((1, 2, 3)) + 0.1**2)
 
 
 def contact_loss(logits: Tensor, contact: Tensor) -> Tensor:
     """Where it is known whether feet stand: contact (B, T, 2) 0/1, NaN = unknown."""
-    known = torch.isfinite(contact)
+    there = torch.isfinite(contact)
     every = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(contact), reduction="none")
-    return (every * known).sum() / known.sum().clamp(min=1)
+    return (every * there).sum() / there.sum().clamp(min=1)
 
 
 def losses(
@@ -76,15 +90,16 @@ def losses(
     shape = dt_s.shape
     error = pose.positions.unflatten(0, shape) - target.positions
     raw = raw_m - target.positions
-    size_m = _norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015  # (B,)
+    size_m = _size(raw - raw[:, :, :1]) + 0.015  # (B,)
     share = (1 / size_m / (1 / size_m).mean())[:, None, None]
     # Jitter likewise by the input's own: white noise has much of it for its size, an estimator's error little.
-    jitter_m = _norm(raw[:, 2:] - 2 * raw[:, 1:-1] + raw[:, :-2]).mean((1, 2)) + 0.004  # (B,)
+    jitter_m = _size(raw[:, 2:] - 2 * raw[:, 1:-1] + raw[:, :-2]) + 0.004  # (B,)
     calm = (size_m / jitter_m).clamp(max=5.0) * torch.where(tau_s > 0, 0.35, 1.0)  # ahead, jitter is the price
     calm = share * calm[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
-    turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
-    whitened = whiten(error.detach().flatten(0, 1), pose)
+    turn = known(pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
+    whitened = whiten(known(error).detach().flatten(0, 1), pose)
+    there = (~torch.isnan(error[..., 0])).flatten(0, 1)
     spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
     # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.
     likelihood = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)
@@ -108,6 +123,6 @@ def losses(
         "own": _norm(pose.own.transpose(1, 2).unflatten(0, shape) - own_target_m).mean(),
         "skeleton": _norm(observed_m - target.offsets_m[:, None]).mean() * 0.3
         + _norm(running_m - target.offsets_m[:, None]).mean(),
-        "likelihood": likelihood.mean(),
+        "likelihood": (likelihood * there).sum() / there.sum().clamp(min=1),
         "contact": contact_loss(pose.contact.unflatten(0, shape), target.contact),
     }
