@@ -14,7 +14,7 @@ from model.training import checkpoint
 from model.training.finetune import Tuning, finetune, plan_of, weights_file
 from model.training.own_data import OwnDataError
 from model.training.pair_files import PairError
-from model.training.ranks import Ranks
+from model.training.ranks import Ranks, RunError
 from model.training.train import Plan, train
 
 MINUTES, RATE = (60.0, 5.0), (2e-3, 3e-4)  # of a training, of a fine-tuning
@@ -82,7 +82,7 @@ def command(
             start=start, parts=ranks.size if parts is None else parts,
         )  # fmt: skip
         weights = train(plan, Config(bidirectional=twin))
-    except (OwnDataError, PairError, ClipError) as error:
+    except (OwnDataError, PairError, ClipError, RunError) as error:
         raise CycloptsError(str(error)) from error
     if ranks.first and twin:
         print(f"{checkpoint.pack(plan.out, 'twin')}: the bench looks for it in bench/weights")

@@ -55,7 +55,7 @@ def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
     relative = true_m - true_m[:, :, :1]
     step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
     velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
-    along = known(error_m[:, 1:-1] * velocity).mean((1, 2, 3))
+    along = (known(error_m[:, 1:-1]) * known(velocity)).mean((1, 2, 3))
     return -along / (known(velocity).square().mean((1, 2, 3)) + 0.1**2)
 
 

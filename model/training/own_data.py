@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from model.prepare import LISTING, Clip, ClipError, listed_clips, load_packed, read_clip, split_at_jumps
+from model.files.listing import LISTING
+from model.prepare import Clip, ClipError, listed_clips, load_packed, read_clip, split_at_jumps
 from model.training.pair_files import PairError, recorded_in
 from model.training.pairs import PairTake, take_of
 

@@ -51,7 +51,7 @@ def take_of(recorded: Recorded) -> PairTake | None:
     Raises:
         PairError: its truth lacks the hips, from which every pose is measured.
     """
-    seen = np.flatnonzero(np.isfinite(recorded.noisy).all(-1).any(1))
+    seen = np.flatnonzero(np.isfinite(recorded.noisy).all(axis=-1).any(axis=-1))
     if len(seen) == 0 or len(recorded.times_s) - seen[0] < SHORTEST:
         return None
     span = slice(seen[0], None)
@@ -79,7 +79,7 @@ def _constant(error: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """(J, 3) the median of an error (T, J, 3) in its joints' axes; nothing where it is never known."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice")
-        return np.nan_to_num(np.nanmedian(np.einsum("tjca,tjc->tja", axes, error), 0))
+        return np.asarray(np.nan_to_num(np.nanmedian(np.einsum("tjca,tjc->tja", axes, error), 0)))
 
 
 def cut(rng: np.random.Generator, takes: Sequence[PairTake], size: int, length: int, tau_s: np.ndarray) -> PairTake:

@@ -16,6 +16,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+class RunError(ValueError):
+    """Processes that cannot train together as asked: the message says what to give instead."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The process's place among all: ``rank`` of ``size``; the first one checks, writes and speaks for all."""
@@ -32,14 +36,16 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
-    def share(self, parts: int) -> range:
+    def share(self, batch: int, parts: int) -> range:
         """Which of the parts of a batch are this process's.
 
         Raises:
-            ValueError: they cannot be shared out evenly.
+            RunError: they cannot be shared out evenly.
         """
+        if parts < 1 or batch % parts:
+            raise RunError(f"--parts {parts}: a batch is {batch} sequences; give a divisor of that")
         if parts % self.size:
-            raise ValueError(f"--parts {parts}: give a multiple of the {self.size} processes")
+            raise RunError(f"--parts {parts}: give a multiple of the {self.size} processes")
         each = parts // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
@@ -71,7 +77,7 @@ def joined(device: str) -> Iterator[Ranks]:
     """This process among those of its run; connected for as long as the block lasts.
 
     Raises:
-        ValueError: there are more processes on this machine than GPUs.
+        RunError: there are more processes on this machine than GPUs.
     """
     ranks = Ranks.of_environment(device)
     if ranks.size == 1:
@@ -80,7 +86,7 @@ def joined(device: str) -> Iterator[Ranks]:
     if device == "cuda":
         local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= gpus:
-            raise ValueError(f"--device cuda: {gpus} GPUs are here; give torchrun --nproc-per-node {gpus}")
+            raise RunError(f"--device cuda: {gpus} GPUs are here; give torchrun --nproc-per-node {gpus}")
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:

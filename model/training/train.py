@@ -31,7 +31,7 @@ from model.noise.corruption import REALISTIC, SOURCES
 from model.training import checkpoint
 from model.training.dataset import Batch, Drawn, Sampler, Stream, moved, validation_clips
 from model.training.losses import WEIGHTS, losses, sequence_lag_s
-from model.training.ranks import Ranks, joined
+from model.training.ranks import Ranks, RunError, joined
 
 VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
 
@@ -109,13 +109,14 @@ def train(plan: Plan, config: Config | None = None) -> Path:
     """Train or resume, alone or as one of several processes; returns the file of the averaged weights (safetensors).
 
     Raises:
-        ValueError: the processes cannot share the batches, or not all of them see the run that is in ``plan.out``.
+        RunError: the processes cannot share the batches, or not all of them see the run that is in ``plan.out``.
     """
     with joined(plan.device) as ranks:
         return _train(plan, config, ranks)
 
 
 def _train(plan: Plan, config: Config | None, ranks: Ranks) -> Path:
+    mine = ranks.share(plan.batch, plan.parts)
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -124,16 +125,15 @@ def _train(plan: Plan, config: Config | None, ranks: Ranks) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.05, betas=(0.9, 0.98))
     step, spent = checkpoint.resume(plan.out, model, kept, optimizer)
     if step != ranks.of_first(step):
-        raise ValueError(f"--out {plan.out}: process {ranks.rank} finds another run there; give a folder all share")
+        raise RunError(f"--out {plan.out}: process {ranks.rank} finds another run there; give a folder all share")
     config_json = {"config": json.dumps(model.config.to_dict())}
     checks: dict[str, Batch] = {}
     if ranks.first:
         if step == 0:
             _log(plan, settings_of(plan, model))
         checks = {n: moved(batch, torch.device(plan.device)) for n, batch in validation_batches(plan.data).items()}
-    batches = repeated(parts_of_batches(plan, plan.seed * 100_003 + step, ranks.share(plan.parts)))
-    started, recent = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0)
-    minutes = ranks.of_first(spent)
+    batches = repeated(parts_of_batches(plan, plan.seed * 100_003 + step, mine))
+    started, recent, minutes = time.monotonic(), dict.fromkeys(WEIGHTS, 0.0), ranks.of_first(spent)
     while plan.spent(step, minutes) < 1.0:
         set_rate(optimizer, rate_at(step, minutes, plan))
         fast = plan.spent(step, minutes) < plan.fast
@@ -174,13 +174,7 @@ def _finish(plan: Plan, kept: CausalFilter, checks: dict[str, Batch], step: int)
 
 
 def parts_of_batches(plan: Plan, seed: int, mine: range) -> Iterator[tuple[Batch, ...]]:
-    """Those parts of every batch that are this process's: a part is the same whoever draws it.
-
-    Raises:
-        ValueError: a batch cannot be parted so.
-    """
-    if plan.parts < 1 or plan.batch % plan.parts:
-        raise ValueError(f"--parts {plan.parts}: a batch is {plan.batch} sequences; give a divisor of that")
+    """Those parts of every batch that are this process's: a part is the same whoever draws it."""
     part = replace(plan, batch=plan.batch // plan.parts)
     return zip(*(drawn_batches(part, seed + 1_000_000_007 * n) for n in mine))
 

@@ -89,7 +89,8 @@ def whole_take(take: PairTake, tau_s: float) -> Batch:
     times = piled(take.times_s)
     times = times - times[:, :1]
     dt = np.diff(times, axis=1, prepend=times[:, :1])
-    seen = as_frames(*map(piled, (take.noisy, take.present, take.confidence, take.derived)), dt)
+    noisy, present, confidence, derived = map(piled, (take.noisy, take.present, take.confidence, take.derived))
+    seen = as_frames(noisy, present, confidence, derived, dt)
     truth = piled(at_times(take.times_s, take.truth, take.times_s + tau_s))
     none = [np.full(shape, np.nan) for shape in ((*truth.shape, 3), (rows, *truth.shape[2:]), (*truth.shape[:2], 2))]
     tau = torch.full((rows,), tau_s)
