@@ -20,7 +20,7 @@ from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
 from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, sample_times
-from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
+from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, moved_by, put
 from model.noise.fixed import make_noise
 from model.prepare import PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
@@ -167,6 +167,23 @@ class Sampler:
             world_rot[whole], skeleton[whole] = gauged(truth[whole], drawn.world_rot[whole])
         unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
         return self._drawn(frames, drawn.times_s, tau, target_of(truth, world_rot, skeleton, unknown))
+
+    def lent(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
+        """A batch of other motions, seen by a source that errs as a real estimator did: few motions have a truth, and
+        those are learned by heart."""
+        tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
+        drawn = pairs.cut(self.rng, takes, size, length, tau)
+        times, now, then, offsets = self.motions.draw(drawn.times_s, tau)
+        source = define(self.rng, now.positions(offsets), now.world_rot)
+        known = np.isfinite(drawn.error).all(-1)
+        error = np.where(known[..., None], drawn.error, 0.0)
+        noisy = source.positions + moved_by(error, now.world_rot)
+        present, derived = drawn.present & known, drawn.derived & known
+        dt = np.diff(times, axis=1, prepend=times[:, :1])
+        frames = as_frames(noisy, present, drawn.confidence * known, derived, dt)
+        wanted = put(then.positions(offsets), then.world_rot, source.offsets_m)
+        world_rot, skeleton = gauged(wanted, then.world_rot)
+        return self._drawn(frames, times, tau, target_of(wanted, world_rot, skeleton, then.contact))
 
     def _drawn(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Drawn:
         given = torch.from_numpy(self.rng.random(len(tau)) < 0.3) & target.offsets_m.isfinite().all(-1).all(-1)

@@ -32,7 +32,10 @@ from model.training.pairs import PairTake
 from model.training.train import Plan, load_model, loaded, rate_at, repeated, set_rate, shown, train_step
 from model.training.tuning_scores import Case, Score
 
-REHEARSED = 0.3  # share of the batches that are of synthetic people: what was known is not forgotten
+# Shares of the batches. Of the user's own motion, if there is any; of recordings as they are: with more of them their
+# few motions are learned by heart; of recorded errors lent to other motions. The rest are synthetic people with all the
+# noise of training: what was known is not forgotten.
+OWN_MOTION, PAIRED, LENT = 0.5, 0.15, 0.4
 LEAST_GAIN = 0.005  # part of the error that must go, or the old weights stay
 TEACHERS, OTHERS, SECONDS = range(12), range(100, 106), 60.0  # seeds of synthetic people: to rehearse, to score
 NOT_BETTER = "not_better.safetensors"
@@ -180,12 +183,14 @@ class Mixture(torch.utils.data.IterableDataset[Drawn | Batch]):
         longest = max((len(take.times_s) for take in takes), default=0)
         for n in range(1 << 62):
             size, length = (plan.batch, plan.length) if n % 2 else (max(1, plan.batch // 2), 2 * plan.length)
-            if rng.random() < REHEARSED:
-                yield rehearsal.draw(size, length)
-            elif motion is None or (takes and rng.random() < 0.5):
-                yield rehearsal.pairs(takes, size, min(length, longest))
+            people = motion if motion is not None and rng.random() < OWN_MOTION else rehearsal
+            kind, cut = rng.random(), min(length, longest)
+            if takes and kind < PAIRED:
+                yield people.pairs(takes, size, cut)
+            elif takes and kind < PAIRED + LENT:
+                yield people.lent(takes, size, cut)
             else:
-                yield motion.draw(size, length)
+                yield people.draw(size, length)
 
 
 def synthetic(seeds: range) -> Motion:

@@ -1,13 +1,14 @@
 """Batches of what a real estimator said of people whose motion is known: MediaPipe on rendered people, or a user's own.
 
 A take's constant difference of each joint, in the axes of its parent's bone, is the estimator's definition: the target
-is the true motion with it. Held-out subjects are never drawn. Augmented by turning, scaling, mirroring and cutting.
+is the true motion with it. Held-out subjects are never drawn. Augmented by turning, scaling, mirroring and cutting; and
+what moves of its error, in those axes, can be lent to other motions, which are not so few.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class PairTake(NamedTuple):
     confidence: np.ndarray  # (T, J)
     truth: np.ndarray  # (T, J, 3) m, as the estimator defines its joints
     world_rot: np.ndarray  # (T, J, 3, 3)
+    error: np.ndarray  # (T, J, 3) m, of what arrived, in the axes of each joint's parent; NaN where it is not known
 
 
 def read_takes(files: Sequence[Path], without: Sequence[str]) -> list[PairTake]:
@@ -66,31 +68,29 @@ def take_of(recorded: Recorded) -> PairTake | None:
         raise PairError(f"{recorded.name}, truth: the hips are needed, and are not known in any frame")
     truth[:, 0] = np.where(np.isfinite(truth[:, 0]), truth[:, 0], middle)
     axes = bone_axes(truth, rot)
-    truth += np.einsum("tjac,jc->tja", axes, _constant(np.where(present[..., None], noisy - truth, np.nan), axes))
+    error = np.einsum("tjca,tjc->tja", axes, np.where(present[..., None], noisy - truth, np.nan))
+    constant = _constant(error)
+    truth += np.einsum("tjac,jc->tja", axes, constant)
     times_s = recorded.times_s[span]
     return PairTake(
         recorded.subject, times_s - times_s[0], np.where(present[..., None], noisy, 0.0).astype(np.float32), present,
         derived & present, (trust * present).astype(np.float32), truth.astype(np.float32),
         np.full((*truth.shape, 3), np.nan, np.float32) if rot is None else rot,
+        (error - constant).astype(np.float32),
     )  # fmt: skip
 
 
-def _constant(error: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(J, 3) the median of an error (T, J, 3) in its joints' axes; nothing where it is never known."""
+def _constant(error: np.ndarray) -> np.ndarray:
+    """(J, 3) the median of an error (T, J, 3); nothing where it is never known."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice")
-        return np.asarray(np.nan_to_num(np.nanmedian(np.einsum("tjca,tjc->tja", axes, error), 0)))
+        return np.asarray(np.nan_to_num(np.nanmedian(error, 0)))
 
 
 def cut(rng: np.random.Generator, takes: Sequence[PairTake], size: int, length: int, tau_s: np.ndarray) -> PairTake:
     """``size`` cuts of ``length`` frames, arrays (B, T, ...), the truth ``tau_s`` (B,) later."""
-    long = [take for take in takes if len(take.times_s) >= length]
-    odds = np.sqrt([len(take.times_s) for take in long])
     rows = []
-    for tau in tau_s:
-        take = long[rng.choice(len(long), p=odds / odds.sum())]
-        begin = int(rng.integers(len(take.times_s) - length + 1))
-        span = slice(begin, begin + length)
+    for (take, span), tau in zip(_spans(rng, takes, size, length), tau_s):
         times = take.times_s[span]
         truth, rot = (at_times(take.times_s, x, times + tau) for x in (take.truth, take.world_rot))
         if np.isfinite(rot).all():
@@ -104,10 +104,22 @@ def cut(rng: np.random.Generator, takes: Sequence[PairTake], size: int, length: 
             take.confidence[span],
             truth,
             rot,
+            take.error[span],
         ]
         row = _mirrored(row) if rng.random() < 0.5 else row
         rows.append(_turned(row, rng.uniform(-np.pi, np.pi), np.exp(rng.normal(0.05, 0.08))))
     return PairTake("", *(np.stack(part) for part in zip(*rows)))
+
+
+def _spans(
+    rng: np.random.Generator, takes: Sequence[PairTake], size: int, length: int
+) -> Iterator[tuple[PairTake, slice]]:
+    long = [take for take in takes if len(take.times_s) >= length]
+    odds = np.sqrt([len(take.times_s) for take in long])
+    for _ in range(size):
+        take = long[rng.choice(len(long), p=odds / odds.sum())]
+        begin = int(rng.integers(len(take.times_s) - length + 1))
+        yield take, slice(begin, begin + length)
 
 
 def at_times(times_s: np.ndarray, values: np.ndarray, wanted_s: np.ndarray) -> np.ndarray:
@@ -121,15 +133,17 @@ def at_times(times_s: np.ndarray, values: np.ndarray, wanted_s: np.ndarray) -> n
 
 def _mirrored(row: list[np.ndarray]) -> list[np.ndarray]:
     side = list(MIRROR)
-    times, noisy, present, derived, confidence, truth, rot = row
+    times, noisy, present, derived, confidence, truth, rot, error = row
     return [
         times, noisy[:, side] * _FLIP, present[:, side], derived[:, side], confidence[:, side], truth[:, side] * _FLIP,
-        rot[:, side] * (_FLIP[:, None] * _FLIP),
+        rot[:, side] * (_FLIP[:, None] * _FLIP), error[:, side] * _FLIP,
     ]  # fmt: skip
 
 
 def _turned(row: list[np.ndarray], angle: float, scale: float) -> list[np.ndarray]:
-    times, noisy, present, derived, confidence, truth, rot = row
+    times, noisy, present, derived, confidence, truth, rot, error = row
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], np.float32)
-    return [times, noisy @ turn.T * scale, present, derived, confidence, truth @ turn.T * scale, turn @ rot]
+    return [
+        times, noisy @ turn.T * scale, present, derived, confidence, truth @ turn.T * scale, turn @ rot, error * scale,
+    ]  # fmt: skip
