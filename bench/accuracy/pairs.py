@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bench.track import Floats, Times
 from model.layouts import Layout, get_layout
-from model.training.pair_files import HIPS, PairError, Recorded, canonical_truth, read_recorded
+from model.training.pair_files import HIPS, PairError, Recording, canonical_truth, read_recordings
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Frame
@@ -24,7 +24,7 @@ __all__ = ["HIPS", "Bools", "Pair", "canonical_truth", "read_pairs"]
 Bools = npt.NDArray[np.bool_]
 
 
-class Pair(Recorded):
+class Pair(Recording):
     """One take, as a source sends it and as it is scored."""
 
     @cached_property
@@ -67,6 +67,6 @@ def read_pairs(files: Sequence[str | Path]) -> list[Pair]:
         ConfigError: a file is missing or is none of the kinds; the message names the file and the key.
     """
     try:
-        return [Pair(**vars(take)) for take in read_recorded(files)]
+        return [Pair(**vars(take)) for take in read_recordings(files)]
     except PairError as error:
         raise ConfigError(f"--pairs {error}") from error

@@ -30,10 +30,10 @@ WEIGHTS = {
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.sqrt(known(x).square().sum(-1) + 1e-8)
+    return torch.sqrt(filled(x).square().sum(-1) + 1e-8)
 
 
-def known(x: Tensor) -> Tensor:
+def filled(x: Tensor) -> Tensor:
     """``x`` without what is not known (NaN): nothing, and no gradient."""
     return torch.where(torch.isnan(x), 0.0, x)
 
@@ -55,8 +55,8 @@ def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
     relative = true_m - true_m[:, :, :1]
     step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
     velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
-    along = (known(error_m[:, 1:-1]) * known(velocity)).mean((1, 2, 3))
-    return -along / (known(velocity).square().mean((1, 2, 3)) + 0.1**2)
+    along = (filled(error_m[:, 1:-1]) * filled(velocity)).mean((1, 2, 3))
+    return -along / (filled(velocity).square().mean((1, 2, 3)) + 0.1**2)
 
 
 def contact_loss(logits: Tensor, contact: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ def losses(
     calm = (size_m / jitter_m).clamp(max=5.0) * torch.where(tau_s > 0, 0.35, 1.0)  # ahead, jitter is the price
     calm = share * calm[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
-    turn = known(pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
-    whitened = whiten(known(error).detach().flatten(0, 1), pose)
+    turn = filled(pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
+    whitened = whiten(filled(error).detach().flatten(0, 1), pose)
     there = (~torch.isnan(error[..., 0])).flatten(0, 1)
     spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
     # A Student-t likelihood (4 degrees) keeps rare large errors from blowing up the scale of the common ones.

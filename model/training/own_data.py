@@ -15,7 +15,7 @@ import numpy as np
 
 from model.files.listing import LISTING
 from model.prepare import Clip, ClipError, listed_clips, load_packed, read_clip, split_at_jumps
-from model.training.pair_files import PairError, recorded_in
+from model.training.pair_files import PairError, recordings_in
 from model.training.pairs import PairTake, take_of
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def pairs_of(files: Sequence[Path], say: Callable[[str], None]) -> list[Own[Pair
     """
     found: list[Own[PairTake]] = []
     for file in files:
-        for recorded in recorded_in(file):
+        for recorded in recordings_in(file):
             take = take_of(recorded)
             if take is None:
                 say(f"left out: {file}, {recorded.name}: hardly anything is seen in it")

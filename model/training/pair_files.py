@@ -40,7 +40,7 @@ class PairError(ValueError):
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recording:
     """One take: noisy (T, J, 3) [m] as the source sends it, confidence (T, J) or None, at times (T,) [s]; truth
     (T, 24, 3) [m], NaN where not known, and world_from_joint rotations (T, 24, 3, 3), or None."""
 
@@ -55,22 +55,22 @@ class Recorded:
     rotations: Floats | None = None
 
 
-def read_recorded(files: Sequence[str | Path]) -> list[Recorded]:
+def read_recordings(files: Sequence[str | Path]) -> list[Recording]:
     """The takes of some files, in their order.
 
     Raises:
         PairError: a file is missing or is none of the kinds; the message names the file and the key.
     """
-    takes: list[Recorded] = []
+    takes: list[Recording] = []
     for file in map(Path, files):
-        takes += recorded_in(file)
+        takes += recordings_in(file)
     twice = [name for name, count in Counter((take.source, take.name) for take in takes).items() if count > 1]
     if twice:
         raise PairError(f"two takes are called {' '.join(twice[0])}; give each a name of its own")
     return takes
 
 
-def recorded_in(file: Path) -> list[Recorded]:
+def recordings_in(file: Path) -> list[Recording]:
     """The takes of one file."""
     try:
         with np.load(file, allow_pickle=False) as opened:
@@ -80,14 +80,14 @@ def recorded_in(file: Path) -> list[Recorded]:
     return list(_reader(file, data)(file, data))
 
 
-def _reader(file: Path, data: File) -> Callable[[Path, File], Iterator[Recorded]]:
+def _reader(file: Path, data: File) -> Callable[[Path, File], Iterator[Recording]]:
     for keys, reader in _READERS:
         if keys <= data.keys():
             return reader
     raise PairError(f"{file}: has {', '.join(data)}; give noisy, truth, times_s, layout (see pair_files.py)")
 
 
-def _neutral(file: Path, data: File) -> Iterator[Recorded]:
+def _neutral(file: Path, data: File) -> Iterator[Recording]:
     def word(key: str, default: str) -> str:
         return str(data[key]) if key in data else default
 
@@ -111,13 +111,13 @@ def _neutral(file: Path, data: File) -> Iterator[Recorded]:
         raise PairError(f"{file}, times_s: at least four rising times in seconds")
     if truth.shape[1] != J or (layout != "smpl_24" and len(joints) == J):
         truth = np.asarray(canonical_truth(layout, truth), np.float64)
-    yield Recorded(
+    yield Recording(
         name, word("source", file.parent.name or "pairs"), word("subject", ""), layout, times_s, noisy, truth,
         data.get("confidence"), data.get("truth_rotations"),
     )  # fmt: skip
 
 
-def _rendered(file: Path, data: File) -> Iterator[Recorded]:
+def _rendered(file: Path, data: File) -> Iterator[Recording]:
     """MediaPipe's axes turned to Y up. Its world has its origin between the hips: so has the truth then.
 
     Takes of subjects that training may use are a source of their own.
@@ -127,13 +127,13 @@ def _rendered(file: Path, data: File) -> Iterator[Recorded]:
     noisy = data["world_m"].astype(np.float64) * (1.0, -1.0, -1.0)
     subject = str(json.loads(str(data["meta"]))["subject"])
     source = "rendered" if subject in RENDERED_HELD_OUT else "rendered (train)"
-    yield Recorded(
+    yield Recording(
         file.stem, source, subject, "mediapipe_33", data["time_s"].astype(np.float64), noisy, truth,
         data["visibility"].astype(np.float64), data["truth_world_rot"].astype(np.float64),
     )  # fmt: skip
 
 
-def _aistpp(file: Path, data: File) -> Iterator[Recorded]:
+def _aistpp(file: Path, data: File) -> Iterator[Recording]:
     """One take for each subset of the cameras."""
     times_s = np.arange(len(data["truth_m"])) / float(data["fps"])
     truth = canonical_truth("coco_17", data["truth_m"].astype(np.float64))
@@ -141,10 +141,10 @@ def _aistpp(file: Path, data: File) -> Iterator[Recorded]:
         views = "".join(str(c) for c in cameras if c >= 0)
         noisy, confidence = data["noisy_m"][k].astype(np.float64), data["confidence"][k].astype(np.float64)
         subject = file.stem.split("_")[3]
-        yield Recorded(f"{file.stem} {views}", "aistpp", subject, "coco_17", times_s, noisy, truth, confidence)
+        yield Recording(f"{file.stem} {views}", "aistpp", subject, "coco_17", times_s, noisy, truth, confidence)
 
 
-_READERS: tuple[tuple[set[str], Callable[[Path, File], Iterator[Recorded]]], ...] = (
+_READERS: tuple[tuple[set[str], Callable[[Path, File], Iterator[Recording]]], ...] = (
     ({"world_m", "visibility", "time_s", "truth_m", "truth_world_rot", "meta"}, _rendered),
     ({"noisy_m", "confidence", "truth_m", "cameras", "fps"}, _aistpp),
     ({"noisy", "truth", "times_s", "layout"}, _neutral),

@@ -17,7 +17,7 @@ import numpy as np
 from model.layouts import get_layout
 from model.skeleton import MIRROR
 from model.training.bone_axes import bone_axes
-from model.training.pair_files import HIPS, PairError, Recorded, read_recorded
+from model.training.pair_files import HIPS, PairError, Recording, read_recordings
 
 SHORTEST = 30  # frames of a take
 _FLIP = np.array([-1.0, 1.0, 1.0], np.float32)
@@ -43,11 +43,11 @@ def read_takes(files: Sequence[Path], without: Sequence[str]) -> list[PairTake]:
     Raises:
         PairError: a file is no pair, or its truth lacks the hips.
     """
-    found = (take_of(recorded) for recorded in read_recorded(files) if recorded.subject not in without)
+    found = (take_of(recorded) for recorded in read_recordings(files) if recorded.subject not in without)
     return [take for take in found if take is not None]
 
 
-def take_of(recorded: Recorded) -> PairTake | None:
+def take_of(recorded: Recording) -> PairTake | None:
     """A recorded take from its first detection on; None when hardly anything is left.
 
     Raises:

@@ -22,7 +22,7 @@ from model.training.bone_axes import bone_axes
 from model.training.dataset import Batch, Sampler
 from model.training.finetune import NOT_BETTER, Tuning, plan_of, synthetic, weights_file
 from model.training.own_data import Own, OwnDataError, split
-from model.training.pair_files import HIPS, recorded_in
+from model.training.pair_files import HIPS, recordings_in
 from model.training.pairs import take_of
 from model.training.train import batch_losses, load_model
 from model.training.tuning_scores import Case, Score
@@ -223,7 +223,7 @@ def test_weights_are_found_in_a_models_folder_and_in_a_runs(start: Path, tmp_pat
 
 
 def test_what_is_constant_is_the_estimators_definition_without_rotations_too(tmp_path: Path) -> None:
-    (recorded,) = recorded_in(write_pair(tmp_path / "a.npz", 1, constant_m=0.05, noise_m=0.001))
+    (recorded,) = recordings_in(write_pair(tmp_path / "a.npz", 1, constant_m=0.05, noise_m=0.001))
     take = take_of(recorded)
     assert take is not None
     assert take.present[:, LIMBS].mean() == pytest.approx(0.97, abs=0.02)
@@ -234,7 +234,7 @@ def test_what_is_constant_is_the_estimators_definition_without_rotations_too(tmp
 
 
 def test_what_is_not_known_costs_nothing(recordings: tuple[Path, ...]) -> None:
-    take = take_of(recorded_in(recordings[0])[0])
+    take = take_of(recordings_in(recordings[0])[0])
     assert take is not None
     torch.manual_seed(0)
     batch = Batch.of(Sampler(synthetic(range(1)), 1).pairs([take], 3, 30))
@@ -253,16 +253,16 @@ def test_what_is_not_known_costs_nothing(recordings: tuple[Path, ...]) -> None:
 
 
 def test_on_a_whole_truth_the_losses_are_the_means_they_were(motion: Motion) -> None:
-    from model.training.losses import known
+    from model.training.losses import filled
 
     batch = Sampler(motion, 3).batch(2, 12)
     assert batch.target.positions.isfinite().all()
-    assert torch.equal(known(batch.target.positions), batch.target.positions)
+    assert torch.equal(filled(batch.target.positions), batch.target.positions)
 
 
 def test_an_error_lent_to_other_motions_is_the_estimators(tmp_path: Path, motion: Motion) -> None:
     """As large as it was, on motions that are not the take's; joints whose error nobody knows do not arrive."""
-    take = take_of(recorded_in(write_pair(tmp_path / "a.npz", 1, constant_m=0.05, noise_m=0.02))[0])
+    take = take_of(recordings_in(write_pair(tmp_path / "a.npz", 1, constant_m=0.05, noise_m=0.02))[0])
     assert take is not None
     batch = Batch.of(Sampler(motion, 1).lent([take], 16, 24))
     evidence, target = batch.seen.evidence, batch.target
