@@ -154,20 +154,6 @@ class Sampler:
         kinds = ["own" if own else kind for own, kind in zip(rng.random(size) < OWN, kinds)]
         return kinds, [of if kind == "own" else KINDS[kind].layout for of, kind in zip(layouts, kinds)]
 
-    def pairs(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
-        """A batch of what a real estimator said."""
-        tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
-        drawn = pairs.cut(self.rng, takes, size, length, tau)
-        dt = np.diff(drawn.times_s, axis=1, prepend=drawn.times_s[:, :1])
-        frames = as_frames(drawn.noisy, drawn.present, drawn.confidence, drawn.derived, dt)
-        truth, world_rot = drawn.truth.astype(np.float32), np.full_like(drawn.world_rot, np.nan)
-        skeleton = np.full((size, *truth.shape[2:]), np.nan)
-        whole = np.isfinite(truth).all((1, 2, 3)) & np.isfinite(drawn.world_rot).all((1, 2, 3, 4))
-        if whole.any():
-            world_rot[whole], skeleton[whole] = gauged(truth[whole], drawn.world_rot[whole])
-        unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
-        return self._drawn(frames, drawn.times_s, tau, target_of(truth, world_rot, skeleton, unknown))
-
     def lent(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
         """A batch of other motions, seen by a source that errs as a real estimator did: few motions have a truth, and
         those are learned by heart."""
@@ -184,6 +170,20 @@ class Sampler:
         wanted = put(then.positions(offsets), then.world_rot, source.offsets_m)
         world_rot, skeleton = gauged(wanted, then.world_rot)
         return self._drawn(frames, times, tau, target_of(wanted, world_rot, skeleton, then.contact))
+
+    def pairs(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
+        """A batch of what a real estimator said."""
+        tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
+        drawn = pairs.cut(self.rng, takes, size, length, tau)
+        dt = np.diff(drawn.times_s, axis=1, prepend=drawn.times_s[:, :1])
+        frames = as_frames(drawn.noisy, drawn.present, drawn.confidence, drawn.derived, dt)
+        truth, world_rot = drawn.truth.astype(np.float32), np.full_like(drawn.world_rot, np.nan)
+        skeleton = np.full((size, *truth.shape[2:]), np.nan)
+        whole = np.isfinite(truth).all((1, 2, 3)) & np.isfinite(drawn.world_rot).all((1, 2, 3, 4))
+        if whole.any():
+            world_rot[whole], skeleton[whole] = gauged(truth[whole], drawn.world_rot[whole])
+        unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
+        return self._drawn(frames, drawn.times_s, tau, target_of(truth, world_rot, skeleton, unknown))
 
     def _drawn(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Drawn:
         given = torch.from_numpy(self.rng.random(len(tau)) < 0.3) & target.offsets_m.isfinite().all(-1).all(-1)

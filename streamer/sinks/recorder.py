@@ -14,7 +14,7 @@ from model.prepare import BY_BLENDER, SUFFIXES, ClipError, check_out
 from streamer.errors import ConfigError
 from streamer.server.metrics import Histogram
 from streamer.sinks.files import ACTOR, convert_recording
-from streamer.sinks.recording import SUFFIX, Recording, RecordingWriter, kinds_of, record_into
+from streamer.sinks.recording import SUFFIX, Recorded, RecordingWriter, kinds_of, record_into
 from streamer.sinks.sink import Inside
 from streamer.wire.endpoints import INSIDE_OUT
 from streamer.wire.security import ClientKeys
@@ -34,7 +34,7 @@ class Recorder:
 
     def __init__(self, file: Path, frames: bool = True, fps: float | None = None, actor: str | None = None) -> None:
         self._file, self._frames, self._fps, self._actor = file, frames, fps, actor
-        self._recorded: Recording | None = None
+        self._recorded: Recorded | None = None
         self._motion = _is_motion(file)
         if not self._motion and (fps, actor) != (None, None):
             raise ConfigError("--fps and --actor are for files of motion, such as take.bvh; a recording holds all")

@@ -162,7 +162,7 @@ class Gaps:
 
 
 @dataclass(frozen=True)
-class Recording:
+class Recorded:
     """What ``record`` did: messages written and, as far as the server's books tell, lost on the way, by kind."""
 
     path: Path
@@ -185,7 +185,7 @@ def _counted(numbers: dict[str, int]) -> str:
 def record(
     endpoint: str, path: str | Path, frames: bool, seconds: float | None, stopped: Callable[[], bool],
     curve: ClientKeys | None = None,
-) -> Recording:  # fmt: skip
+) -> Recorded:  # fmt: skip
     """As ``record_into``, a new file that is made here. Raises ConfigError: it exists, or cannot be made."""
     with RecordingWriter(path) as writer:
         return record_into(writer, endpoint, frames, seconds, stopped, curve)
@@ -194,7 +194,7 @@ def record(
 def record_into(
     writer: RecordingWriter, endpoint: str, frames: bool, seconds: float | None, stopped: Callable[[], bool],
     curve: ClientKeys | None = None, inside: zmq.Context[Any] | None = None,
-) -> Recording:  # fmt: skip
+) -> Recorded:  # fmt: skip
     """Write what a server publishes until ``stopped()`` or ``seconds`` are over, and what is there then.
 
     Args:
@@ -235,7 +235,7 @@ def record_into(
             elif message.startswith(BOOKS):
                 with contextlib.suppress(ProtocolError):
                     gaps.balance(cast(Books, decode(message)))
-    return Recording(writer.path, counts, gaps.lost, gaps.gaps, gaps.restarts)
+    return Recorded(writer.path, counts, gaps.lost, gaps.gaps, gaps.restarts)
 
 
 def kinds_of(frames: bool) -> list[str]:
