@@ -180,11 +180,11 @@ class Mixture(torch.utils.data.IterableDataset[Drawn | Batch]):
         rehearsal = Sampler(synthetic(TEACHERS), plan.seed)
         motion = None if own.motion is None else Sampler(_motion(own.motion.train), plan.seed + 1)
         takes = [] if own.pairs is None else [taken.take for taken in own.pairs.train]
-        longest = max((len(take.times_s) for take in takes), default=0)
+        usual = int(np.median([len(take.times_s) for take in takes])) if takes else 0
         for n in range(1 << 62):
             size, length = (plan.batch, plan.length) if n % 2 else (max(1, plan.batch // 2), 2 * plan.length)
             people = motion if motion is not None and rng.random() < OWN_MOTION else rehearsal
-            kind, cut = rng.random(), min(length, longest)
+            kind, cut = rng.random(), min(length, usual)
             if takes and kind < PAIRED:
                 yield people.pairs(takes, size, cut)
             elif takes and kind < PAIRED + LENT:
