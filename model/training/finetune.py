@@ -149,9 +149,7 @@ def judged(tuning: Tuning, own: OwnData, after: CausalFilter, cases: list[Case],
     _keep_report(tuning, own, left, tuning_scores.as_json(cases, before, scores))
     print("mean error [mm] / Accel [mm/frame^2], before and after\n" + tuning_scores.table(cases, before, scores))
     for name in tuning_scores.forgotten(cases, before, scores):
-        print(
-            f"forgotten in part: {name} of other people is worse than before; for all sources alike keep the old ones"
-        )
+        print(f"forgotten in part: {name} of other people is worse than before; keep the old ones for other sources")
     if better:
         print(f"{path}: {100 * (1 - left):.1f} % less error on what was held out. Next:\n"
               f"  hpstm export {path} --out {out}/model --int8\n  hpstm serve --weights {out}/model")  # fmt: skip
