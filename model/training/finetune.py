@@ -32,13 +32,22 @@ from model.training.pairs import PairTake
 from model.training.train import Plan, load_model, loaded, rate_at, repeated, set_rate, shown, train_step
 from model.training.tuning_scores import Case, Score
 
-# Shares of the batches. Of the user's own motion, if there is any; of recordings as they are: with more of them their
-# few motions are learned by heart; of recorded errors lent to other motions. The rest are synthetic people with all the
-# noise of training: what was known is not forgotten.
-OWN_MOTION, PAIRED, LENT = 0.5, 0.15, 0.4
+OWN_MOTION = 0.5  # share of the motions that are the user's, if there are any; the rest are synthetic people's
 LEAST_GAIN = 0.005  # part of the error that must go, or the old weights stay
 TEACHERS, OTHERS, SECONDS = range(12), range(100, 106), 60.0  # seeds of synthetic people: to rehearse, to score
 NOT_BETTER = "not_better.safetensors"
+
+
+class Shares(NamedTuple):
+    """Of the batches: recordings as they are, and their errors lent to other motions; the rest has all the noise of
+    training, so that what was known is not forgotten."""
+
+    paired: float
+    lent: float
+
+
+# With the whole network more of a few recordings would be learned by heart; how far to trust what cannot be.
+WHOLE, TRUST = Shares(0.15, 0.4), Shares(0.5, 0.2)
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,14 @@ def watched(own: OwnData) -> list[Case]:
 
 
 def tuned(plan: Plan, before: CausalFilter, own: OwnData) -> CausalFilter:
-    """The averaged weights after the plan's budget."""
+    """The averaged weights after the plan's budget: all are learned where there is motion to learn from; of pairs alone
+    only how far to trust the input, its filters and the network's own joints, since a few recordings teach no motion.
+    """
     model, kept = copy.deepcopy(before).train(), copy.deepcopy(before).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    if own.motion is None:
+        only_trust(model)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=0.0, betas=(0.9, 0.98))
     batches = repeated(loaded(Mixture(own, plan), torch.device(plan.device)))
     started, step, minutes = time.monotonic(), 0, 0.0
     while plan.spent(step, minutes) < 1.0:
@@ -136,6 +150,19 @@ def tuned(plan: Plan, before: CausalFilter, own: OwnData) -> CausalFilter:
         if step % 50 == 0:
             print(f"step {step} {minutes:.1f} min  {shown(terms)}", flush=True)
     return kept
+
+
+def only_trust(model: CausalFilter) -> None:
+    """Leaves nothing to learn but what of the head's last layer says how far to trust what, and how sure it is."""
+    last = model.head.fc3
+    rows = torch.zeros(len(last.bias), dtype=last.bias.dtype, device=last.bias.device)
+    rows[model.head.trust_rows()] = 1.0
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in (last.weight, last.bias, model.head.misfit.weight, model.head.misfit.bias):
+        parameter.requires_grad_(True)
+    last.weight.register_hook(lambda gradient: gradient * rows[:, None])
+    last.bias.register_hook(lambda gradient: gradient * rows)
 
 
 def judged(tuning: Tuning, own: OwnData, after: CausalFilter, cases: list[Case], before: list[Score]) -> Path | None:
@@ -178,14 +205,15 @@ class Mixture(torch.utils.data.IterableDataset[Drawn | Batch]):
         rehearsal = Sampler(synthetic(TEACHERS), plan.seed)
         motion = None if own.motion is None else Sampler(_motion(own.motion.train), plan.seed + 1)
         takes = [] if own.pairs is None else [taken.take for taken in own.pairs.train]
+        shares = TRUST if motion is None else WHOLE
         usual = int(np.median([len(take.times_s) for take in takes])) if takes else 0
         for n in range(1 << 62):
             size, length = (plan.batch, plan.length) if n % 2 else (max(1, plan.batch // 2), 2 * plan.length)
             people = motion if motion is not None and rng.random() < OWN_MOTION else rehearsal
             kind, cut = rng.random(), min(length, usual)
-            if takes and kind < PAIRED:
+            if takes and kind < shares.paired:
                 yield people.pairs(takes, size, cut)
-            elif takes and kind < PAIRED + LENT:
+            elif takes and kind < shares.paired + shares.lent:
                 yield people.lent(takes, size, cut)
             else:
                 yield people.draw(size, length)
