@@ -159,8 +159,8 @@ def only_trust(model: CausalFilter) -> None:
     rows[model.head.trust_rows()] = 1.0
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for parameter in (last.weight, last.bias, model.head.misfit.weight, model.head.misfit.bias):
-        parameter.requires_grad_(True)
+    for learned in (last, model.head.misfit):
+        learned.requires_grad_(True)
     last.weight.register_hook(lambda gradient: gradient * rows[:, None])
     last.bias.register_hook(lambda gradient: gradient * rows)
 
