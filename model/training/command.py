@@ -17,7 +17,8 @@ from model.training.pair_files import PairError
 from model.training.ranks import Ranks, RunError
 from model.training.train import Plan, train
 
-MINUTES, RATE = (60.0, 5.0), (2e-3, 3e-4)  # of a training, of a fine-tuning
+MINUTES = (60.0, 5.0)  # of a training, of a fine-tuning
+RATE, RATE_ON_MOTION, RATE_ON_PAIRS = 2e-3, 3e-4, 5e-3  # of a training; of a fine-tuning of all weights, of trust alone
 
 
 def _usable(_: Any, device: str) -> None:
@@ -41,7 +42,7 @@ def command(
     steps: Annotated[int | None, Parameter(show_default="as the minutes allow")] = None,
     threads: int = 1,
     device: Device = "cpu",
-    rate: Annotated[float | None, Parameter(show_default="0.002; with --from 0.0003")] = None,
+    rate: Annotated[float | None, Parameter(show_default="0.002; with --from 0.0003, of pairs alone 0.005")] = None,
     start: Annotated[Path | None, Parameter(show_default="from nothing")] = None,
     twin: bool = False,
     parts: Annotated[int | None, Parameter(show_default="one for each process")] = None,
@@ -64,7 +65,9 @@ def command(
         parts: Of each batch, drawn and scored by themselves; they are shared out to torchrun's processes.
     """
     ranks, tuning = Ranks.of_environment(device), from_ is not None
-    minutes, rate = (MINUTES[tuning] if minutes is None else minutes), (RATE[tuning] if rate is None else rate)
+    minutes = MINUTES[tuning] if minutes is None else minutes
+    if rate is None:
+        rate = RATE if not tuning else RATE_ON_PAIRS if data is None else RATE_ON_MOTION
     try:
         if from_ is not None:
             _only_for_training(ranks, start, twin, parts)

@@ -30,6 +30,7 @@ from model.training.tuning_scores import Case, Score
 from streamer.cli import main
 from tests.helpers.networks import TINY, save_weights, tiny_model
 
+pytestmark = pytest.mark.timeout(300)  # whole trainings, on whatever machine
 FPS, SECONDS = 15.0, 24.0
 TIMES_S = np.arange(round(FPS * SECONDS)) / FPS
 LIMBS = [INDEX[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")

@@ -19,6 +19,7 @@ from streamer.cli import main
 from tests.helpers.project import ROOT
 from tests.helpers.rank_run import tiny_run
 
+pytestmark = pytest.mark.timeout(300)  # whole trainings, on whatever machine
 STEPS = 12
 
 
