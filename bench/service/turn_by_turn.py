@@ -54,11 +54,11 @@ class TurnByTurn:
     def turn(self, messages: Iterable[bytes] = ()) -> None:
         """One turn, guarded as the server's loop does it."""
         self.sockets.waiting[IN] += messages
-        self.server._guarded_turn()
+        self.server.guarded_turn()
 
     def subscriptions(self, *messages: bytes) -> None:
         self.sockets.waiting[OUT] += messages
-        self.server._guarded_turn()
+        self.server.guarded_turn()
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
         """A request, and its reply."""

@@ -32,6 +32,7 @@ from streamer.wire.vmc import APPLY, TIME
 
 TARGET_MS, TARGET_HZ = 2.0, 30.0  # p99
 LAYOUT = "smpl_24"
+_LAST = APPLY.encode()  # is in the last packet of a pose
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,22 @@ class _Avatar:
 
     def pose(self, until_ns: int) -> tuple[float, int] | None:
         """Time of the next pose from the first one on [s], and when its last packet came [ns]; None: none came."""
+        packets: list[bytes] = []
         while (left_ns := until_ns - now_ns()) > 0:
             if not select.select([self._socket], [], [], left_ns / SECOND_NS)[0]:
-                return None
+                break
             packet, arrived_ns = self._socket.recv(65_535), now_ns()
-            for message in parse(packet):
-                if message.address == TIME:
-                    self._t_s = float(message.arguments[0])
-                elif message.address == APPLY:
-                    return self._t_s, arrived_ns
+            packets.append(packet)
+            if _LAST in packet:  # read only now: the next packet's coming is not to wait for that
+                self._read(packets)
+                return self._t_s, arrived_ns
+        self._read(packets)
         return None
+
+    def _read(self, packets: list[bytes]) -> None:
+        for message in (message for packet in packets for message in parse(packet)):
+            if message.address == TIME:
+                self._t_s = float(message.arguments[0])
 
     def close(self) -> None:
         self._socket.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from io import BufferedReader
+from typing import cast
 
 from streamer.commands.options import Key, Out, Outs, ServerKey, To, Tos, client_keys
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
@@ -29,7 +31,7 @@ def source(
     from streamer.sources.json_lines import LineSource, line_reader
     from streamer.sources.sender import FrameSender
 
-    lines = LineSource(sys.stdin.buffer, line_reader(layout, actor), _say, paced)
+    lines = LineSource(cast(BufferedReader, sys.stdin.buffer), line_reader(layout, actor), _say, paced)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
     one, where = None if servers else to, ", ".join(servers) or to
     with FrameSender(one, curve=client_keys(key, server_key, None), servers=servers) as sender:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from model.skeleton import JOINTS, PARENTS
 from streamer.clock import SECOND_NS, now_ns
-from streamer.frames import Pose
+from streamer.frames import Frame, Pose
 from streamer.server.config import ServerConfig
 from streamer.server.crowd import OWED, ActorRecord, Crowd
 from streamer.server.metrics import Metrics
@@ -24,7 +24,8 @@ class Publisher:
     """Encodes and sends; counts what it sends. For the loop's thread alone.
 
     Args:
-        taps: are given each pose once it is sent. The loop waits for them: for sinks that never wait, nor raise.
+        taps: are given each pose, before it is encoded for the socket. The loop waits for them: for sinks that never
+            wait, nor raise.
     """
 
     def __init__(
@@ -48,11 +49,11 @@ class Publisher:
         if record.version != record.sent_version:
             self.skeleton(record, now_ns())
         pose.published_ns = now_ns()
+        for tap in self._taps:
+            tap(pose)
         self._sockets.publish(self._encoder.pose(pose))
         self._metrics.count("poses_out")
         self._latency.observe(pose.published_ns - pose.received_ns)
-        for tap in self._taps:
-            tap(pose)
 
     def skeleton(self, record: ActorRecord, now: int) -> None:
         """Publish an actor's skeleton, unless one has just gone out."""
@@ -70,14 +71,10 @@ class Publisher:
             if record.sent_version == OWED or now - record.sent_ns > SKELETON_EVERY_NS:
                 self.skeleton(record, now)
 
-    @property
-    def passes_on(self) -> bool:
-        """Does somebody record the input?"""
-        return bool(self._frame_topics)
-
-    def pass_on(self, data: bytes) -> None:
-        """Publish a frame as it came."""
-        self._sockets.publish(data)
+    def pass_on(self, frame: bytes | Frame) -> None:
+        """Publish a frame as it came, if somebody records the input."""
+        if self._frame_topics:
+            self._sockets.publish(frame if isinstance(frame, bytes) else self._encoder.frame(frame))
 
     def books(self, now: int) -> None:
         """Publish how many messages of each kind there were so far: who took all of a kind sees what it missed.

@@ -6,7 +6,7 @@ So a server that waits runs the data path on a stand-in, whose answer nobody see
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,9 +31,13 @@ class Rehearsal:
     """Knows when the next frame is due, and is run before it. It costs what ``PASSES`` frames cost, in time not used.
 
     Frames that come close together (several actors') count as one, so that a server that is busy rehearses never.
+
+    Args:
+        others: whose part is rehearsed, too.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, others: Sequence[Callable[[], object]] = ()) -> None:
+        self._others = others
         rest = np.asarray(runtime.contract.rest_offsets_m, np.float32).reshape(len(JOINTS), 3)
         self._filter = PoseFilter(runtime, max_actors=1)
         self._filter.set_skeleton(NOBODY, rest)
@@ -68,6 +72,8 @@ class Rehearsal:
         for done in range(PASSES):
             if interrupted():
                 return done
+            for other in self._others:
+                other()
             self._n += 1
             positions = self._positions + np.float32(0.001 * (self._n % 2))  # the same again would be no news
             frame = Frame(NOBODY, self._n, self._n * SECOND_NS // 60, positions, self._confidence)

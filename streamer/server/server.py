@@ -3,6 +3,7 @@
 The data path, top to bottom, is ``Server.turn``:
 
     SUB in -> drain and decode -> skip what cannot be kept up with -> filter -> newest pose per actor -> XPUB out
+    inlet  ->
 
 Bad data never raises out of the loop: it is counted by reason, and no message costs another one its turn. Latency stays
 bounded because the input is always drained to its end, because under overload the oldest frames are skipped, and
@@ -61,9 +62,11 @@ class Server:
         self._filter_rejected: Counter[str] = Counter()
         self._frame_ns = FIRST_GUESS_NS
         self._clock = OutputClock()
-        self._rehearsal = Rehearsal(self._filter.runtime) if config.rehearses else None
+        self._rehearsed: list[Callable[[], object]] = []  # beside the filter
+        self._rehearsal = Rehearsal(self._filter.runtime, self._rehearsed) if config.rehearses else None
         self._every_second: Callable[[], None] | None = None
-        self.taps: list[Callable[[Pose], None]] = []  # are given each pose once it is sent, in the loop: see Publisher
+        self.taps: list[Callable[[Pose], None]] = []  # are given each pose, in the loop: see Publisher
+        self._inlet: Callable[[], list[Frame]] | None = None
         self._stop = False
         self._sockets: Sockets
         self._publisher: Publisher
@@ -75,7 +78,7 @@ class Server:
     def turn(self) -> None:
         """Wait for something to do, and do all of it once."""
         ready = self._wait()
-        frames = self._drain()
+        frames = self._drain(ready)
         frames = self._skip_oldest(frames)
         poses = self._infer(frames)
         if not self._clock.on:
@@ -87,15 +90,23 @@ class Server:
         self.metrics.settle()
         self._run_errands(ready)
 
-    def _drain(self) -> list[Frame]:
+    def _drain(self, ready: dict[Any, int]) -> list[Frame]:
         """Every frame that waits, oldest first; messages that are not frames are counted."""
         frames: list[Frame] = []
         messages = 0
-        for data in self._sockets.received(self._sockets.frames_in, MAX_DRAIN):
-            messages += 1
-            frame = self._decode(data)
-            if frame is not None:
-                frames.append(frame)
+        if self._sockets.frames_in in ready:
+            for data in self._sockets.received(self._sockets.frames_in, MAX_DRAIN):
+                messages += 1
+                frame = self._decode(data)
+                if frame is not None:
+                    frames.append(frame)
+        if self._inlet is not None:
+            direct = self._inlet()
+            for frame in direct:
+                self._publisher.pass_on(frame)
+                self._arrived(frame)
+            messages += len(direct)
+            frames += direct
         if messages:
             if self._rehearsal is not None:
                 self._rehearsal.saw(now_ns())
@@ -106,10 +117,8 @@ class Server:
     def _decode(self, data: bytes) -> Frame | None:
         try:
             frame = decode_frame(data)
-            frame.received_ns = now_ns()
-            frame.layout = self._layouts.get(frame.layout, frame.layout)
-            if self._publisher.passes_on:
-                self._publisher.pass_on(data)  # someone records the input
+            self._arrived(frame)
+            self._publisher.pass_on(data)
             return frame
         except ProtocolError as error:
             self._reject(error.reason, str(error))
@@ -117,6 +126,10 @@ class Server:
             self._errors.note("decoding a message", error)
             self._reject("error", str(error))
         return None
+
+    def _arrived(self, frame: Frame) -> None:
+        frame.received_ns = now_ns()
+        frame.layout = self._layouts.get(frame.layout, frame.layout)
 
     def _skip_oldest(self, frames: list[Frame]) -> list[Frame]:
         """The newest frames that fit the time budget, and always the newest of each actor; the others are counted."""
@@ -285,8 +298,8 @@ class Server:
             if on_ready is not None:
                 on_ready(sockets.endpoints)
             while not (self._stop or stopped()):
-                self._guarded_turn()
-            self._guarded_turn()  # what came in before the signal still goes out
+                self.guarded_turn()
+            self.guarded_turn()  # what came in before the signal still goes out
 
     def open_on(self, sockets: Sockets) -> None:
         """Put together what works on open sockets."""
@@ -299,6 +312,20 @@ class Server:
         operations = Operations(self._filter, self._crowd, self.metrics, sockets.endpoints, self._clock, self.stop)
         self._control = Control(operations, self._errors)
 
+    def read_from(
+        self, descriptor: int, inlet: Callable[[], list[Frame]], rehearse: Callable[[], object]
+    ) -> None:  # fmt: skip
+        """From now on the loop itself reads a source of this process, whose frames so take no way at all.
+
+        Args:
+            descriptor: readable when ``inlet`` may have frames.
+            inlet: gives at most ``MAX_DRAIN`` frames that are there. It never waits, nor raises.
+            rehearse: does for nothing what ``inlet`` does with what comes; see Rehearsal.
+        """
+        self._rehearsed.append(rehearse)
+        self._sockets.watch(descriptor)
+        self._inlet = inlet
+
     def warnings(self) -> list[str]:
         """What looks wrong with actors' streams, also of those refused, in sentences; for the loop's thread."""
         return self._filter.warnings()
@@ -310,7 +337,8 @@ class Server:
                 self._crowd.keep()
             self._kept.close()
 
-    def _guarded_turn(self) -> None:
+    def guarded_turn(self) -> None:
+        """A turn that ends in any case; what goes wrong in it is counted."""
         try:
             self.turn()
             self.metrics.alive_ns = now_ns()

@@ -66,6 +66,10 @@ class Sockets:
         """The sockets that have something, waiting at most ``wait_ms``, and at most IDLE_POLL_MS."""
         return dict(self._poller.poll(min(wait_ms, IDLE_POLL_MS)))
 
+    def watch(self, descriptor: int) -> None:
+        """From now on, ``poll`` ends when this is readable, too."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
     def received(self, socket: zmq.Socket[bytes], most: int) -> Iterator[bytes]:
         """What waits on ``socket``, oldest first, at most ``most`` messages."""
         receive = socket.recv

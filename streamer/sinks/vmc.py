@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from model.skeleton import INDEX, J
 from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError
 from streamer.frames import Array, Pose
@@ -26,7 +27,6 @@ from streamer.wire.vmc import (
     CANONICAL,
     FLIP_POSITION,
     FLIP_QUATERNION,
-    PARENT,
     ROOT,
     STATE,
     TIME,
@@ -36,8 +36,10 @@ from streamer.wire.vmc import (
 
 MOST_BYTES = 1400  # of a packet: Ethernet's 1,500 less the headers of IP and UDP, and room for a tunnel's
 LOADED, CALIBRATING, CALIBRATED, NORMAL, GOOD, BAD = 1, 2, 3, 0, 1, 0  # what /VMC/Ext/OK says
-CHEST, UPPER_CHEST = BONES.index("Chest"), BONES.index("UpperChest")
-ON_UPPER_CHEST = [n for n in range(N) if PARENT[n] == UPPER_CHEST]
+CHEST, UPPER_CHEST = INDEX["spine2"], INDEX["spine3"]  # whose rotations those bones have
+ON_UPPER_CHEST = slice(INDEX["neck"], INDEX["right_collar"] + 1)
+# Where in a table's numbers of a pose its rest offsets end, its rotations, root, time and state.
+ENDS = (3 * J, 7 * J, 7 * J + 3, 7 * J + 4, 7 * J + 6)
 LEFT_NS = 12 * SECOND_NS  # after so long without a pose, an actor's receiver may be given to another
 MOST_NAMES = 256  # actors of whom it is said that there is no receiver for them
 
@@ -47,6 +49,10 @@ BonePositions = Literal["all", "hips"]
 class Encoder:
     """One actor's packets; each pose is written over the one before.
 
+    The packets are words of four bytes, each of them a word of a table: first what never changes, then the numbers of a
+    pose, in our order and axes. A pose is written to the table, one ``take`` brings every word to its places, one
+    exclusive or turns the signs that are others in Unity's axes.
+
     Args:
         bone_positions: "all": of each bone its true place in its parent, by the actor's skeleton. "hips": zeros for all
             but the hips, for receivers that then take their avatar's own.
@@ -55,22 +61,34 @@ class Encoder:
 
     def __init__(self, bone_positions: BonePositions = "all", upper_chest: bool = True) -> None:
         self._hips_only, self._upper_chest = bone_positions == "hips", upper_chest
-        self._sent = [n for n in range(N) if upper_chest or n != UPPER_CHEST]
+        sent = [n for n in range(N) if upper_chest or CANONICAL[n] != UPPER_CHEST]
         still = (0.0,) * 6 + (1.0,)
         ahead = [message(STATE, LOADED, CALIBRATED, NORMAL, GOOD), message(TIME, 0.0)]
-        bones = [message(BONE, BONES[n], *still) for n in self._sent]
+        bones = [message(BONE, BONES[n], *still) for n in sent]
         groups = [*_packets([*ahead, message(ROOT, "root", *still), *bones, message(APPLY)]), ahead]
-        buffer = bytearray(b"".join(map(bundle, groups)))
-        stops = np.cumsum([len(bundle(group)) for group in groups]).tolist()
-        whole = memoryview(buffer)
+        packets = [bundle(group) for group in groups]
+        constant = np.frombuffer(b"".join(packets), np.uint32)
+        n = len(constant)
+        self._table = np.concatenate([constant, np.zeros(ENDS[-1], np.uint32)])
+        offsets, rotations, self._root, self._time, self._state = np.split(self._table[n:].view(">f4"), ENDS[:-1])
+        self._offsets, self._rotations = offsets.reshape(J, 3), rotations.reshape(J, 4)
+        self._state = self._state.view(">i4")
+        # Which word of the table each word of the packets is. Arguments are a message's last words.
+        offsets, rotations, root, time, state = np.split(np.arange(n, len(self._table)), ENDS[:-1])
+        ends, self._order = np.array(_ends(groups)) // 4, np.arange(n)
+        self._order[ends[[0, -2]][:, None] - (3, 1)] = state  # while lost, too
+        self._order[ends[[1, -1]] - 1] = time
+        words = ends[3 : 3 + len(sent), None] - 7 + np.arange(7)
+        self._order[words] = np.hstack([offsets.reshape(J, 3), rotations.reshape(J, 4)])[CANONICAL[sent]]
+        self._order[words[0, :3]] = root
+        signs = np.zeros(n, ">u4")
+        signs[words] = np.where(np.hstack([FLIP_POSITION, FLIP_QUATERNION]) < 0, 1 << 31, 0)
+        if self._hips_only:
+            signs[words[1:, :3]] = 0
+        self._signs = signs.view(np.uint32)
+        self._words = np.empty(n, np.uint32)
+        whole, stops = self._words.data.cast("B"), np.cumsum([len(packet) for packet in packets]).tolist()
         *self._pose, self._hold = [whole[start:stop] for start, stop in zip([0, *stops], stops)]
-        # Arguments are a message's last words: a word is four bytes, a whole number of them before and after each.
-        ends = np.array(_ends(groups)) // 4
-        self._floats, self._ints = np.frombuffer(buffer, ">f4"), np.frombuffer(buffer, ">i4")
-        self._state = ends[[0, -2]][:, None] - (3, 1)  # calibration state and tracking status; while lost, too
-        self._time = ends[[1, -1]] - 1
-        self._bones = ends[3 : 3 + len(bones), None] - 7 + np.arange(7)
-        self._values = np.zeros((N, 7), np.float32)
         self._start_ns: int | None = None
 
     def encode(self, pose: Pose, offsets_m: Array | None = None) -> list[memoryview]:
@@ -81,26 +99,26 @@ class Encoder:
         Returns:
             state, time and bones; or state and time alone while the actor is lost: the avatar stays as it was.
         """
-        if self._start_ns is None or pose.t_ns < self._start_ns:
-            self._start_ns = pose.t_ns
-        self._floats[self._time] = (pose.t_ns - self._start_ns) / SECOND_NS
-        lost = pose.status == "lost"
-        calibration = CALIBRATING if pose.status == "calibrating" else CALIBRATED
-        self._ints[self._state] = calibration, (BAD if lost else GOOD)
-        if lost:
-            return [self._hold]
-        values = self._values
+        t_ns, lost = pose.t_ns, pose.status == "lost"
+        if self._start_ns is None or t_ns < self._start_ns:
+            self._start_ns = t_ns
+        self._time[0] = (t_ns - self._start_ns) / SECOND_NS
+        self._state[0] = CALIBRATING if pose.status == "calibrating" else CALIBRATED
+        self._state[1] = BAD if lost else GOOD
+        self._rotations[...], self._root[...] = pose.rotations, pose.root
         if not self._hips_only:
-            offsets_m = pose.offsets_m if offsets_m is None else offsets_m
-            np.multiply(offsets_m.take(CANONICAL, 0), FLIP_POSITION, out=values[:, :3])
-        np.multiply(pose.root, FLIP_POSITION, out=values[0, :3])
-        np.multiply(pose.rotations.take(CANONICAL, 0), FLIP_QUATERNION, out=values[:, 3:])
+            self._offsets[...] = pose.offsets_m if offsets_m is None else offsets_m
         if not self._upper_chest:
-            values[CHEST, 3:] = times(values[CHEST, 3:].tolist(), values[UPPER_CHEST, 3:].tolist())
-            values[ON_UPPER_CHEST, :3] += values[UPPER_CHEST, :3]  # zeros stay zeros
-            values = values[self._sent]
-        self._floats[self._bones] = values
-        return self._pose
+            self._join_chests()
+        self._table.take(self._order, out=self._words, mode="clip")  # the mode that needs no buffer
+        np.bitwise_xor(self._words, self._signs, self._words)
+        return [self._hold] if lost else self._pose
+
+    def _join_chests(self) -> None:
+        """Chest turns for UpperChest, whose children hang on it."""
+        chest, upper = self._rotations[CHEST], self._rotations[UPPER_CHEST]
+        self._rotations[CHEST] = times(chest.tolist(), upper.tolist())
+        self._offsets[ON_UPPER_CHEST] += self._offsets[UPPER_CHEST]  # zeros stay zeros
 
 
 def _packets(messages: Sequence[bytes]) -> list[list[bytes]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from select import select
+from typing import Protocol
 
 from model.layouts import LAYOUTS, LayoutError, get_layout
 from streamer.clock import SECOND_NS, now_ns
@@ -16,6 +18,7 @@ from streamer.server.metrics import Histogram
 from streamer.wire.json_lines import DEFAULT_ACTOR, FRAME_KEYS, MOST_BYTES, LineReader, own_layout
 from streamer.wire.protocol import is_actor_name
 
+PIECE_BYTES = 64 * 1024  # are read at a time
 _LONGEST_WAIT_NS = 5 * SECOND_NS  # a longer step is another take's beginning
 
 
@@ -58,6 +61,13 @@ def line_reader(layout: str | None, actor: str = DEFAULT_ACTOR) -> LineReader:
         raise ConfigError(f"--layout: {error}") from error
 
 
+class Stream(Protocol):
+    """What lines are read from: a binary file that is buffered, or looks so."""
+
+    def read1(self, size: int, /) -> bytes: ...
+    def fileno(self) -> int: ...
+
+
 class LineSource:
     """Frames of a stream's lines until it ends; ``report`` says what became of them so far.
 
@@ -69,24 +79,40 @@ class LineSource:
 
     name = "lines of JSON"
 
-    def __init__(self, stream: BinaryIO, reader: LineReader, say: Callable[[str], None], paced: bool = False) -> None:
-        self._stream, self._reader, self._say, self._paced = stream, reader, say, paced
+    def __init__(self, stream: Stream, reader: LineReader, say: Callable[[str], None], paced: bool = False) -> None:
+        self._stream, self._reader, self._say = stream, reader, say
+        self._pace = _Pace() if paced else None
+        self.descriptor = _descriptor(stream)
         self.latency: dict[str, Histogram] = {}
         self.report = Report()
-        self._frames, self._ended = self._read(), False
+        self._pieces, self._lines = _Pieces(), deque[bytes | None]()
+        self._read_all, self._told = False, 0
+        self._last, self._twin = b"", reader.twin()
 
     @property
     def ended(self) -> bool:
-        return self._ended
+        return self._read_all and not self._lines
 
-    def receive(self, timeout_s: float) -> Frame | None:
-        """The next frame, however long its line takes to come; None at the end."""
-        frame = next(self._frames, None)
-        self._ended = frame is None
+    def receive(self, timeout_s: float | None) -> Frame | None:
+        """The next frame; None when none came within ``timeout_s`` (None: wait for ever), or at the end.
+
+        Without a ``descriptor`` it waits for however long a line takes to come.
+        """
+        frame = self._next()
+        while frame is None and not self.ended and self._read(timeout_s):
+            frame = self._next()
+            if timeout_s is not None:  # whatever else comes: it may be broken lines for ever
+                break
         return frame
 
+    def rehearse(self) -> None:
+        """Reads the last line that was a frame once more."""
+        if self._last:
+            self._twin.frame(self._last, 0)
+
     def __iter__(self) -> Iterator[Frame]:
-        return self._frames
+        while (frame := self.receive(None)) is not None:
+            yield frame
 
     def lost(self) -> dict[str, int]:
         return {f"broken lines ({reason})": n for reason, n in self.report.broken.items()}
@@ -100,28 +126,49 @@ class LineSource:
     def close(self) -> None:
         """Nothing: the stream is its owner's."""
 
-    def _read(self) -> Iterator[Frame]:
-        pace, report, told = _Pace(), self.report, 0
-        for line in _lines(self._stream):
-            report.lines += 1
-            if line is not None and not line.strip():
-                continue
-            try:
-                if line is None:
-                    raise FrameError("too_long", f"longer than {MOST_BYTES:,} bytes: is there an end to it?")
-                frame = self._reader.frame(line, now_ns())
-            except FrameError as error:
-                report.broken[error.reason] += 1
-                report.first.setdefault(error.reason, report.lines)
-                self._say(f"line {report.lines}: {error}")
-                continue
-            if len(unread := self._reader.unread) > told:
-                told = len(unread)
-                self._say(f"line {report.lines}: not read: {', '.join(sorted(unread))}; read: {', '.join(FRAME_KEYS)}")
-            if self._paced:
-                pace.wait_for(frame.t_ns)
-            report.frames += 1
-            yield frame
+    def _read(self, timeout_s: float | None) -> bool:
+        """Whether something came, or the end."""
+        if (
+            timeout_s is not None
+            and self.descriptor is not None
+            and not select([self.descriptor], [], [], timeout_s)[0]
+        ):
+            return False
+        piece = self._stream.read1(PIECE_BYTES)
+        self._lines += self._pieces.lines(piece)
+        self._read_all = not piece
+        return True
+
+    def _next(self) -> Frame | None:
+        """The next frame of the lines that are here."""
+        while self._lines:
+            frame = self._frame(self._lines.popleft())
+            if frame is not None:
+                return frame
+        return None
+
+    def _frame(self, line: bytes | None) -> Frame | None:
+        """The frame of a line, None being one that was too long; None: there is none in it."""
+        report = self.report
+        report.lines += 1
+        if line is not None and not line.strip():
+            return None
+        try:
+            if line is None:
+                raise FrameError("too_long", f"longer than {MOST_BYTES:,} bytes: is there an end to it?")
+            frame, self._last = self._reader.frame(line, now_ns()), line
+        except FrameError as error:
+            report.broken[error.reason] += 1
+            report.first.setdefault(error.reason, report.lines)
+            self._say(f"line {report.lines}: {error}")
+            return None
+        if len(unread := self._reader.unread) > self._told:
+            self._told = len(unread)
+            self._say(f"line {report.lines}: not read: {', '.join(sorted(unread))}; read: {', '.join(FRAME_KEYS)}")
+        if self._pace is not None:
+            self._pace.wait_for(frame.t_ns)
+        report.frames += 1
+        return frame
 
 
 class _Pace:
@@ -139,12 +186,30 @@ class _Pace:
             time.sleep(left_ns / SECOND_NS)
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """The lines of a stream as they come; None for one that is too long."""
-    while line := stream.readline(MOST_BYTES + 1):
-        if len(line) <= MOST_BYTES or line.endswith(b"\n"):
-            yield line
-            continue
-        while (rest := stream.readline(MOST_BYTES)) and not rest.endswith(b"\n"):
-            pass
-        yield None
+class _Pieces:
+    """Makes lines of what comes in pieces."""
+
+    def __init__(self) -> None:
+        self._rest, self._too_long = b"", False
+
+    def lines(self, piece: bytes) -> list[bytes | None]:
+        """The lines that end in this piece, without their ends; None for one that is too long. Of nothing: the last."""
+        *whole, rest = (self._rest + piece).split(b"\n")
+        if not piece and (rest or self._too_long):
+            whole, rest = [rest], b""
+        lines: list[bytes | None] = [line if len(line) <= MOST_BYTES else None for line in whole]
+        if lines and self._too_long:
+            lines[0], self._too_long = None, False
+        self._too_long |= len(rest) > MOST_BYTES
+        self._rest = b"" if self._too_long else rest
+        return lines
+
+
+def _descriptor(stream: Stream) -> int | None:
+    """What can be waited for of a stream; None: nothing, as with pipes on Windows."""
+    if os.name == "nt":
+        return None
+    try:
+        return stream.fileno()
+    except OSError:
+        return None

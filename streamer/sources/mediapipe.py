@@ -67,6 +67,8 @@ class MediaPipeSource:
         root: whether people move in the room.
     """
 
+    descriptor: int | None = None
+
     def __init__(
         self, pictures: Pictures, finder: Finder, people: int = 1, actor: str = "person", fov_deg: float = FOV_DEG,
         root: bool = True,
@@ -98,6 +100,9 @@ class MediaPipeSource:
             if picture is not None:
                 self._look(picture)
         return self._ready.popleft() if self._ready else None
+
+    def rehearse(self) -> None:
+        """Nothing: it has no descriptor."""
 
     def lost(self) -> dict[str, int]:
         """Pictures in which nobody was looked for."""

@@ -17,6 +17,8 @@ class Playback:
     Time begins when the first one is asked for.
     """
 
+    descriptor: int | None = None
+
     def __init__(self, take: Take) -> None:
         self._frames, self.name = iter(take.frames), take.name
         self._next = next(self._frames, None)
@@ -41,6 +43,9 @@ class Playback:
             return None
         self._next = next(self._frames, None)
         return replace(frame, t_ns=due_ns)
+
+    def rehearse(self) -> None:
+        """Nothing: it has no descriptor."""
 
     def lost(self) -> dict[str, int]:
         return {}

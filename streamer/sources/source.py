@@ -26,10 +26,13 @@ class Source(Said, Protocol):
     Attributes:
         name: what it is called where it is spoken of.
         latency: by the name of each of its parts (camera, estimator), how long that took.
+        descriptor: of a file or socket for whoever waits for several things: readable when there may be a frame, which
+            ``receive(0.0)`` then gives at once. None: there is none, it needs a thread of its own.
     """
 
     name: str
     latency: dict[str, Histogram]
+    descriptor: int | None
 
     @property
     def ended(self) -> bool:
@@ -40,6 +43,9 @@ class Source(Said, Protocol):
 
         Where reading it blocks (a pipe, an estimator at work), that takes as long as it takes.
         """
+
+    def rehearse(self) -> None:
+        """Does for nothing what it does with what comes to its ``descriptor``: just before that, so as to be warm."""
 
     def lost(self) -> dict[str, int]:
         """How much came and is in no frame, by what was wrong with it."""

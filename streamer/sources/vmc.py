@@ -85,6 +85,7 @@ class VmcReceiver:
                 f"cannot listen at UDP port {port} ({error}); give another --port, and to the performer, too"
             ) from error
         self.port: int = self._socket.getsockname()[1]
+        self.descriptor: int | None = self._socket.fileno()
         self.broken: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.unused: Counter[str] = Counter()
@@ -110,6 +111,9 @@ class VmcReceiver:
             if not self._ready and now_ns() >= deadline:  # whatever else comes
                 return None
         return self._ready.popleft()
+
+    def rehearse(self) -> None:
+        """Nothing: it would take as long as a frame, twice."""
 
     def lost(self) -> dict[str, int]:
         """Packets, messages and frames that were not used, by why."""

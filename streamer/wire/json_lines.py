@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from streamer.wire.protocol import is_actor_name, shown
 MOST_BYTES = 1_000_000  # of a line; 256 joints take 20 kB
 DEFAULT_ACTOR = "actor"
 FRAME_KEYS = ("actor", "t", "t_ns", "layout", "positions", "confidence")
+_HOLE = [np.nan] * 3
 _LONGEST_S = 9.2e9  # what 64 bits hold in nanoseconds
 _POSE_LAYOUT = "smpl_24"
 
@@ -42,6 +44,10 @@ class LineReader:
         self._layout, self._own, self._actor = layout, own or {}, actor
         self._counts: dict[str, int] = {}
         self.unread: set[str] = set()
+
+    def twin(self) -> LineReader:
+        """Another one for the same lines."""
+        return LineReader(self._layout, self._own, self._actor)
 
     def frame(self, line: bytes, arrived_ns: int) -> Frame:
         """The frame in one line; ``arrived_ns`` is its time where it has none.
@@ -163,22 +169,17 @@ def _time(fields: dict[str, Any], arrived_ns: int) -> int:
 
 
 def _positions(fields: dict[str, Any], layout: Layout) -> Array:
-    rows = _each(fields, "positions", layout, "[x, y, z]")
-    xyz = np.full((len(rows), 3), np.nan)
+    rows = [_HOLE if row is None else row for row in _each(fields, "positions", layout, "[x, y, z]")]
     for i, row in enumerate(rows):
-        if row is None:
-            continue
         if type(row) is not list or len(row) != 3:
             raise FrameError("positions", f"positions, {layout.joints[i]}: [x, y, z] or null, not {shown(row)}")
-        xyz[i] = [_number("positions", layout.joints[i], value) for value in row]
-    return _float32(xyz)
+    return _numbers("positions", list(chain.from_iterable(rows)), layout).reshape(-1, 3)
 
 
 def _confidence(fields: dict[str, Any], layout: Layout) -> Array | None:
     if fields.get("confidence") is None:
         return None
-    values = _each(fields, "confidence", layout, "number")
-    return _float32(np.array([_number("confidence", layout.joints[i], value) for i, value in enumerate(values)]))
+    return _numbers("confidence", _each(fields, "confidence", layout, "number"), layout)
 
 
 def _each(fields: dict[str, Any], key: str, layout: Layout, what: str) -> list[Any]:
@@ -196,17 +197,21 @@ def _each(fields: dict[str, Any], key: str, layout: Layout, what: str) -> list[A
     return value
 
 
+def _numbers(key: str, values: list[Any], layout: Layout) -> Array:
+    """As many of each joint, one after the other; NaN for null."""
+    if not set(map(type, values)) <= {float}:  # most lines have nothing else, and are spared a look at each
+        each = len(values) // len(layout.joints)
+        values = [_number(key, layout.joints[i // each], value) for i, value in enumerate(values)]
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and so missing
+        return np.array(values).astype(np.float32)
+
+
 def _number(key: str, joint: str, value: Any) -> float:
     if value is None:
         return np.nan
     if type(value) not in (int, float) or (type(value) is int and abs(value) > 10**30):
         raise FrameError(key, f"{key}, {joint}: a number or null, not {shown(value)}")
     return float(value)
-
-
-def _float32(values: Array) -> Array:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and so missing
-        return values.astype(np.float32)
 
 
 def _meant(word: object, known: tuple[str, ...]) -> str:

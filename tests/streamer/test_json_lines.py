@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import time
@@ -198,6 +199,55 @@ def test_bad_lines_end_nothing_and_are_counted() -> None:
     assert text.endswith(
         "4 broken: json 2 (first in line 2), too_long 1 (first in line 3), positions 1 (first in line 6)"
     )
+
+
+def through_a_pipe(data: bytes, size: int) -> tuple[list[float], Report]:
+    """Times [s] of the frames that come without ever waiting, when so many bytes come at a time."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stream:
+        source, times_s = LineSource(stream, LineReader(), lambda _: None), []
+        assert source.receive(0.0) is None
+        for at in [*range(0, len(data), size), None]:
+            if at is None:
+                os.close(writing)
+            else:
+                os.write(writing, data[at : at + size])
+            while (frame := source.receive(0.0)) is not None:
+                times_s.append(frame.t_ns / SECOND_NS)
+        assert source.ended
+    return times_s, source.report
+
+
+def test_lines_come_in_any_pieces() -> None:
+    some = line(t=1.0) + b"\noops\n" + line(t=2.0)
+    last = line(t=3.0).rstrip()
+    for size in (1, 7, len(some)):
+        times_s, report = through_a_pipe(some + last, size)
+        assert (times_s, report.lines, report.broken) == ([1.0, 2.0, 3.0], 5, {"json": 1})
+    times_s, report = through_a_pipe(some + b"x" * (MOST_BYTES + 1) + b"\n" + last, 60_000)
+    assert (times_s, report.lines, report.broken) == ([1.0, 2.0, 3.0], 6, {"json": 1, "too_long": 1})
+
+
+def test_broken_lines_without_an_end_hold_up_nobody() -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stream:
+        source = LineSource(stream, LineReader(), lambda _: None)
+        for _ in range(3):
+            os.write(writing, b"y\n" * 100)
+            assert source.receive(0.0) is None
+        assert source.report.lines == 300
+        os.close(writing)
+
+
+def test_a_rehearsal_leaves_no_trace() -> None:
+    said: list[str] = []
+    source = LineSource(io.BytesIO(line(t=1.0) + line(t=2.0)), LineReader(), said.append)
+    first = source.receive(None)
+    source.rehearse()
+    second = source.receive(None)
+    assert first is not None
+    assert second is not None
+    assert (first.seq, second.seq, source.report.lines, said) == (0, 1, 2, [])
 
 
 @pytest.mark.timed

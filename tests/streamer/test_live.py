@@ -58,8 +58,8 @@ class Live(Program):
         self.ends = dict(pair.split("=") for pair in ready.split()[1:])
         self.reading = people.readline()
 
-    def poses(self) -> int:
-        return int((request(self.ends["control"], "status", WITHIN_S) or {})["counters"]["poses_out"])
+    def counter(self, name: str) -> int:
+        return int((request(self.ends["control"], "status", WITHIN_S) or {})["counters"][name])
 
     def end(self, number: int = signal.SIGINT) -> tuple[str, str]:
         """What it says once a signal has ended it."""
@@ -111,7 +111,7 @@ def test_a_raised_left_arm_a_head_turned_left_and_a_thumb_up_stay_so_and_ctrl_c_
         with performing(port, {"left_shoulder": arm, "head": head, "right_wrist": thumb}):
             subscriber = PoseSubscriber(live.ends["out"])  # others are served as by any server
             pose = next_pose(subscriber)
-            wait_until(lambda: live.poses() > 90, WITHIN_S)
+            wait_until(lambda: live.counter("poses_out") > 90, WITHIN_S)
             pose = next_pose(subscriber)
             subscriber.close()
             while avatar.packet(0.001) is not None:  # from before
@@ -157,6 +157,7 @@ def test_dead_sinks_hold_up_nobody() -> None:
     words = ["--stdin", "--layout=smpl_24", "--vmc=127.0.0.1:9", "--jsonl"]
     with Live(*words) as live, PoseSubscriber(live.ends["out"], "a", every=True) as subscriber:
         ages_ms = []
+        wait_until(lambda: live.counter("subscriptions") >= 3, WITHIN_S)  # one of --jsonl, two of ours
         for n in range(400):  # 700 kB of lines out: ten times what a pipe holds
             line = {"actor": "a", "positions": (BODY + 0.01 * n / 400).tolist()}
             live.feed(json.dumps(line) + "\n")
@@ -234,7 +235,7 @@ def test_without_viser_the_extra_is_named(
 class Breaking:
     """A camera that is pulled out after ten pictures."""
 
-    name = "camera 7"
+    name, descriptor = "camera 7", None
 
     def __init__(self) -> None:
         self.latency, self.ended, self.n = {"camera": Histogram()}, False, 0
@@ -246,6 +247,9 @@ class Breaking:
         self.n += 1
         self.latency["camera"].observe(1_000_000)
         return body_frame("a", self.n)
+
+    def rehearse(self) -> None:
+        pass
 
     def lost(self) -> dict[str, int]:
         return {"pictures": 3}
@@ -303,6 +307,19 @@ def test_broken_lines_are_lost_by_name_and_warnings_are_said_once() -> None:
     assert "(scale)" in out
     assert "line 81: not JSON" in out
     assert re.search(r"lost 81 \(broken lines \(json\) 1, rejected absurd 80\)  warned 1$", out.splitlines()[-1]), out
+
+
+def test_lines_are_recorded_as_they_came(tmp_path: Path) -> None:
+    """The loop reads them itself: whoever records the input gets them all the same."""
+    with Live("--stdin", "--layout=smpl_24", f"--record={tmp_path / 'a.hpstm'}") as live:
+        for n in range(30):
+            live.feed(json.dumps({"t": n / 30, "positions": (BODY + 0.01 * n).tolist()}) + "\n")
+            time.sleep(0.01)
+        live.stdin.close()
+        assert live.wait(WITHIN_S) == 0
+    frames = read_recording(tmp_path / "a.hpstm").frames
+    assert [frame.seq for frame in frames] == list(range(30))
+    np.testing.assert_array_equal(frames[7].positions, (BODY + 0.07).astype(np.float32))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
