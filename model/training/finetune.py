@@ -181,7 +181,7 @@ def judged(tuning: Tuning, own: OwnData, after: CausalFilter, cases: list[Case],
         print(f"{path}: {100 * (1 - left):.1f} % less error on what was held out. Next:\n"
               f"  hpstm export {path} --out {out}/model --int8\n  hpstm serve --weights {out}/model")  # fmt: skip
         return path
-    print(f"not better by {100 * LEAST_GAIN:g} % on what was held out ({100 * (left - 1):+.1f} %): the old weights stay, "
+    print(f"not {100 * LEAST_GAIN:g} % better on what is held out ({100 * (left - 1):+.1f} %): the old weights stay, "
           f"{tuning.start}; the new ones are in {path}. More recordings of more people help most.")  # fmt: skip
     return None
 
