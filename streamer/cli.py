@@ -70,7 +70,7 @@ COMMANDS = {
     ),
     "refine": Command(FILES, "streamer.commands.refine:refine", "Refine folders of takes offline."),
     "prepare": Command(RESEARCH, "model.prepare:command", "Pack motion files for training and scoring.", "train"),
-    "train": Command(RESEARCH, "model.training.train:command", "Train the causal model.", "train"),
+    "train": Command(RESEARCH, "model.training.command:command", "Train the causal model, or fine-tune it.", "train"),
     "train-windowed": Command(
         RESEARCH, "model.peers.train_windowed:command", "Train a windowed peer that the bench compares with.", "train"
     ),

@@ -155,7 +155,7 @@ class Options:
     """What to score, and at which times; options of the command.
 
     Args:
-        pairs: Instead of DATA: takes of real estimators with truth, see bench/accuracy/pairs.py.
+        pairs: Instead of DATA: takes of real estimators with truth, see model/training/pair_files.py.
         split: Which clips of a folder.
         clips: Clips to score; 0: all.
         seconds: The middle of each clip [s]; 0: all.

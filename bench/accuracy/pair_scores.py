@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.accuracy.answers import Answers
-from bench.accuracy.bone_axes import bone_axes
 from bench.accuracy.pairs import HIPS, Pair
 from bench.accuracy.scoring import SPEEDS_M_S, Scores
 from bench.track import Floats, Times, at_time
 from model.evaluate import MM, lag_s, rotation_error_deg
 from model.skeleton import INDEX
+from model.training.bone_axes import bone_axes
 
 Bools = npt.NDArray[np.bool_]
 # What turns the head, the hands and the feet: landmarks beyond these joints show it.

@@ -191,6 +191,12 @@ class PoseHead(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("sigma", torch.ones(1))  # of all covariances: set after training, on held-out subjects
 
+    @staticmethod
+    def trust_rows() -> list[int]:
+        """The outputs that say how far to trust what, and how sure the pose is: gates, velocity shares, covariance."""
+        ends = np.cumsum(_SIZES)
+        return [*range(ends[1]), *range(ends[2], ends[3])]
+
     def network(self, latent: Tensor, tau_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, outputs) what the geometry below takes, the part of the own bones that is linear (B, 3 J), and how far
         bones that are not rigid are noise (B, J), and not the source's way to place joints."""

@@ -147,9 +147,13 @@ def define(
 
 def put(positions: npt.NDArray[np.floating], world_rot: npt.NDArray[np.floating], offsets_m: F32) -> F32:
     """(B, T, 24, 3) joints moved by ``offsets_m`` (B, 24, 3) in the axes of their parents."""
+    return np.asarray(positions + moved_by(offsets_m[:, None], world_rot), np.float32)
+
+
+def moved_by(vectors_m: npt.NDArray[np.floating], world_rot: npt.NDArray[np.floating]) -> F32:
+    """(B, T, 24, 3) in the world, of vectors (B, T or 1, 24, 3) in the axes of the joints' parents."""
     axes = world_rot[:, :, _PARENT_OR_ROOT].astype(np.float32)
-    moved = (axes @ offsets_m[:, None, :, :, None])[..., 0]
-    return np.asarray(positions + moved, np.float32)
+    return np.asarray((axes @ vectors_m[..., None])[..., 0], np.float32)
 
 
 def rest_bones(positions: npt.NDArray[np.floating], world_rot: npt.NDArray[np.floating]) -> F64:

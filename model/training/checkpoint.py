@@ -56,6 +56,11 @@ def best(out: Path) -> dict[str, Tensor]:
     return load_file(out / BEST)
 
 
+def write_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+    """One model's weights, with its sizes in ``metadata``."""
+    _write(model.state_dict(), path, dict(metadata))
+
+
 def resume(out: Path, model: nn.Module, kept: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
     """Loads the run that is in ``out``, if any; steps done and minutes spent."""
     if not (out / RESUME).exists():

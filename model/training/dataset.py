@@ -5,6 +5,7 @@ Everything without weights happens here, in a worker process: the trainer only s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -19,8 +20,8 @@ from model.motion.endless import WILD, Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
-from model.noise.corruption import SOURCES, STAGE, NoiseConfig, corrupt, sample_times
-from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, put
+from model.noise.corruption import REALISTIC, SOURCES, STAGE, NoiseConfig, corrupt, sample_times
+from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, moved_by, put
 from model.noise.fixed import make_noise
 from model.prepare import ClipError, PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
@@ -30,9 +31,7 @@ from model.training.held_out import RENDERED_HELD_OUT
 from model.training.losses import Target
 
 OWN = 0.4  # share of sources whose joints are our own, in layouts by LAYOUT_ODDS; the rest define theirs
-PUBLISHED = 0.05  # share of batches with NoiseConfig's own odds: an estimator's errors at their published size
-STAGED, STRANGE = 0.2, 0.9  # share of batches of several cameras; of motions that are strange among them
-PAIRED = 0.06  # share of batches of a real estimator: more of its few motions would be learned by heart
+STRANGE = 0.9  # share of motions that are strange, before several cameras
 LAYOUT_ODDS = {"smpl_24": 0.66, "smpl_22": 0.06, "h36m_17": 0.08, "coco_17": 0.07, "mediapipe_33": 0.13}
 
 
@@ -42,6 +41,21 @@ def _must_be_there(_: Any, path: Path) -> None:
 
 
 Packed = Annotated[Path, Parameter(validator=_must_be_there, help="train.npz, from `hpstm prepare`.")]  # of a command
+
+
+class Mix(NamedTuple):
+    """Shares of batches; the rest is of what sources really do (corruption.SOURCES)."""
+
+    staged: float  # several cameras
+    published: float  # NoiseConfig's own odds: an estimator's errors at their published size
+    realistic: float  # the same, every sequence, with gaps
+    paired: float  # a real estimator: more of its few motions would be learned by heart
+    lent: float  # the errors of a real estimator on other motions
+
+
+FOR_POSES = Mix(staged=0.2, published=0.05, realistic=0.0, paired=0.06, lent=0.0)
+# Whoever is unsure is an estimator, mostly; and of what it errs by for good, the covariance is to know.
+FOR_COVARIANCES = Mix(staged=0.15, published=0.0, realistic=0.4, paired=0.15, lent=0.15)
 
 
 class Drawn(NamedTuple):
@@ -86,11 +100,12 @@ class Sampler:
     """Draws augmented, corrupted sequences; the same seed gives the same batches."""
 
     def __init__(
-        self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True, kind: str = "own"
-    ) -> None:
+        self, motion: Motion, seed: int, noise: NoiseConfig | str | None = None, augment: bool = True,
+        kind: str = "own", mix: Mix = FOR_POSES,
+    ) -> None:  # fmt: skip
         """``noise``: its odds and sizes (None: what sources really do), or the name of a test noise. Without
         ``augment`` every source has the joints of one ``kind``: our own, all of them, or another of KINDS."""
-        self.noise, self.augment, self.kind = noise, augment, kind
+        self.noise, self.augment, self.kind, self.mix = noise, augment, kind, mix
         self.rng = np.random.default_rng(seed)
         self.motion = motion
         self.motions = MotionSampler(motion, self.rng, augment)
@@ -122,10 +137,12 @@ class Sampler:
         """The noise of a batch, and the share of its motions that nobody in the data makes."""
         if self.noise is not None:
             return self.noise, WILD
-        which = self.rng.random()
-        if which < STAGED:
+        which, mix = self.rng.random(), self.mix
+        if which < mix.staged:
             return STAGE, STRANGE
-        return NoiseConfig() if which < STAGED + PUBLISHED else SOURCES, WILD
+        if which < mix.staged + mix.published:
+            return NoiseConfig(), WILD
+        return REALISTIC if which < mix.staged + mix.published + mix.realistic else SOURCES, WILD
 
     def observed(
         self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,
@@ -154,18 +171,39 @@ class Sampler:
         kinds = ["own" if own else kind for own, kind in zip(rng.random(size) < OWN, kinds)]
         return kinds, [of if kind == "own" else KINDS[kind].layout for of, kind in zip(layouts, kinds)]
 
+    def lent(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
+        """A batch of other motions, seen by a source that errs as a real estimator did: few motions have a truth, and
+        those are learned by heart."""
+        tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
+        drawn = pairs.cut(self.rng, takes, size, length, tau)
+        times, now, then, offsets = self.motions.draw(drawn.times_s, tau)
+        source = define(self.rng, now.positions(offsets), now.world_rot)
+        known = np.isfinite(drawn.error).all(-1)
+        error = np.where(known[..., None], drawn.error, 0.0)
+        noisy = source.positions + moved_by(error, now.world_rot)
+        present, derived = drawn.present & known, drawn.derived & known
+        dt = np.diff(times, axis=1, prepend=times[:, :1])
+        frames = as_frames(noisy, present, drawn.confidence * known, derived, dt)
+        wanted = put(then.positions(offsets), then.world_rot, source.offsets_m)
+        world_rot, skeleton = gauged(wanted, then.world_rot)
+        return self._drawn(frames, times, tau, target_of(wanted, world_rot, skeleton, then.contact))
+
     def pairs(self, takes: Sequence[pairs.PairTake], size: int, length: int) -> Drawn:
         """A batch of what a real estimator said."""
         tau = np.where(self.rng.random(size) < 0.4, 0, self.rng.uniform(*TAU_RANGE_S, size))
         drawn = pairs.cut(self.rng, takes, size, length, tau)
         dt = np.diff(drawn.times_s, axis=1, prepend=drawn.times_s[:, :1])
         frames = as_frames(drawn.noisy, drawn.present, drawn.confidence, drawn.derived, dt)
-        world_rot, skeleton = gauged(drawn.truth.astype(np.float32), drawn.world_rot)
+        truth, world_rot = drawn.truth.astype(np.float32), np.full_like(drawn.world_rot, np.nan)
+        skeleton = np.full((size, *truth.shape[2:]), np.nan)
+        whole = np.isfinite(truth).all((1, 2, 3)) & np.isfinite(drawn.world_rot).all((1, 2, 3, 4))
+        if whole.any():
+            world_rot[whole], skeleton[whole] = gauged(truth[whole], drawn.world_rot[whole])
         unknown = np.full((size, length, 2), np.nan)  # nobody's floor is in it
-        return self._drawn(frames, drawn.times_s, tau, target_of(drawn.truth, world_rot, skeleton, unknown))
+        return self._drawn(frames, drawn.times_s, tau, target_of(truth, world_rot, skeleton, unknown))
 
     def _drawn(self, frames: front.Frame, times: np.ndarray, tau: np.ndarray, target: Target) -> Drawn:
-        given = torch.from_numpy(self.rng.random(len(tau)) < 0.3)
+        given = torch.from_numpy(self.rng.random(len(tau)) < 0.3) & target.offsets_m.isfinite().all(-1).all(-1)
         return Drawn(frames, torch.from_numpy(times), torch.from_numpy(tau.astype(np.float32)), given, target)
 
     def _observe(
@@ -242,12 +280,12 @@ class Stream(torch.utils.data.IterableDataset[Drawn | Batch]):
 
     def __init__(
         self, path: Path, size: int, length: int, seed: int, leave_out: tuple[str, ...], pairs: Sequence[Path] = (),
-        finished: bool = True,
+        finished: bool = True, mix: Mix = FOR_POSES,
     ) -> None:  # fmt: skip
         """``pairs``: recordings of a real estimator with truth, for a share of the batches. Not ``finished``: the front
         is left to who takes the batches."""
         self.path, self.size, self.length, self.seed, self.leave_out = path, size, length, seed, leave_out
-        self.pairs, self.finished = pairs, finished
+        self.pairs, self.finished, self.mix = pairs, finished, mix
 
     def __iter__(self) -> Iterator[Drawn | Batch]:
         torch.set_num_threads(1)
@@ -255,13 +293,19 @@ class Stream(torch.utils.data.IterableDataset[Drawn | Batch]):
             yield Batch.of(drawn) if self.finished else drawn
 
     def _draw(self) -> Iterator[Drawn]:
-        sampler = Sampler(Motion.from_clips(training_clips(self.path, self.leave_out)), self.seed)
+        motion = Motion.from_clips(training_clips(self.path, self.leave_out))
+        sampler, mix = Sampler(motion, self.seed, mix=self.mix), self.mix
         takes = pairs.read_takes(self.pairs, RENDERED_HELD_OUT)
-        while True:
-            yield sampler.draw(self.size, self.length)
-            yield sampler.draw(max(1, self.size // 2), 2 * self.length)
-            if takes and sampler.rng.random() < 2 * PAIRED / (1 - PAIRED):
+        for n in itertools.count():
+            real = sampler.rng.random() if takes else 1.0
+            if real < mix.paired:
                 yield sampler.pairs(takes, self.size, self.length)
+            elif real < mix.paired + mix.lent:
+                yield sampler.lent(takes, self.size, self.length)
+            elif n % 2:
+                yield sampler.draw(max(1, self.size // 2), 2 * self.length)
+            else:
+                yield sampler.draw(self.size, self.length)
 
 
 def training_clips(path: Path, leave_out: tuple[str, ...]) -> list[PackedClip]:

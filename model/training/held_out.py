@@ -4,5 +4,3 @@ from __future__ import annotations
 
 # Of rendered/, whose 11 subjects are all of CMU's training split: 14 of 53 takes. 016 is held out for validation, too.
 RENDERED_HELD_OUT = ("002", "003", "016", "017")
-# Of aistpp/, whose two takes are one dancer each: the longer one.
-AISTPP_HELD_OUT = ("d02",)

@@ -1,4 +1,7 @@
-"""What training minimises, in metres and radians, so that the weights compare like with like."""
+"""What training minimises, in metres and radians, so that the weights compare like with like.
+
+What is NaN in the target is not known and costs nothing: truth measured by a real system lacks joints and rotations.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ WITHIN_1_SIGMA = 0.6827
 
 
 class Target(NamedTuple):
-    """The truth for the times asked for."""
+    """The truth for the times asked for, NaN where it is not known."""
 
     positions: Tensor  # (B, T, J, 3) m
     world_rot: Tensor  # (B, T, J, 3, 3)
@@ -29,7 +32,18 @@ WEIGHTS = {
 
 
 def _norm(x: Tensor) -> Tensor:
-    return torch.sqrt(x.square().sum(-1) + 1e-8)
+    return torch.sqrt(filled(x).square().sum(-1) + 1e-8)
+
+
+def filled(x: Tensor) -> Tensor:
+    """``x`` without what is not known (NaN): nothing, and no gradient."""
+    return torch.where(torch.isnan(x), 0.0, x)
+
+
+def _size(x: Tensor) -> Tensor:
+    """(B,) the mean length of the vectors (B, T, J, 3) that are known."""
+    there = ~torch.isnan(x[..., 0])
+    return (_norm(x) * there).sum((1, 2)) / there.sum((1, 2)).clamp(min=1)
 
 
 def whiten(error_m: Tensor, pose: Pose) -> Tensor:
@@ -41,9 +55,11 @@ def whiten(error_m: Tensor, pose: Pose) -> Tensor:
 def likelihood_loss(error_m: Tensor, pose: Pose) -> Tensor:
     """Of errors (B, J, 3) in world axes, by a Student-t of 4 degrees: rare large ones do not blow up the scale of the
     common ones."""
-    whitened = whiten(error_m, pose)
+    there = ~torch.isnan(error_m[..., 0])
+    whitened = whiten(filled(error_m), pose)
     spread = torch.log(pose.cholesky.diagonal(dim1=-2, dim2=-1) + 1e-9).sum(-1)
-    return (spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)).mean()
+    every = spread + 3.5 * torch.log1p(whitened.square().sum(-1) / 4)
+    return (every * there).sum() / there.sum().clamp(min=1)
 
 
 def standard_deviations(pose: Pose) -> Tensor:
@@ -55,8 +71,10 @@ def standard_deviations(pose: Pose) -> Tensor:
 def coverage_loss(error_m: Tensor, pose: Pose) -> Tensor:
     """How far standard deviations in world axes are from the bound that WITHIN_1_SIGMA of the errors (B, J, 3) keep:
     the pinball loss of its logarithm, in which large errors and small count alike (Koenker and Bassett 1978)."""
-    beyond = torch.log(error_m.abs() + 1e-5) - torch.log(standard_deviations(pose))
-    return torch.maximum(WITHIN_1_SIGMA * beyond, (WITHIN_1_SIGMA - 1) * beyond).mean()
+    there = ~torch.isnan(error_m)
+    beyond = torch.log(filled(error_m).abs() + 1e-5) - torch.log(standard_deviations(pose))
+    cost = torch.maximum(WITHIN_1_SIGMA * beyond, (WITHIN_1_SIGMA - 1) * beyond)
+    return (cost * there).sum() / there.sum().clamp(min=1)
 
 
 def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
@@ -64,15 +82,15 @@ def sequence_lag_s(error_m: Tensor, true_m: Tensor, dt_s: Tensor) -> Tensor:
     relative = true_m - true_m[:, :, :1]
     step_s = (dt_s[:, 2:] + dt_s[:, 1:-1]).clamp(min=1e-3)[..., None, None]
     velocity = (relative[:, 2:] - relative[:, :-2]) / step_s
-    along = (error_m[:, 1:-1] * velocity).mean((1, 2, 3))
-    return -along / (velocity.square().mean((1, 2, 3)) + 0.1**2)
+    along = (filled(error_m[:, 1:-1]) * filled(velocity)).mean((1, 2, 3))
+    return -along / (filled(velocity).square().mean((1, 2, 3)) + 0.1**2)
 
 
 def contact_loss(logits: Tensor, contact: Tensor) -> Tensor:
     """Where it is known whether feet stand: contact (B, T, 2) 0/1, NaN = unknown."""
-    known = torch.isfinite(contact)
+    there = torch.isfinite(contact)
     every = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(contact), reduction="none")
-    return (every * known).sum() / known.sum().clamp(min=1)
+    return (every * there).sum() / there.sum().clamp(min=1)
 
 
 def losses(
@@ -99,14 +117,14 @@ def losses(
     shape = dt_s.shape
     error = pose.positions.unflatten(0, shape) - target.positions
     raw = raw_m - target.positions
-    size_m = _norm(raw - raw[:, :, :1]).mean((1, 2)) + 0.015  # (B,)
+    size_m = _size(raw - raw[:, :, :1]) + 0.015  # (B,)
     share = (1 / size_m / (1 / size_m).mean())[:, None, None]
     # Jitter likewise by the input's own: white noise has much of it for its size, an estimator's error little.
-    jitter_m = _norm(raw[:, 2:] - 2 * raw[:, 1:-1] + raw[:, :-2]).mean((1, 2)) + 0.004  # (B,)
+    jitter_m = _size(raw[:, 2:] - 2 * raw[:, 1:-1] + raw[:, :-2]) + 0.004  # (B,)
     calm = (size_m / jitter_m).clamp(max=5.0) * torch.where(tau_s > 0, 0.35, 1.0)  # ahead, jitter is the price
     calm = share * calm[:, None, None]
     rate = torch.sqrt(0.033 / dt_s.clamp(min=0.008))[:, :, None]
-    turn = (pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
+    turn = filled(pose.world_rot.unflatten(0, shape) - target.world_rot).square().sum((-1, -2))
     known = error.detach().flatten(0, 1)
     terms: dict[str, Tensor] = {}
     for joints in (pose.positions, pose.free):  # on the skeleton, and as the source places them

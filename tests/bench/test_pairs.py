@@ -12,13 +12,13 @@ from scipy.spatial.transform import Rotation
 
 from bench.accuracy import baselines, pair_bench, pair_methods, pair_tables
 from bench.accuracy.answers import Answers
-from bench.accuracy.bone_axes import bone_axes
 from bench.accuracy.methods import FILTER, Case, smoothed_positions
 from bench.accuracy.pair_methods import REFINED
 from bench.accuracy.pair_scores import PairTruth, parted, relative
 from bench.accuracy.pairs import HIPS, Pair, read_pairs
 from model.motion.synthetic import SyntheticActor
 from model.skeleton import INDEX, PARENTS
+from model.training.bone_axes import bone_axes
 from model.training.held_out import RENDERED_HELD_OUT
 from streamer import cli
 from streamer.errors import ConfigError

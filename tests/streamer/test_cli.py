@@ -55,7 +55,7 @@ OPTIONS = {
     "adapt": "layout unit-m up json",
     "refine": "out format fps unit-m up jobs ray runtime weights",
     "prepare": "split listing strict fps unit-m up",
-    "train": "data out pairs minutes threads device rate start twin",
+    "train": "data out from pairs held-out minutes steps threads device rate start twin parts",
     "train-windowed": "model data out minutes threads",
     "export": "out name int8 runtime lanes precision library triton",
     "evaluate": ACCURACY,

@@ -6,13 +6,15 @@ From the truth's rotations where they are known; else from true joints alone, wi
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from bench.track import Floats
 from model.kinematics import frame_from_axes
 from model.skeleton import INDEX, PARENTS, J, rest_directions
 
+Floats = npt.NDArray[np.floating[Any]]
 _TORSO = [INDEX[name] for name in ("left_hip", "right_hip", "left_shoulder", "right_shoulder")]
 
 
