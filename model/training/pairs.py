@@ -37,17 +37,18 @@ class PairTake(NamedTuple):
     error: np.ndarray  # (T, J, 3) m, of what arrived, in the axes of each joint's parent; NaN where it is not known
 
 
-def read_takes(files: Sequence[Path], without: Sequence[str]) -> list[PairTake]:
-    """The takes of all subjects but some, those that are long enough.
+def read_takes(files: Sequence[Path], without: Sequence[str], defined: bool = True) -> list[PairTake]:
+    """The takes of all subjects but some, those that are long enough. Not ``defined``: their truth is as it is, and
+    what the estimator is always off by is an error.
 
     Raises:
         PairError: a file is no pair, or its truth lacks the hips.
     """
-    found = (take_of(recorded) for recorded in read_recordings(files) if recorded.subject not in without)
+    found = (take_of(recorded, defined) for recorded in read_recordings(files) if recorded.subject not in without)
     return [take for take in found if take is not None]
 
 
-def take_of(recorded: Recording) -> PairTake | None:
+def take_of(recorded: Recording, defined: bool = True) -> PairTake | None:
     """A recorded take from its first detection on; None when hardly anything is left.
 
     Raises:
@@ -70,7 +71,8 @@ def take_of(recorded: Recording) -> PairTake | None:
     axes = bone_axes(truth, rot)
     error = np.einsum("tjca,tjc->tja", axes, np.where(present[..., None], noisy - truth, np.nan))
     constant = _constant(error)
-    truth += np.einsum("tjac,jc->tja", axes, constant)
+    if defined:
+        truth += np.einsum("tjac,jc->tja", axes, constant)
     times_s = recorded.times_s[span]
     return PairTake(
         recorded.subject, times_s - times_s[0], np.where(present[..., None], noisy, 0.0).astype(np.float32), present,
