@@ -375,7 +375,7 @@ def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:
     white = 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
     jitter = (_STILL * (white - _SURE_M2)).clamp(min=0.0).square()
     distance = (off * off).sum(2, keepdim=True).square()
-    still = jitter / (distance + jitter + TINY_M2)
+    still = jitter / (distance + jitter).clamp(min=1e-20)
     quiet = 1 / (1 + (state.noise_m2 / QUIET_M**2).square())
     return given - quiet * still * off
 
