@@ -362,8 +362,7 @@ def _smoothers(ages: Tensor, hat: Tensor) -> Tensor:
     x = ages / constant("smoother_s", ages)  # (B, 1, K, HISTORY)
     near = (1 - x.abs()).clamp(min=0.0) + 1e-6 * hat
     x = x.clamp(-1.0, 1.0)
-    sums = torch.stack([near, near * x, near * x * x], 4).sum(3, keepdim=True)  # (B, 1, K, 1, 3)
-    level, slope, curve = sums.unbind(4)
+    level, slope, curve = (part.sum(3, keepdim=True) for part in (near, near * x, near * x * x))
     tilt = slope / (curve + 1e-3 * level)
     return near * (1 - tilt * x) / (level - tilt * slope)
 
@@ -375,9 +374,8 @@ def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:
     white = 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
     jitter = (_STILL * (white - _SURE_M2)).clamp(min=0.0).square()
     distance = (off * off).sum(2, keepdim=True).square()
-    still = jitter / (distance + jitter).clamp(min=1e-20)
-    quiet = 1 / (1 + (state.noise_m2 / QUIET_M**2).square())
-    return given - quiet * still * off
+    loud = 1 + (state.noise_m2 / QUIET_M**2).square()
+    return given - off * (jitter / (loud * (distance + jitter).clamp(min=1e-20)))
 
 
 def positions_of(bones_m: Tensor, anchor_m: Tensor | float) -> Tensor:
