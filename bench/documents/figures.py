@@ -90,7 +90,6 @@ FIGURES = {
     "half-seen-clean": _worst("others hidden for good, clean", digits=1),
     "half-seen-noise": _worst("others hidden for good, 10 mm", digits=1, as_factor=True),
     "invented": _worst("legs invented"),
-    "flips": _worst("spins, strikes, flips", "flips, now"),
     "outliers-late": _worst("gross outliers", "-100 ms"),
     "head-deg": _worst("head where"),
     "hands-deg": _worst("hands where"),

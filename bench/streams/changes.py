@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from bench.streams.bars import (
-    NEXT,
     as_twin,
     better,
     counted,
@@ -160,7 +159,6 @@ CASES = (
          [finite(), within(AT_ONCE, WARM_S, 40.0), counted("new_tracks", 2, 2), silence(0.1)]),
     *_other_body_cases(),
     Case("same-body-back-1s", OTHER_BODY, _away(1.0),
-         # On one clip of three with these weights: 1.003.
-         [finite(), counted("new_bodies", 0, 0), same_skeleton(WARM_S), replace(better(WARM_S + 1.1), due=NEXT)]),
+         [finite(), counted("new_bodies", 0, 0), same_skeleton(WARM_S), better(WARM_S + 1.1)]),
     Case("two-sources", TWO_SOURCES, _two_sources, [finite(), counted("two_sources"), says("source")]),
 )  # fmt: skip

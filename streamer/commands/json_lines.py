@@ -32,7 +32,8 @@ def source(
     from streamer.sources.sender import FrameSender
 
     lines = LineSource(cast(BufferedReader, sys.stdin.buffer), line_reader(layout, actor), _say, paced)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the summary comes first
+    for number in (signal.SIGINT, signal.SIGTERM):  # the summary comes first; a shell's background ignores Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     one, where = None if servers else to, ", ".join(servers) or to
     with FrameSender(one, curve=client_keys(key, server_key, None), servers=servers) as sender:
         if not sender.joined:

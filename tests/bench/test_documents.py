@@ -127,10 +127,10 @@ def test_kept_results_are_small() -> None:
 
 
 def test_a_number_that_was_written_by_hand_is_noticed_and_put_right(copy: Path) -> None:
-    edited(copy / "docs" / "limits.md", lambda text: text.replace("4 of 18 targets held", "18 of 18 targets held"))
+    edited(copy / "docs" / "limits.md", lambda text: re.sub(r"\d+ of \d+ targets held", "99 of 99 targets held", text))
     assert write_documents(copy) == [copy / "docs" / "limits.md"]
     assert text_of("docs/limits.md", copy) == text_of("docs/limits.md")
-    edited(copy / "README.md", lambda text: text.replace("**107.0**", "**7.0**"))
+    edited(copy / "README.md", lambda text: re.sub(r"\*\*[\d.]+\*\*", "**7.7**", text))
     assert main(["bench", "all", "--render", "--root", str(copy)]) == 0
     assert text_of("README.md", copy) == text_of("README.md")
     assert write_documents(copy) == []
@@ -166,7 +166,7 @@ def test_a_result_that_is_not_whole_or_not_ours_is_named(copy: Path) -> None:
     kept = json.loads(path.read_text(encoding="utf-8"))
     kept["result"]["rows"] = [row for row in kept["result"]["rows"] if row["source"] != "aistpp"]
     path.write_text(json.dumps(kept), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"the results of pairs lack .*; measure them again: hpstm bench all --only"):
+    with pytest.raises(ConfigError, match=r"the results of pairs.* lack .*; measure them again: hpstm bench all"):
         write_documents(copy)
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"pairs\.json: not what `hpstm bench all` writes"):
