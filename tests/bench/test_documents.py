@@ -187,6 +187,8 @@ def test_a_part_is_measured_kept_and_written_into_place(copy: Path, tmp_path: Pa
                                                         capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     """Real processes: two parts, one of which cannot be measured; then again, where nothing is left to do."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for part in ("streams", "rates"):  # as if they had never been measured
+        (copy / "bench" / "results" / f"{part}.json").unlink(missing_ok=True)
     words = ["bench", "all", "--trial", "--only", "streams", "--only", "rates", "--root", str(copy)]
     words += ["--work", str(tmp_path / "work")]
     monkeypatch.setattr("bench.documents.command.find_data", lambda: None)
