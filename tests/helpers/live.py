@@ -113,3 +113,16 @@ class SetTime(RealTime):
 
     def sleep(self, seconds: float) -> None:
         self.time_ns += round(seconds * 1e9)
+
+
+@contextmanager
+def beside(work: Callable[[Event], None]) -> Iterator[None]:
+    """Runs ``work`` in a thread until the end; it is told to stop by the event."""
+    stop = Event()
+    thread = Thread(target=work, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)

@@ -39,7 +39,7 @@ from streamer.sinks.recording import RecordingWriter, read_recording
 from streamer.sinks.vmc import VmcSender
 from streamer.wire.protocol import Encoder
 from tests.helpers.fetched import pose_package, video
-from tests.helpers.live import BODY, body_frame, next_pose, wait_until
+from tests.helpers.live import BODY, beside, body_frame, next_pose, wait_until
 from tests.helpers.program import HPSTM, Program
 from tests.helpers.vmc import Listener, a_pose
 
@@ -70,22 +70,16 @@ class Live(Program):
 @contextmanager
 def performing(port: int, turns: dict[str, Rotation]) -> Iterator[None]:
     """A performer that holds a pose and sways a little, 60 times a second."""
-    stop = threading.Event()
 
-    def send() -> None:
+    def send(stop: threading.Event) -> None:
         with VmcSender("127.0.0.1", port) as sender:
             n = 0
             while not stop.wait(1 / 60):
                 sender.send(a_pose(turns, root=(-0.3, 0.9 + 0.01 * np.sin(n / 9), 0.1), n=n))
                 n += 1
 
-    thread = threading.Thread(target=send, daemon=True)
-    thread.start()
-    try:
+    with beside(send):
         yield
-    finally:
-        stop.set()
-        thread.join(5)
 
 
 def away_deg(turn: Rotation, wanted: Rotation) -> float:

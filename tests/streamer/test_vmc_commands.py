@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Event
 
 import numpy as np
 from pythonosc.udp_client import SimpleUDPClient
 from scipy.spatial.transform import Rotation
 
 from bench.service.child import ServerProcess
-from tests.helpers.live import status, wait_until
+from tests.helpers.live import beside, status, wait_until
 from tests.helpers.project import ROOT
 from tests.helpers.vmc import Listener
 
@@ -41,9 +41,8 @@ def performing(port: int) -> Iterator[None]:
     """A performer that raises its left arm and turns its head to the left, message by message, 60 times a second."""
     arm, still = Rotation.from_euler("z", -70, degrees=True).as_quat(), [0.0, 0.0, 0.0, 1.0]
     head = Rotation.from_euler("y", -40, degrees=True).as_quat()
-    stop = Event()
 
-    def send() -> None:
+    def send(stop: Event) -> None:
         with SimpleUDPClient("127.0.0.1", port) as client:
             for n in range(10**6):
                 sway = [-0.3, 0.9 + 0.01 * float(np.sin(n / 9)), 0.1]
@@ -57,13 +56,8 @@ def performing(port: int) -> Iterator[None]:
                 if stop.wait(1 / 60):
                     return
 
-    thread = Thread(target=send, daemon=True)
-    thread.start()
-    try:
+    with beside(send):
         yield
-    finally:
-        stop.set()
-        thread.join(5)
 
 
 def test_an_arm_that_a_performer_raises_is_raised_at_the_avatar() -> None:
