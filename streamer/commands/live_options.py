@@ -136,6 +136,7 @@ class SinkOptions:
         jsonl: Lines of JSON on standard output; what is said for people then goes to standard error.
         record: A recording, or .bvh, .glb, .vrma, .npz, .jsonl: the motion alone.
         view: A page in the browser that shows what the filter does.
+        origin: Web pages of this origin may connect, too, as https://example.org or null (files).
     """
 
     vmc: tuple[str, ...] = ()
@@ -145,9 +146,12 @@ class SinkOptions:
     jsonl: bool = False
     record: Path | None = None
     view: bool = False
+    origin: tuple[str, ...] = ()
 
     def check(self, vmc_in: int | None, curve: str | None) -> None:
-        """Raises ConfigError: no such port, or what goes out would come in again at ``vmc_in``; no key for a view."""
+        """Raises ConfigError: no such port; what goes out would come in again at ``vmc_in``; no key for a view; pages
+        come in to nothing.
+        """
         for host, port in map(host_and_port, self.vmc):
             shown = f"[{host}]" if ":" in host else host
             if port == vmc_in and is_local(f"tcp://{shown}:{port}"):
@@ -156,6 +160,8 @@ class SinkOptions:
             raise ConfigError(f"--websocket must be between 0 and 65535, not {self.websocket}")
         if self.view and curve is not None:
             raise ConfigError("--view has no key for --curve; start hpstm view with --key and --server-key beside it")
+        if self.origin and self.websocket is None and not self.view:
+            raise ConfigError("--origin lets web pages in to --websocket and --view; give one of them")
 
     def open(self, stack: ExitStack, say: Say) -> tuple[Receivers | None, list[Sink], Recorder | None]:
         """The VMC receivers, and the sinks that need a thread, the recorder among them; closed with ``stack``.
@@ -175,11 +181,11 @@ class SinkOptions:
         if self.websocket is not None:
             with needed_by("--websocket", "websocket"):
                 from streamer.sinks.websocket import WebSocketSink
-            sinks.append(WebSocketSink(self.websocket, say))
+            sinks.append(WebSocketSink(self.websocket, say, self.origin))
         if self.view:
             from streamer.sinks.view import ViewSink
 
-            sinks.append(ViewSink(say))
+            sinks.append(ViewSink(say, self.origin))
         if self.record is not None:
             recorder = stack.enter_context(Recorder(self.record))
             sinks.append(recorder)

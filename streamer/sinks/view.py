@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 
@@ -22,22 +22,24 @@ class ViewSink:
 
     Args:
         say: takes one line of text: where the page is.
+        origins: web pages from there may connect, beside its own.
     Raises:
         ConfigError: viser is not installed.
     """
 
     name, subscriptions = "view", 0
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], origins: Sequence[str] = ()) -> None:
         if find_spec("viser") is None:
             raise ConfigError("--view needs viser; install it with: pip install 'hpstm-live[view]'")
-        self._say = say
+        self._say, self._origins = say, origins
         self.latency: Histogram | None = None
 
     def run(self, server: Inside, stopped: Callable[[], bool]) -> None:
         """Raises ConfigError: it does not start. HPSTMError: it has ended."""
-        ends = [f"--{name}={server.endpoints[name]}" for name in ("out", "control")]
-        command = [sys.executable, "-m", "streamer", "view", "--port=0", *ends]
+        words = [f"--{name}={server.endpoints[name]}" for name in ("out", "control")]
+        words += [f"--origin={origin}" for origin in self._origins]
+        command = [sys.executable, "-m", "streamer", "view", "--port=0", *words]
         # A session of its own: Ctrl-C is ours, and ends it after the server.
         options = {"start_new_session": True, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, **options) as process:  # type: ignore[call-overload]

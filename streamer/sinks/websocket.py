@@ -189,12 +189,13 @@ class WebSocketSink:
     Args:
         port: of this machine; 0: any that is free.
         say: takes one line of text: where it is ready, and what is refused.
+        origins: web pages from there may connect, too, as to ``Hub``.
     """
 
     name, subscriptions = "websocket", 1
 
-    def __init__(self, port: int, say: Callable[[str], None]) -> None:
-        self._port, self._say, self._hub = port, say, Hub(say=say)
+    def __init__(self, port: int, say: Callable[[str], None], origins: Sequence[str] = ()) -> None:
+        self._port, self._say, self._hub = port, say, Hub(origins, say)
         self.latency = Histogram()
 
     def run(self, server: Inside, stopped: Callable[[], bool]) -> None:

@@ -52,6 +52,22 @@ def recorded(path: Path, *streams: Iterator[Frame | Pose]) -> Path:
     return path
 
 
+def comes_in(url: str, origin: str | None) -> bool:
+    """Whether a page of an origin (None: a program) gets a view's first message; else it was refused, with 403."""
+    import viser
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    settings: dict[str, Any] = {"origin": origin, "subprotocols": [f"viser-v{viser.__version__}"], "max_size": None}
+    try:
+        with connect(url.replace("http", "ws", 1), close_timeout=1, **settings) as client:
+            return len(client.recv(timeout=10)) > 0
+    except InvalidStatus as refused:
+        if refused.response.status_code != 403:
+            raise
+        return False
+
+
 class SlowClient:
     """A browser as far as viser can tell, which takes a message only when ``read`` is called."""
 

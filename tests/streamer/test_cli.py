@@ -31,7 +31,7 @@ OPTIONS = {
     "view": f"control {CLIENT} actor port host origin terminal html rrd",
     "serve": f"{SERVER} layout json-ready",
     "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
-        no-upper-chest websocket jsonl record view {SERVER}""",
+        no-upper-chest websocket jsonl record view origin {SERVER}""",
     "listen": f"control servers {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",

@@ -41,6 +41,7 @@ from streamer.wire.protocol import Encoder
 from tests.helpers.fetched import pose_package, video
 from tests.helpers.live import BODY, beside, body_frame, next_pose, wait_until
 from tests.helpers.program import HPSTM, Program
+from tests.helpers.viewing import comes_in
 from tests.helpers.vmc import Listener, a_pose
 
 WITHIN_S = 60.0  # for a process to start, on a machine as busy as it likes
@@ -213,6 +214,27 @@ def test_a_page_in_the_browser(tmp_path: Path) -> None:
         assert live.returncode == 0
     with pytest.raises(URLError):  # it is gone, too
         urlopen(url, timeout=5)
+
+
+def test_pages_that_are_named_come_in_to_the_view_and_the_websocket() -> None:
+    pytest.importorskip("viser", reason="viser is not installed (extra: view)")
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    named, other = "https://example.org", "https://other.org"
+    with Live("--stdin", "--layout=smpl_24", "--websocket=0", "--view", f"--origin={named}", "--origin=null") as live:
+        urls = dict(live.stdout.readline().removeprefix("ready ").strip().split("=", 1) for _ in range(2))
+        with connect(urls["websocket"], origin=named):
+            pass
+        with pytest.raises(InvalidStatus):
+            connect(urls["websocket"], origin=other)
+        assert comes_in(urls["view"], named)
+        assert comes_in(urls["view"], "null")
+        assert not comes_in(urls["view"], other)
+        out, err = live.end()
+    refused = f"refused a web page of {other!r}; to let it in: --origin {other}"
+    assert refused in out  # by the WebSocket
+    assert err == f"hpstm: {refused}\n"  # by the view
 
 
 def test_without_viser_the_extra_is_named(
@@ -416,6 +438,7 @@ def test_in_a_terminal_one_line_is_rewritten(tmp_path: Path) -> None:
         ("--stdin --websocket 70000", "--websocket must be between"),
         ("--stdin --vmc 39539", "HOST:PORT"),
         ("--stdin --view --curve keys", "--view has no key"),
+        ("--stdin --origin null", "--origin lets web pages in to --websocket and --view"),
         ("--stdin --vmc 127.0.0.1:1 --vmc 127.0.0.1:1", "--vmc: an address given twice"),
         ("--stdin --layout smpl24", "did you mean 'smpl_24'"),
         ("--replay nothing.hpstm --record {tmp}/new.hpstm", "nothing.hpstm: no such file"),

@@ -7,18 +7,15 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.helpers.program import HPSTM, Program
-from tests.helpers.viewing import moving, recorded
+from tests.helpers.viewing import comes_in, moving, recorded
 
 pytest.importorskip("viser", reason="viser is not installed (extra: view)")
 
 import viser
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from streamer.errors import ConfigError
 from streamer.view.browser import BrowserView, open_viser
@@ -35,18 +32,6 @@ def take(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url() -> Iterator[str]:
     with BrowserView(Inbox(), port=0) as view:
         yield view.url
-
-
-def comes_in(url: str, origin: str | None) -> bool:
-    """Whether a page of an origin (None: a program) gets a first message; else it was refused, with 403."""
-    settings: dict[str, Any] = {"origin": origin, "subprotocols": [f"viser-v{viser.__version__}"], "max_size": None}
-    try:
-        with connect(url.replace("http", "ws", 1), close_timeout=1, **settings) as client:
-            return len(client.recv(timeout=10)) > 0
-    except InvalidStatus as refused:
-        if refused.response.status_code != 403:
-            raise
-        return False
 
 
 def test_its_own_page_and_programs_come_in(url: str) -> None:
