@@ -46,7 +46,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Pose:
-    """The refined pose of one actor at time ``t_ns``, on a skeleton with constant bone lengths.
+    """The refined pose of one actor at time ``t_ns``, on a skeleton whose bones are constant as long as its version is.
 
     Args:
         actor: whose it is.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from model.files.retarget import ClipError
 from model.motion.synthetic import SyntheticActor
 from model.prepare import read_clip
-from model.skeleton import INDEX, JOINTS, MIRROR, J, rest_offsets
+from model.skeleton import INDEX, JOINTS, MIRROR, PARENTS, J, ancestor_matrix, rest_offsets
 from streamer.errors import ConfigError, RuntimeUnavailable
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
@@ -100,6 +101,34 @@ def test_a_given_skeleton_is_the_users_word(live: PoseFilter) -> None:
     assert live.counts["new_bodies"] == 0
     assert live.counts["misfits"] == 1
     assert any("given" in said for said in live.warnings("a"))
+
+
+@pytest.mark.parametrize("options", [{}, {"delay_s": 0.1, "foot_lock": True}, {"predict_s": 0.05}], ids=str)
+def test_bones_are_constant_between_two_versions(runtime: Runtime, options: dict[str, Any]) -> None:
+    """Joints are as far apart as their version's bones are long, whatever makes another version."""
+    filter_, known, changes = PoseFilter(runtime, **options), {}, []
+    adult, child = SyntheticActor(0, 1.75).clip(10.0, 30.0), SyntheticActor(3, 1.05).clip(10.0, 30.0)
+    standing = np.repeat((ancestor_matrix() @ rest_offsets() + (0.0, 0.9, 0.0))[None], 45, axis=0)
+    noise = 0.01 * np.random.default_rng(0).standard_normal((645, J, 3))
+    frames = stream(np.concatenate([adult, child, standing]) + noise, np.arange(645) / 30)
+    asked = {
+        540: lambda: filter_.set_skeleton("a", rest_offsets().astype(np.float32)),
+        570: lambda: filter_.calibrate("a"),
+        605: lambda: filter_.calibrate("a", 1.0),
+    }
+    for n, frame in enumerate(frames):
+        asked.get(n, lambda: None)()
+        pose = filter_.push(frame)
+        if pose.skeleton_version not in known:
+            changes.append(n)
+        lengths_m = known.setdefault(pose.skeleton_version, pose.lengths_m)
+        np.testing.assert_array_equal(pose.lengths_m, lengths_m)
+        bones = pose.positions[1:].astype(np.float64) - pose.positions[list(PARENTS[1:])]
+        np.testing.assert_allclose(np.linalg.norm(bones, axis=-1), lengths_m[1:], rtol=0, atol=5e-6)
+    assert filter_.counts["new_bodies"] == 1
+    assert next(n for n in changes if 125 < n < 540) > 300  # of the other body
+    assert {540, 570} < set(changes)
+    assert 630 < changes[-1] < 640  # after a second of standing
 
 
 # ---- skeletons that are kept
