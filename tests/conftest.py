@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,19 @@ def _one_torch_thread() -> None:
     """Undoes what a test (`hpstm train --threads 2`) may have set; does not import torch for those that need none."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def _libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("libraries")
+
+
+@pytest.fixture(scope="module")
+def own_libraries(_libraries: Path) -> Iterator[None]:
+    """The native runtime's cache is this run's own, so that every run compiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(_libraries))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from streamer.sinks.recording import RecordingWriter
 from streamer.wire.protocol import Encoder
 
 IDENTITY = np.tile(np.array([0.0, 0.0, 0.0, 1.0], np.float32), (J, 1))
+FRAME_NS = round(SECOND_NS / 30)
 
 
 def pose_of(joints: np.ndarray, n: int = 0, actor: str = "anna", t_ns: int = 0, **changes: Any) -> Pose:

@@ -1,9 +1,10 @@
-"""What the tests of VMC share: poses by their rotations, and python-osc as the other end, written by others."""
+"""What the tests of VMC share: poses by their rotations, what performers send, and python-osc, written by others."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 from scipy.spatial.transform import Rotation
 
+from model.layouts import get_layout
 from model.skeleton import INDEX, PARENTS, J, rest_offsets
 from streamer.frames import Pose, Status
 from tests.helpers.reference import forward_kinematics
 
 OFFSETS = rest_offsets()
 NOBODY = ("127.0.0.1", 9)  # the port of "discard", at which nobody listens
+VRM = get_layout("vrm").joints
+UP, IDENTITY = (0.0, 0.9, 0.0), (0.0, 0.0, 0.0, 1.0)
 
 
 def a_pose(
@@ -100,3 +104,41 @@ class Listener:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def bone(
+    name: str, place: Sequence[float] = (0.0, 0.0, 0.0), turn: Sequence[float] = IDENTITY
+) -> tuple[str, list[Any]]:
+    return "/VMC/Ext/Bone/Pos", [name, *map(float, place), *map(float, turn)]
+
+
+def body(
+    turns: dict[str, Sequence[float]] | None = None, without: Sequence[str] = (), hips: Sequence[float] = UP
+) -> list[tuple[str, list[Any]]]:
+    """All bones of a performer that sends no positions but the hips', as SlimeVR without a model."""
+    names = [name[0].upper() + name[1:] for name in VRM if name not in without]
+    return [bone(name, hips if name == "Hips" else (0, 0, 0), (turns or {}).get(name, IDENTITY)) for name in names]
+
+
+def frame_of(n: int) -> list[tuple[str, list[Any]]]:
+    """A body whose every bone says which frame it is of."""
+    mark = (float(n + 1), 0.0, 0.0)
+    return [("/VMC/Ext/Root/Pos", ["root", *mark, *IDENTITY]), *(bone(one[1][0], mark) for one in body())]
+
+
+@cache
+def packets_of(style: str, n: int) -> list[bytes]:
+    """A frame as different programs send it."""
+    root, *bones = frame_of(n)
+    ok, time, apply = ("/VMC/Ext/OK", [1]), ("/VMC/Ext/T", [n / 60]), ("/VMC/Ext/Blend/Apply", [])
+    face = ("/VMC/Ext/Blend/Val", ["Joy", 0.5])
+    groups = {
+        "one bundle, as SlimeVR": [[time, ok, root, *bones]],
+        "one bundle of bones, the rest alone, as the protocol's sample": [[root], bones, [face, apply], [ok], [time]],
+        "several bundles": [[root], bones[:9], bones[9:18], bones[18:], [face, apply], [ok], [time]],
+        "as ours": [[ok, time, root, *bones[:15]], [*bones[15:], apply]],
+        "each message alone": [[one] for one in (ok, root, *bones, time)],
+        "no marks, each bone alone": [[one] for one in bones],
+        "no marks, two bundles": [bones[:11], bones[11:]],
+    }
+    return [bundle_of(group) for group in groups[style]]

@@ -1,18 +1,14 @@
-"""``hpstm live``: real processes with a source at one end and sinks at the other; what it says, and how it ends."""
+"""``hpstm live``: real processes with a source at one end and sinks at the other; dead sinks hold up nobody."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -20,52 +16,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bench.service.child import free_endpoints
 from model.skeleton import INDEX, PARENTS
-from streamer.cli import COMMANDS, main
+from streamer.cli import COMMANDS
 from streamer.client import PoseSubscriber
-from streamer.clock import SECOND_NS, now_ns
-from streamer.commands.pipeline import Pipeline
-from streamer.commands.terminal import Screen
-from streamer.errors import ConfigError
-from streamer.frames import Frame, Pose
-from streamer.server.config import ServerConfig
-from streamer.server.control import request
-from streamer.server.metrics import Histogram
-from streamer.server.server import Server
-from streamer.sinks import view
-from streamer.sinks.recorder import Recorder
-from streamer.sinks.recording import RecordingWriter, read_recording
+from streamer.clock import now_ns
+from streamer.frames import Pose
 from streamer.sinks.vmc import VmcSender
-from streamer.wire.protocol import Encoder
-from tests.helpers.fetched import pose_package, video
-from tests.helpers.live import BODY, beside, body_frame, next_pose, wait_until
-from tests.helpers.program import HPSTM, Program
+from tests.helpers.live import BODY, beside, next_pose, wait_until
+from tests.helpers.live_command import WITHIN_S, Live, recording
 from tests.helpers.viewing import comes_in
 from tests.helpers.vmc import Listener, a_pose
-
-WITHIN_S = 60.0  # for a process to start, on a machine as busy as it likes
-ANYWHERE = [f"--{name}=tcp://127.0.0.1:*" for name in ("in", "out", "control")]
-
-
-class Live(Program):
-    """A running ``hpstm live``, ready. ``ends``: its endpoints by name."""
-
-    def __init__(self, *words: str, **options: Any) -> None:
-        super().__init__([*HPSTM, "live", *ANYWHERE, *words], **options)
-        people = self.stderr if "--jsonl" in words else self.stdout
-        ready = people.readline()
-        assert ready.startswith("ready "), ready + self.stderr.read()
-        self.ends = dict(pair.split("=") for pair in ready.split()[1:])
-        self.reading = people.readline()
-
-    def counter(self, name: str) -> int:
-        return int((request(self.ends["control"], "status", WITHIN_S) or {})["counters"][name])
-
-    def end(self, number: int = signal.SIGINT) -> tuple[str, str]:
-        """What it says once a signal has ended it."""
-        self.send_signal(number)
-        return self.communicate(timeout=WITHIN_S)
 
 
 @contextmanager
@@ -235,235 +195,3 @@ def test_pages_that_are_named_come_in_to_the_view_and_the_websocket() -> None:
     refused = f"refused a web page of {other!r}; to let it in: --origin {other}"
     assert refused in out  # by the WebSocket
     assert err == f"hpstm: {refused}\n"  # by the view
-
-
-def test_without_viser_the_extra_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signals: None
-) -> None:
-    monkeypatch.setattr(view, "find_spec", lambda name: None)
-    assert main(["live", *ANYWHERE, "--stdin", "--view"]) == 2
-    assert "pip install 'hpstm-live[view]'" in capsys.readouterr().err
-
-
-# -- the source -------------------------------------------------------------------------------------------------------
-
-
-class Breaking:
-    """A camera that is pulled out after ten pictures."""
-
-    name, descriptor = "camera 7", None
-
-    def __init__(self) -> None:
-        self.latency, self.ended, self.n = {"camera": Histogram()}, False, 0
-
-    def receive(self, timeout_s: float) -> Frame | None:
-        if self.n == 10:
-            raise ConfigError("camera 7: it is gone; plug it in again")
-        time.sleep(0.03)
-        self.n += 1
-        self.latency["camera"].observe(1_000_000)
-        return body_frame("a", self.n)
-
-    def rehearse(self) -> None:
-        pass
-
-    def lost(self) -> dict[str, int]:
-        return {"pictures": 3}
-
-    def kinds(self) -> tuple[object, ...]:
-        return ()
-
-    def status(self) -> str:
-        return self.name
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """Handlers as they were."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before):
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("signals")
-def test_a_source_that_breaks_ends_all_in_one_line_and_the_recording_is_whole(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    server = Server(ServerConfig(*free_endpoints(3), runtime="onnx"))
-    before = threading.active_count()
-    with Recorder(tmp_path / "a.hpstm") as recorder:
-        screen = Screen()
-        with pytest.raises(ConfigError, match="plug it in again"):
-            Pipeline(Breaking(), server, None, [recorder], screen, []).run()
-        said = list(recorder.finish())
-    assert "10 frames" in said[0]
-    assert [frame.seq for frame in read_recording(tmp_path / "a.hpstm").frames] == list(range(1, 11))
-    last = capfd.readouterr().out.splitlines()[-1]
-    assert "camera 1.37/1.37  filter " in last  # the bound of its bucket
-    assert "lost 3 (pictures 3)" in last
-    assert threading.active_count() <= before + 1  # the screen's own writer
-
-
-def test_broken_lines_are_lost_by_name_and_warnings_are_said_once() -> None:
-    """A source that counts in millimetres: every frame is refused, and it is said why."""
-    with Live("--stdin", "--layout=smpl_24") as live:
-        for n in range(80):
-            live.feed(json.dumps({"t": n / 30, "positions": (1e3 * BODY + 3.0 * n).tolist()}) + "\n")
-            time.sleep(0.02)
-        live.feed("oops\n")
-        live.stdin.close()
-        assert live.wait(WITHIN_S) == 1  # not a pose
-        out = live.stdout.read()
-    assert out.count("warning: actor 'actor': ") == 1
-    assert "(scale)" in out
-    assert "line 81: not JSON" in out
-    assert re.search(r"lost 81 \(broken lines \(json\) 1, rejected absurd 80\)  warned 1$", out.splitlines()[-1]), out
-
-
-def test_lines_are_recorded_as_they_came(tmp_path: Path) -> None:
-    """The loop reads them itself: whoever records the input gets them all the same."""
-    with Live("--stdin", "--layout=smpl_24", f"--record={tmp_path / 'a.hpstm'}") as live:
-        for n in range(30):
-            live.feed(json.dumps({"t": n / 30, "positions": (BODY + 0.01 * n).tolist()}) + "\n")
-            time.sleep(0.01)
-        live.stdin.close()
-        assert live.wait(WITHIN_S) == 0
-    frames = read_recording(tmp_path / "a.hpstm").frames
-    assert [frame.seq for frame in frames] == list(range(30))
-    np.testing.assert_array_equal(frames[7].positions, (BODY + 0.07).astype(np.float32))
-
-
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-def recording(path: Path, frames: int) -> list[Frame]:
-    """A minute's beginning of somebody who walks."""
-    encoder, sent = Encoder(), []
-    with RecordingWriter(path) as writer:
-        for n in range(frames):
-            sent.append(body_frame("walker", n, 10**15 + n * SECOND_NS // 30))
-            writer.write(encoder.frame(sent[-1]), 1000 + n)
-    return sent
-
-
-def test_a_recording_is_played_in_its_own_time_and_recorded_again(tmp_path: Path) -> None:
-    frames = recording(tmp_path / "a.hpstm", 45)
-    begun = time.monotonic()
-    with Live(f"--replay={tmp_path / 'a.hpstm'}", f"--record={tmp_path / 'b.hpstm'}") as live:
-        assert live.wait(WITHIN_S) == 0
-        out = live.stdout.read()
-    assert time.monotonic() - begun > 44 / 30
-    assert f"{tmp_path / 'b.hpstm'}: " in out.splitlines()[-1]
-    again = read_recording(tmp_path / "b.hpstm")
-    assert [frame.seq for frame in again.frames] == list(range(45))
-    for old, new in zip(frames, again.frames):
-        np.testing.assert_array_equal(old.positions, new.positions)
-        assert new.t_ns - again.frames[0].t_ns == old.t_ns - frames[0].t_ns
-    assert again.poses[-1].seq == 44
-    assert {pose.captured_ns for pose in again.poses} <= {frame.t_ns for frame in again.frames}
-
-
-def test_into_a_file_of_motion(tmp_path: Path) -> None:
-    recording(tmp_path / "a.hpstm", 20)
-    with Live(f"--replay={tmp_path / 'a.hpstm'}", f"--record={tmp_path / 'b.bvh'}", "--actor=anna") as live:
-        assert live.wait(WITHIN_S) == 0
-    assert (tmp_path / "b.bvh").read_text().startswith("HIERARCHY")
-    assert not list(tmp_path.glob("b.bvh.*"))
-
-
-def test_a_video_moves_an_avatar(tmp_path: Path) -> None:
-    """Real MediaPipe on 40 pictures of a real video: every one is used, at the video's own times."""
-    cv2 = pytest.importorskip("cv2", reason="mediapipe is not installed (extra: mediapipe)")
-    pytest.importorskip("mediapipe", reason="mediapipe is not installed (extra: mediapipe)")
-    assert main(["models", "mediapipe", "--out", str(tmp_path), "--package", str(pose_package())]) == 0
-    whole = cv2.VideoCapture(str(video()))
-    clip = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30.0, (1280, 720))
-    for _ in range(40):
-        clip.write(cv2.resize(whole.read()[1], (1280, 720)))
-    clip.release()
-    avatar = Listener()
-    seen = [f"--video={tmp_path / 'a.mp4'}", f"--model={tmp_path / 'pose_landmarker_full.task'}"]
-    with Live(*seen, f"--vmc=127.0.0.1:{avatar.port}", f"--record={tmp_path / 'a.hpstm'}") as live:
-        out, _ = live.communicate(timeout=WITHIN_S)
-        assert live.returncode == 0, out
-    assert "Hips" in avatar.bones()
-    avatar.close()
-    frames = read_recording(tmp_path / "a.hpstm").frames
-    assert {frame.layout for frame in frames} == {"mediapipe_33"}
-    assert 20 <= len(frames) <= 40  # people come into it
-    steps = np.diff([frame.t_ns for frame in frames]) * 30 / SECOND_NS
-    np.testing.assert_allclose(steps, np.round(steps), atol=0.05)
-    assert re.search(r"camera [\d.]+/[\d.]+  estimator [\d.]+/[\d.]+  filter ", out), out
-
-
-# -- the line ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals to pretend")
-def test_in_a_terminal_one_line_is_rewritten(tmp_path: Path) -> None:
-    recording(tmp_path / "a.hpstm", 75)
-    ours, theirs = os.openpty()
-    words = [*HPSTM, "live", *ANYWHERE, f"--replay={tmp_path / 'a.hpstm'}", "--vmc=127.0.0.1:9"]
-    with Program(words, stdout=theirs, env={**os.environ, "COLUMNS": "60"}) as live:
-        os.close(theirs)
-        text = b""
-        while True:
-            try:
-                text += os.read(ours, 4096)
-            except OSError:  # all that was said has been read
-                break
-        assert live.wait(WITHIN_S) == 0
-    os.close(ours)
-    shown = [part for part in re.split("[\r\n]", text.decode()) if "frames/s" in part]
-    assert len(shown) >= 3, text  # about one a second
-    assert all(part.endswith("\033[K") for part in shown[:-1])
-    assert all(len(part.removesuffix("\033[K")) < 60 for part in shown)  # none is broken into two
-    assert text.count(b"\n") == 4, text  # ready, what is read, who goes where; the end of the line
-
-
-# -- mistakes ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("", "give one source: --camera N, --video FILE"),
-        ("--stdin --vmc-in 0", "not --vmc-in PORT and --stdin"),
-        ("--vmc-in 39540 --vmc 127.0.0.1:39540", "is where --vmc-in listens"),
-        ("--stdin --websocket 70000", "--websocket must be between"),
-        ("--stdin --vmc 39539", "HOST:PORT"),
-        ("--stdin --view --curve keys", "--view has no key"),
-        ("--stdin --origin null", "--origin lets web pages in to --websocket and --view"),
-        ("--stdin --vmc 127.0.0.1:1 --vmc 127.0.0.1:1", "--vmc: an address given twice"),
-        ("--stdin --layout smpl24", "did you mean 'smpl_24'"),
-        ("--replay nothing.hpstm --record {tmp}/new.hpstm", "nothing.hpstm: no such file"),
-        ("--stdin --record {tmp}/old.hpstm", "old.hpstm exists"),
-        ("--stdin --record {tmp}/new.fbx", "new.fbx"),
-        ("--vmc-in 0 --actor a\u0007", "--actor"),
-        ("--video nothing.mp4", "mediapipe"),  # it is not installed, or the model is missing
-    ],
-)
-def test_a_mistake_is_one_line_and_leaves_nothing_behind(
-    words: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
-) -> None:
-    (tmp_path / "old.hpstm").touch()
-    assert main(["live", *ANYWHERE, *words.format(tmp=tmp_path).split()]) == 2
-    out, err = capsys.readouterr()
-    assert says in err
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["old.hpstm"]
-
-
-def test_a_port_that_is_taken_is_a_mistake_too(capsys: pytest.CaptureFixture[str], signals: None) -> None:
-    pytest.importorskip("websockets", reason="websockets is not installed (extra: websocket)")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        assert main(["live", *ANYWHERE, "--vmc-in=0", f"--websocket={taken.getsockname()[1]}"]) == 2
-    assert "cannot listen there" in capsys.readouterr().err
