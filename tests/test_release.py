@@ -86,10 +86,11 @@ def python(which: str) -> Path:
     return here[max(here) if which == "newest" else min(here)]
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skips where pip reaches no packages: those of the base install come from there."""
-    words = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp_path / "probe", "msgpack"]
+    folder = tmp_path_factory.mktemp("probe")
+    words = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "msgpack"]
     if subprocess.run(words, capture_output=True, timeout=100).returncode:
         pytest.skip("no package index within reach")
 
