@@ -16,17 +16,16 @@ import numpy as np
 
 from streamer.actors import LOST_NS, Actor, Actors
 from streamer.batches import batches
-from streamer.clock import SECOND_NS, now_ns
+from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError, FrameError
-from streamer.frames import Frame, Pose, Status
+from streamer.frames import Frame, Pose
 from streamer.intake import FARTHEST_NS, Intake, Seen
+from streamer.poses import Poses
 from streamer.profiles import Profile, Profiles, SkeletonInUse
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import F32, RowIndex, Runtime, row_index
-from streamer.source_joints import Told
 from streamer.standing import Standing, Standings
 from streamer.time_shift import TimeShift
-from streamer.velocities import measure
 
 MOST_FRAMES = 1024  # in one batch: its arrays are a megabyte or two
 
@@ -43,10 +42,11 @@ class PoseFilter:
         if max_actors < 1:
             raise ConfigError(f"max_actors must be at least 1, not {max_actors}")
         self.runtime = runtime
-        self._reach_s, self._ahead_ns = (low, high), round(high * SECOND_NS)
-        self._intake, self._with_source, self._with_velocities = Intake(), source, velocities
+        self._reach_s, self._intake = (low, high), Intake()
         self._actors = Actors(runtime, max_actors, landmarks, foot_lock)
         self._block, self._skeletons = self._actors.block, self._actors.skeletons
+        layout_of = self._intake.layout if source else None
+        self._poses = Poses(self._actors, layout_of, velocities, round(high * SECOND_NS))
         self._profiles, self._standings = Profiles(self._actors), Standings()
         self.rejected: Counter[str] = Counter()
 
@@ -156,7 +156,7 @@ class PoseFilter:
             if not kept:
                 return {}
             rows, seen, wanted_ns = [rows[i] for i in kept], seen.at(kept), [wanted_ns[i] for i in kept]
-        poses = self._poses(rows, seen.frames, wanted_ns, wanted_ns, seen)
+        poses = self._poses.of(rows, seen.frames, wanted_ns, wanted_ns, seen)
         if self._standings:
             self._stand(rows, seen)
         return dict(zip(seen.places, poses))
@@ -221,59 +221,6 @@ class PoseFilter:
         self._profiles.apply(name)
         return row
 
-    def _poses(
-        self, rows: list[int], frames: Sequence[Frame], t_ns: list[int], wanted_ns: list[int], seen: Seen | None = None
-    ) -> list[Pose]:
-        """What the block has just answered, as poses for ``t_ns``, where ``wanted_ns`` was asked for.
-
-        ``frames``: the newest of each actor; ``seen`` where it has just taken them in. A pose's arrays are its own:
-        whoever keeps it keeps nothing of others.
-        """
-        block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
-        positions = block.positions[at] + actors.origin[at, None]
-        rotations, shown = actors.turned(rows, t_ns, wanted_ns)
-        covariance, contact = block.covariance[at], block.contact[at]
-        if actors.feet is not None:
-            rotations, covariance = rotations.copy(), covariance.copy()
-            showing = None if seen is None else [shown_joints[3] for shown_joints in seen.shown]
-            actors.feet.hold(rows, t_ns, positions, rotations, block.previous[at], covariance, contact, showing)
-        block.previous[at] = rotations
-        arrays = (
-            positions, rotations, positions[:, 0], skeletons.lengths_m[at], skeletons.offsets_m[at],
-            covariance, contact,
-        )  # fmt: skip
-        known = skeletons.done[at].tolist(), skeletons.version[at].tolist()
-        sources: Sequence[tuple[str, F32 | None]] = [(frame.layout, None) for frame in frames]
-        if self._with_source:
-            told = Told(t_ns, block.frame[at], block.source[at], arrays[1], actors.origin[at])
-            sources = actors.points.answer(rows, told, seen, self._intake.layout)
-        poses, inferred_ns = [], now_ns()
-        for row, frame, t, wanted, (layout, source), done, version, *own in zip(
-            rows, frames, t_ns, wanted_ns, sources, *known, *arrays
-        ):
-            a = [array.astype(np.float32) for array in own]
-            track = actors.tracks[row]
-            status = self._status(wanted, track.last_ns, track.seen_ns, done)
-            poses.append(
-                Pose(
-                    frame.actor, frame.seq, t, status, a[0], a[1], a[2], a[3], a[4], a[5], a[6],
-                    track.last_ns, frame.received_ns, inferred_ns,
-                    skeleton_version=version, layout=layout, source=source, sigma_rad=shown.get(row),
-                )
-            )  # fmt: skip
-        if self._with_velocities:
-            speeds = measure(actors, rows, t_ns, wanted_ns)
-            for pose, velocity, angular in zip(poses, *speeds):
-                pose.velocity, pose.angular_velocity = velocity.copy(), angular.copy()
-        return poses
-
-    def _status(self, t_ns: int, last_ns: int, seen_ns: int, done: bool) -> Status:
-        if max(t_ns, last_ns) - seen_ns > LOST_NS:
-            return "lost"
-        if seen_ns != last_ns or t_ns - last_ns > self._ahead_ns:
-            return "coasting"
-        return "tracking" if done else "calibrating"
-
     # -- other times
 
     def pose_at(self, t_ns: int, actor: str) -> Pose:
@@ -319,7 +266,7 @@ class PoseFilter:
         self._block.tau_s[at] = tau_s
         self._block.pose(at)
         t_ns = (last_ns + np.rint(tau_s * SECOND_NS).astype(np.int64)).tolist()
-        poses = self._poses(rows, frames, t_ns, wanted_ns)
+        poses = self._poses.of(rows, frames, t_ns, wanted_ns)
         for pose, beyond_s in zip(poses, (after_s - high_s).tolist()):
             if beyond_s > 0:  # nobody knows where people go: doubt grows with the time beyond reach
                 pose.covariance += np.float32((0.5 * beyond_s) ** 2) * np.eye(3, dtype=np.float32)

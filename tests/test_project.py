@@ -35,8 +35,8 @@ AT_THE_TOP = {
     ),
     "streamer": (
         "__main__ actors batches carried carriers cli client clock doubt errors evidence filter foot_lock frames "
-        "held_point intake legs orientation profiles quaternions sight skeletons source_joints standing time_shift "
-        "tracks velocities vetting warnings watch"
+        "held_point intake legs orientation poses profiles quaternions sight skeletons source_joints standing "
+        "time_shift tracks velocities vetting warnings watch"
     ),
     "bench": "drive layouts noise options pictures report scores track",
     "tests": "conftest test_docs test_project test_release",
