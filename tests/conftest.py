@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from model.motion.endless import Motion
     from streamer.filter import PoseFilter
-    from streamer.frames import Frame
+    from streamer.frames import Frame, Pose
     from tests.helpers.networks import DoubleRuntime
 
 # Before numpy, onnxruntime or torch is imported, here and in child processes: their thread pools read these once.
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_pool] = "1"
 
+SLOW = {"exported", "bundled_answers"}  # fixtures: an export, and torch over a long stream
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook, too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, files stay whole, for what their tests set up; those of the exported model share its one export."""
+    """Side by side, files stay whole, for what their tests set up; those that need what takes longest share it."""
     for item in items:
-        exported = "exported" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("exported" if exported else item.nodeid.partition("::")[0]))
+        shares = not SLOW.isdisjoint(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("exported" if shares else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +141,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = save_weights(tiny_model(dtype=torch.float32), root / "trained.safetensors")
     export_weights(weights, root / "model", "tiny")
     return root / "model"
+
+
+@pytest.fixture(scope="session")
+def bundled_answers() -> Sequence[Pose | None]:
+    """What torch says of the eventful stream on the bundled model: asked once for all runtimes."""
+    from tests.helpers.agreement import torch_answers
+
+    return torch_answers(None)

@@ -168,6 +168,34 @@ def test_the_base_install_has_no_training_library() -> None:
         assert name not in base
 
 
+ONE_OF_TWO_FILES = """
+import os, pathlib, pytest
+
+@pytest.fixture
+def exported(): pass
+
+@pytest.mark.parametrize("n", range(6))
+def test_own(n): pathlib.Path(f"own {__name__} {os.environ['PYTEST_XDIST_WORKER']}").touch()
+
+@pytest.mark.parametrize("n", range(6))
+def test_shared(n, exported): pathlib.Path(f"shared {os.environ['PYTEST_XDIST_WORKER']}").touch()
+"""
+
+
+def test_side_by_side_files_stay_whole_and_what_takes_long_is_made_once(tmp_path: Path) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed (extra: dev)")
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    for name in ("test_a.py", "test_b.py"):
+        (tmp_path / name).write_text(ONE_OF_TWO_FILES)
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--numprocesses", "2", "--dist", "loadgroup"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tmp_path, timeout=100)
+    assert "24 passed" in done.stdout, done.stdout + done.stderr
+    workers = sorted(path.name.rpartition(" ")[0] for path in tmp_path.iterdir() if " gw" in path.name)
+    assert workers == ["own test_a", "own test_b", "shared"], (
+        "one worker each; of pytest-xdist 3.8 only with pytest < 9.2"
+    )
+
+
 def test_the_command_line_starts_and_names_its_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "streamer", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -44,9 +43,8 @@ def answers(filter_: PoseFilter, frames: Iterable[Frame], reset_every: int = 411
     return said
 
 
-@functools.cache
 def torch_answers(folder: Path | None, count: int = STEPS, double: bool = False) -> Sequence[Pose | None]:
-    """Those of runtime torch to the eventful stream; it is by far the slowest, and so is asked once for all tests."""
+    """Those of runtime torch to the eventful stream; it is by far the slowest."""
     return tuple(answers(PoseFilter.load(folder, runtime="torch", double=double), eventful(count)))
 
 

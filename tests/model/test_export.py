@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from model.export import GRAPHS, example_inputs, export_weights, save_rounded
 from model.skeleton import JOINTS, J
 from streamer.errors import ContractError, HPSTMError
 from streamer.filter import PoseFilter
+from streamer.frames import Pose
 from tests.helpers.agreement import STEPS, answers, eventful, largest_differences, torch_answers
 from tests.helpers.networks import BUNDLED, NOT_BUNDLED, TINY, save_weights, tiny_model
 
@@ -39,8 +40,8 @@ def test_onnx_runtime_is_torch_within_the_tolerance(exported: Path) -> None:
 
 
 @pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
-def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
-    worst = largest_differences(answers(PoseFilter.load(runtime="onnx"), eventful(STEPS)), torch_answers(None))
+def test_the_bundled_model_is_torch_within_its_tolerance(bundled_answers: Sequence[Pose | None]) -> None:
+    worst = largest_differences(answers(PoseFilter.load(runtime="onnx"), eventful(STEPS)), bundled_answers)
     print(f"\nbundled model, {STEPS} steps, largest difference: {worst}")
     tolerance = PoseFilter.load().runtime.contract.tolerance_mm
     assert tolerance <= 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from model.skeleton import J
 from streamer.errors import ContractError
 from streamer.filter import PoseFilter
+from streamer.frames import Pose
 from streamer.runtimes import load_runtime
 from streamer.runtimes.native import NativeRuntime
 from tests.helpers.agreement import STEPS, answers, eventful, largest_differences, torch_answers
@@ -38,8 +40,8 @@ def test_it_is_as_near_to_float64_as_float32_allows(exported: Path) -> None:
 
 @needs_compiler
 @pytest.mark.skipif(not BUNDLED, reason=NOT_BUNDLED)
-def test_the_bundled_model_is_torch_within_its_tolerance() -> None:
-    worst = largest_differences(answers(PoseFilter.load(runtime="native"), eventful(STEPS)), torch_answers(None))
+def test_the_bundled_model_is_torch_within_its_tolerance(bundled_answers: Sequence[Pose | None]) -> None:
+    worst = largest_differences(answers(PoseFilter.load(runtime="native"), eventful(STEPS)), bundled_answers)
     print(f"\nbundled model, largest difference: {worst}")
     tolerance = load_runtime("native").contract.tolerance_mm
     assert worst["positions_mm"] < tolerance
