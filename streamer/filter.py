@@ -231,7 +231,7 @@ class PoseFilter:
         """
         block, actors, skeletons, at = self._block, self._actors, self._skeletons, row_index(rows)
         positions = block.positions[at] + actors.origin[at, None]
-        rotations, shown = actors.turned(rows, t_ns, wanted_ns)
+        rotations, shown = actors.turned(rows, t_ns, wanted_ns, positions)
         covariance, contact = block.covariance[at], block.contact[at]
         if actors.feet is not None:
             rotations, covariance = rotations.copy(), covariance.copy()

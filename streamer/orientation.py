@@ -20,7 +20,8 @@ from streamer.clock import SECOND_NS
 from streamer.doubt import UNSEEN_RAD2
 from streamer.evidence import Kind, Sample, kind_of
 from streamer.frames import Frame
-from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product
+from streamer.heels import HEEL_RAD, foot_turn
+from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product, turned
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -133,11 +134,13 @@ class Track:
     # -- what comes out
 
     def put(
-        self, rotations: F32, previous: F32, variance: F32, offsets_m: F32, version: int, t_ns: int, wanted_ns: int
-    ) -> None:
+        self, positions: Floats, rotations: F32, previous: F32, variance: F32, offsets_m: F32, version: int, t_ns: int,
+        wanted_ns: int,
+    ) -> None:  # fmt: skip
         """Turns the joints of a pose as they were seen to be turned, in place.
 
         Args:
+            positions: (24, 3) of the pose [m]; of feet that heels turn, the foot's moves.
             rotations: (24, 4) of the pose, parent_from_joint, relative to the rest pose.
             previous: (24, 4) those of the pose before, whose signs go on.
             variance: (24,) of ``doubts``, of that pose.
@@ -159,11 +162,25 @@ class Track:
         turns: dict[int, Quaternion] = {}
         doubt, fixed = variance.tolist(), self.kind.error_rad**2
         for e, (joint, seen) in enumerate(zip(self.kind.joints, self._line(at_s))):
-            turn = self._turns[e](world[joint], *seen[:2]) if parts[e] > 0.0 else None
-            if turn is None:
+            if parts[e] <= 0.0:
                 continue
             prior, late_rad = UNSEEN_RAD2[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
-            noise = seen[2] + late_rad * late_rad + 0.5 * self._leaks[e] * max(0.0, doubt[joint] - prior)
+            swing = max(0.0, doubt[joint] - prior)
+            if self.kind.heels[e]:
+                noise = seen[2] + late_rad * late_rad + HEEL_RAD**2
+                part = parts[e] * swing / (swing + noise)  # as sure as this is beside the joints
+                turn = foot_turn(world[joint], world[PARENTS[joint]], self.kind.rest[e, 0].tolist(), seen[0], part)
+                if turn is not None:
+                    turns[joint] = turn
+                    variance[joint] = doubt[joint] + part * (noise - swing)
+                    foot = CHILDREN[joint][0]
+                    bone = turned(product(world[joint], turn), offsets_m[foot].tolist())
+                    np.add(positions[joint], bone, out=positions[foot])
+                continue
+            turn = self._turns[e](world[joint], *seen[:2])
+            if turn is None:
+                continue
+            noise = seen[2] + late_rad * late_rad + 0.5 * self._leaks[e] * swing
             gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
             turns[joint] = partly(turn, parts[e] * gain)
             left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
