@@ -1,11 +1,10 @@
-"""How a heel turns its foot, all of it: the foot's joint, too, goes where the heel says.
+"""How a heel turns its foot, all of it: the foot's joint goes where the heel says.
 
-A pose's foot points from its ankle to the foot's joint. Real sources' error of that is as large as the foot is long, and
-of both joints for itself; ankle and heel are wrong together. Measured on the 53 rendered takes (``data/rendered``,
-MediaPipe), in the axes of the true foot, rms: ankle and heel are off by 150 mm each, toe less ankle by 46 to 64 mm for
-a whole take and 57 mm in it, heel less ankle by 9 to 13 mm and 14 mm. But MediaPipe's heel follows the shin (9 degrees
-median about it) more than the foot (15): beside the model's joints it tells a linear fit 0.3 degrees of 22. So it is
-believed within HEEL_RAD, and what it leaves open, a turn about itself, is half the shin's.
+Ankle and heel are wrong together, the foot's joint is wrong for itself by half of the foot's length. Measured on the 53
+rendered takes (``data/rendered``, MediaPipe) in the axes of the true foot, rms: ankle and heel are 150 mm off each, heel
+less ankle 11 mm for a whole take and 14 mm in it, toe less ankle 46 to 64 mm and 57 mm. But MediaPipe's heel lies 9
+degrees (median) from where the shin has it and 15 from where the foot does: beside the model's joints it tells a linear
+fit .3 degrees of 22. What it does tell is which way is down, where the direction to the toe is 16 to 25 degrees too low.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from model.skeleton import INDEX
 from streamer.quaternions import Quaternion, inverse, partly, product, turned
 
 ANKLES = (INDEX["left_ankle"], INDEX["right_ankle"])
-HEEL_RAD = 0.3  # by how much a heel seen well is not where the foot has it
-SHIN_PART = 0.5  # of the way to a foot at rest on its shin, where the heel is believed
+HEEL_RAD = 0.2  # by how much a heel seen well is not where the foot has it, about one axis
+SHIN_PART = 0.5  # of the way to a foot at rest on its shin, where the heel is all that is believed
+REACH = 2.0  # of the line through what is seen of it, times other landmarks': it is short, and does not turn as fast
 OPPOSITE = 0.05  # a heel nearer than that to the other way shows no turn
 
 
@@ -32,7 +32,7 @@ def foot_turn(
             one; heel: where it is seen in the world.
     """
     x, y, z, w = product(inverse(ankle), shin)
-    nearer = partly((x, y, z, w) if w >= 0.0 else (-x, -y, -z, -w), SHIN_PART * part)
+    nearer = partly((x, y, z, w) if w >= 0.0 else (-x, -y, -z, -w), SHIN_PART * part * part)
     p, q, r = turned(inverse(product(ankle, nearer)), heel)
     size = sqrt(p * p + q * q + r * r)
     a, b, c = rest

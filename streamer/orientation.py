@@ -21,6 +21,7 @@ from streamer.doubt import UNSEEN_RAD2
 from streamer.evidence import Kind, Sample, kind_of
 from streamer.frames import Frame
 from streamer.heels import HEEL_RAD, foot_turn
+from streamer.heels import REACH as HEEL_REACH
 from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product, turned
 
 F32 = npt.NDArray[np.float32]
@@ -67,6 +68,8 @@ class Track:
         self._weights = np.zeros((e, 2, KEPT))
         self._turns: tuple[Turn, ...] = ()
         self._leaks: tuple[float, ...] = ()
+        self._reach = [REACH * HEEL_REACH if heel else REACH for heel in kind.heels]
+        self._rest: list[list[float]] = kind.rest[:, 0].tolist()
         self._version: int | None = None
 
     # -- what comes in
@@ -165,35 +168,38 @@ class Track:
             if parts[e] <= 0.0:
                 continue
             prior, late_rad = UNSEEN_RAD2[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
-            swing = max(0.0, doubt[joint] - prior)
+            swing, off = max(0.0, doubt[joint] - prior), seen[2] + late_rad * late_rad
+            nearer, here = None, world[joint]
             if self.kind.heels[e]:
-                noise = seen[2] + late_rad * late_rad + HEEL_RAD**2
-                part = parts[e] * swing / (swing + noise)  # as sure as this is beside the joints
-                turn = foot_turn(world[joint], world[PARENTS[joint]], self.kind.rest[e, 0].tolist(), seen[0], part)
-                if turn is not None:
-                    turns[joint] = turn
-                    variance[joint] = doubt[joint] + part * (noise - swing)
-                    foot = CHILDREN[joint][0]
-                    bone = turned(product(world[joint], turn), offsets_m[foot].tolist())
-                    np.add(positions[joint], bone, out=positions[foot])
-                continue
-            turn = self._turns[e](world[joint], *seen[:2])
+                noise = off + HEEL_RAD**2
+                part = parts[e] * swing * swing / (swing * swing + noise * noise)  # nothing, where joints are sure
+                nearer = foot_turn(here, world[PARENTS[joint]], self._rest[e], seen[0], part)
+            if nearer is not None:
+                here = product(here, nearer)
+                doubt[joint] += part * (noise - swing)
+            turn = self._turns[e](here, *seen[:2])
             if turn is None:
                 continue
-            noise = seen[2] + late_rad * late_rad + 0.5 * self._leaks[e] * swing
+            noise = off + 0.5 * self._leaks[e] * swing
             gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
-            turns[joint] = partly(turn, parts[e] * gain)
+            turn = partly(turn, parts[e] * gain)
             left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
             variance[joint] = doubt[joint] + parts[e] * (left - prior)
+            if nearer is not None:
+                turn = product(nearer, turn)
+                foot = CHILDREN[joint][0]
+                bone = turned(product(world[joint], turn), offsets_m[foot].tolist())
+                np.add(positions[joint], bone, out=positions[foot])
+            turns[joint] = turn
         _turn_all(rotations, local, turns, previous)
 
     def _line(self, at_s: float) -> list[tuple[list[float], list[float], float]]:
         """Of each joint, the two vectors at a time, and the variance [rad^2] of a turn by them."""
         ats = [min(at_s, last_s + AHEAD_S) for last_s in self._last_s]
         reaches = [
-            min(max(REACH * sqrt(sqrt(noise) / (CALM_RAD_S2 + HASTE_HZ * speed)), NARROW_S), WIDE_S)
+            min(max(reach * sqrt(sqrt(noise) / (CALM_RAD_S2 + HASTE_HZ * speed)), NARROW_S), WIDE_S)
             + 1.5 * min(abs(at - last_s), self._interval_s + AHEAD_S)
-            for at, last_s, noise, speed in zip(ats, self._last_s, self._noise, self._speed)
+            for reach, at, last_s, noise, speed in zip(self._reach, ats, self._last_s, self._noise, self._speed)
         ]
         x = self._times - (ats[0] if min(ats) == max(ats) else np.array(ats)[:, None])
         part = x / np.array(reaches)[:, None]  # (E, KEPT)

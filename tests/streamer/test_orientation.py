@@ -96,7 +96,7 @@ def refined(of: Shot, frames: Sequence[Frame], at_s: float = 0.0) -> Said:
         variance = np.array(UNSEEN_RAD2, np.float32)
         track = orientation.tracks[0]
         if track is not None:
-            track.put(now, previous, variance, of.offsets_m.astype(np.float32), 1, t_ns, t_ns)
+            track.put(at.copy(), now, previous, variance, of.offsets_m.astype(np.float32), 1, t_ns, t_ns)
         previous = now
         local.append(now)
         sigma.append(np.sqrt(variance))
