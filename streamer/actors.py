@@ -357,8 +357,8 @@ class Actors(Mapping[str, Actor]):
             assert seen is not None
             variance, even_ns = doubts(block.covariance[row], bones.lengths_m[row]), track.even_ns - track.last_ns
             seen.put(
-                positions[i], rotations[i], block.previous[row], variance, bones.offsets_m[row], int(bones.version[row]),
-                t_ns[i] + even_ns, wanted_ns[i] + even_ns,
+                positions[i], rotations[i], block.previous[row], variance, bones.offsets_m[row],
+                int(bones.version[row]), t_ns[i] + even_ns, wanted_ns[i] + even_ns,
             )  # fmt: skip
             sigma[row] = np.sqrt(variance)
         return rotations, sigma

@@ -1,8 +1,8 @@
 """Rotations that sources show, beside the network's: filtered per actor, and put into the poses.
 
-What is seen of a joint turns it about its bone only, a leaf freely: no joint of a pose moves. evidence.py says what
-frames show. It is seen vectors that are smoothed, not rotations: errors of landmarks just add up in them, so a line
-through the last ones, at the time that is asked for, is causal filter, fixed lag and prediction alike.
+What is seen of a joint turns it about its bone only, a leaf freely: no joint moves, but those of feet that heels turn
+(heels.py). evidence.py says what frames show. It is seen vectors that are smoothed, not rotations: errors of landmarks
+just add up in them, so a line through the last ones, at the time asked for, is causal filter, fixed lag and prediction.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from streamer.clock import SECOND_NS
 from streamer.doubt import UNSEEN_RAD2
 from streamer.evidence import Kind, Sample, kind_of
 from streamer.frames import Frame
-from streamer.heels import HEEL_RAD, foot_turn
-from streamer.heels import REACH as HEEL_REACH
+from streamer.heels import LEFT_RAD, LONGER, believed, foot_turn
 from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product, turned
 
 F32 = npt.NDArray[np.float32]
@@ -68,7 +67,7 @@ class Track:
         self._weights = np.zeros((e, 2, KEPT))
         self._turns: tuple[Turn, ...] = ()
         self._leaks: tuple[float, ...] = ()
-        self._reach = [REACH * HEEL_REACH if heel else REACH for heel in kind.heels]
+        self._reach = [REACH * LONGER if heel else REACH for heel in kind.heels]
         self._rest: list[list[float]] = kind.rest[:, 0].tolist()
         self._version: int | None = None
 
@@ -169,28 +168,26 @@ class Track:
                 continue
             prior, late_rad = UNSEEN_RAD2[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
             swing, off = max(0.0, doubt[joint] - prior), seen[2] + late_rad * late_rad
-            nearer, here = None, world[joint]
+            here, heel = world[joint], None
             if self.kind.heels[e]:
-                noise = off + HEEL_RAD**2
-                part = parts[e] * swing * swing / (swing * swing + noise * noise)  # nothing, where joints are sure
-                nearer = foot_turn(here, world[PARENTS[joint]], self._rest[e], seen[0], part)
-            if nearer is not None:
-                here = product(here, nearer)
-                doubt[joint] += part * (noise - swing)
+                part = parts[e] * believed(swing, off)
+                heel = foot_turn(here, world[PARENTS[joint]], self._rest[e], seen[0], part)
+            if heel is not None:
+                here = product(here, heel)
+                variance[joint] = doubt[joint] = doubt[joint] + part * min(0.0, off + LEFT_RAD**2 - swing)
             turn = self._turns[e](here, *seen[:2])
-            if turn is None:
-                continue
-            noise = off + 0.5 * self._leaks[e] * swing
-            gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
-            turn = partly(turn, parts[e] * gain)
-            left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
-            variance[joint] = doubt[joint] + parts[e] * (left - prior)
-            if nearer is not None:
-                turn = product(nearer, turn)
-                foot = CHILDREN[joint][0]
-                bone = turned(product(world[joint], turn), offsets_m[foot].tolist())
-                np.add(positions[joint], bone, out=positions[foot])
-            turns[joint] = turn
+            if turn is not None:
+                noise = off + 0.5 * self._leaks[e] * swing
+                gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
+                turn = partly(turn, parts[e] * gain)
+                left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
+                variance[joint] = doubt[joint] + parts[e] * (left - prior)
+            if heel is not None:
+                turn = heel if turn is None else product(heel, turn)
+                bone = turned(product(world[joint], turn), offsets_m[CHILDREN[joint][0]].tolist())
+                np.add(positions[joint], bone, out=positions[CHILDREN[joint][0]])
+            if turn is not None:
+                turns[joint] = turn
         _turn_all(rotations, local, turns, previous)
 
     def _line(self, at_s: float) -> list[tuple[list[float], list[float], float]]:
