@@ -1,7 +1,7 @@
 """How a heel turns its foot, all of it: the foot's joint goes where the heel says.
 
 Ankle and heel are wrong together, the foot's joint is wrong for itself by half of the foot's length. Measured on the 53
-rendered takes (``data/rendered``, MediaPipe) in the axes of the true foot, rms: ankle and heel are 180 mm off each, heel
+rendered takes (``data/rendered``, MediaPipe) in the axes of the true foot, rms: ankle and heel are 180 mm off, heel
 less ankle 9 to 13 mm for a whole take and 14 mm in it, toe less ankle 46 to 64 mm and 57 mm. But MediaPipe's heel lies
 9 degrees (median) from where the shin has it and 15 from where the foot does: beside the model's joints it tells a
 linear fit .3 degrees of 22. What it tells is which way is down: to MediaPipe's toe that is 16 to 25 degrees too low.
