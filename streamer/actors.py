@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from streamer.source_joints import SourceJoints
 from streamer.tracks import ALTERNATED, PAUSE_NS, SHORT_NS, Clock
 from streamer.warnings import Warnings
 from streamer.watch import EVERY_NS, Opinion, percent
+
+Floats = npt.NDArray[np.floating[Any]]
 
 NEVER_NS = -FARTHEST_NS  # stands for the last frame where there is none; ``frames`` says whether there is
 MOST_NAMES = 4096  # of the absent, whose skeleton's version is known
@@ -335,11 +337,14 @@ class Actors(Mapping[str, Actor]):
                 self.block.offsets_m[changed] = self.skeletons.offsets_m[changed]
                 self.block.pose(changed)
 
-    def turned(self, rows: list[int], t_ns: list[int], wanted_ns: list[int]) -> tuple[F32, dict[int, F32]]:
+    def turned(
+        self, rows: list[int], t_ns: list[int], wanted_ns: list[int], positions: Floats
+    ) -> tuple[F32, dict[int, F32]]:
         """(B, 24, 4) the rotations that the block has just answered, for ``t_ns``, turned as the sources show them; and
         for the rows whose sources do, the angles (24,) by which they may be off [rad].
 
-        ``wanted_ns``: the times that were asked for.
+        ``wanted_ns``: the times that were asked for. ``positions`` (B, 24, 3) [m] of that answer: feet that heels turn
+        are moved in place.
         """
         block, shown = self.block, self.orientation.tracks
         rotations, sigma = block.rotations[row_index(rows)], {}
@@ -352,8 +357,8 @@ class Actors(Mapping[str, Actor]):
             assert seen is not None
             variance, even_ns = doubts(block.covariance[row], bones.lengths_m[row]), track.even_ns - track.last_ns
             seen.put(
-                rotations[i], block.previous[row], variance, bones.offsets_m[row], int(bones.version[row]),
-                t_ns[i] + even_ns, wanted_ns[i] + even_ns,
+                positions[i], rotations[i], block.previous[row], variance, bones.offsets_m[row],
+                int(bones.version[row]), t_ns[i] + even_ns, wanted_ns[i] + even_ns,
             )  # fmt: skip
             sigma[row] = np.sqrt(variance)
         return rotations, sigma

@@ -16,6 +16,7 @@ from model.landmarks import shown_by, shown_by_rotations
 from model.layouts import Layout
 from model.skeleton import CHILDREN, LEAVES, rest_directions
 from streamer.frames import Frame
+from streamer.heels import ANKLES
 
 F64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -51,6 +52,7 @@ class Kind(ABC):
         rest: (E, 2, 3) in the rest pose, the vectors that turn with each; zero: there is no second one.
         weight: (E, 2) how well each of the two is shown, the better one 1.
         error_rad: how far off they are for good.
+        heels: whether a joint is an ankle that shows its heel, as the first of the two vectors, and nothing else.
         sent: they are rotations that a source sends, and so what is true of it.
     """
 
@@ -60,6 +62,8 @@ class Kind(ABC):
         self.layout, self.joints, self.rest, self.weight = layout, joints, rest, weight
         self.error_rad = error_rad
         self.leaves = [joint in LEAVES for joint in joints]
+        alone = (weight[:, 1] == 0).tolist()
+        self.heels = [joint in ANKLES and one for joint, one in zip(joints, alone)]
 
     @abstractmethod
     def read(self, frame: Frame) -> Sample:

@@ -1,8 +1,8 @@
 """Rotations that sources show, beside the network's: filtered per actor, and put into the poses.
 
-What is seen of a joint turns it about its bone only, a leaf freely: no joint of a pose moves. evidence.py says what
-frames show. It is seen vectors that are smoothed, not rotations: errors of landmarks just add up in them, so a line
-through the last ones, at the time that is asked for, is causal filter, fixed lag and prediction alike.
+What is seen of a joint turns it about its bone only, a leaf freely: no joint moves, but those of feet that heels turn
+(heels.py). evidence.py says what frames show. It is seen vectors that are smoothed, not rotations: errors of landmarks
+just add up in them, so a line through the last ones, at the time asked for, is causal filter, fixed lag and prediction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from streamer.clock import SECOND_NS
 from streamer.doubt import UNSEEN_RAD2
 from streamer.evidence import Kind, Sample, kind_of
 from streamer.frames import Frame
-from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product
+from streamer.heels import LEFT_RAD, LONGER, believed, foot_turn
+from streamer.quaternions import Quaternion, Turn, about, freely, inverse, partly, product, turned
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -66,6 +67,8 @@ class Track:
         self._weights = np.zeros((e, 2, KEPT))
         self._turns: tuple[Turn, ...] = ()
         self._leaks: tuple[float, ...] = ()
+        self._reach = [REACH * LONGER if heel else REACH for heel in kind.heels]
+        self._rest: list[list[float]] = kind.rest[:, 0].tolist()
         self._version: int | None = None
 
     # -- what comes in
@@ -133,11 +136,13 @@ class Track:
     # -- what comes out
 
     def put(
-        self, rotations: F32, previous: F32, variance: F32, offsets_m: F32, version: int, t_ns: int, wanted_ns: int
-    ) -> None:
+        self, positions: Floats, rotations: F32, previous: F32, variance: F32, offsets_m: F32, version: int, t_ns: int,
+        wanted_ns: int,
+    ) -> None:  # fmt: skip
         """Turns the joints of a pose as they were seen to be turned, in place.
 
         Args:
+            positions: (24, 3) of the pose [m]; of feet that heels turn, the foot's moves.
             rotations: (24, 4) of the pose, parent_from_joint, relative to the rest pose.
             previous: (24, 4) those of the pose before, whose signs go on.
             variance: (24,) of ``doubts``, of that pose.
@@ -159,24 +164,39 @@ class Track:
         turns: dict[int, Quaternion] = {}
         doubt, fixed = variance.tolist(), self.kind.error_rad**2
         for e, (joint, seen) in enumerate(zip(self.kind.joints, self._line(at_s))):
-            turn = self._turns[e](world[joint], *seen[:2]) if parts[e] > 0.0 else None
-            if turn is None:
+            if parts[e] <= 0.0:
                 continue
             prior, late_rad = UNSEEN_RAD2[joint], DRIFT_RAD_S * max(0.0, wanted_s - self._last_s[e])
-            noise = seen[2] + late_rad * late_rad + 0.5 * self._leaks[e] * max(0.0, doubt[joint] - prior)
-            gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
-            turns[joint] = partly(turn, parts[e] * gain)
-            left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
-            variance[joint] = doubt[joint] + parts[e] * (left - prior)
+            swing, off = max(0.0, doubt[joint] - prior), seen[2] + late_rad * late_rad
+            here, heel = world[joint], None
+            if self.kind.heels[e]:
+                part = parts[e] * believed(swing, off)
+                heel = foot_turn(here, world[PARENTS[joint]], self._rest[e], seen[0], part)
+            if heel is not None:
+                here = product(here, heel)
+                variance[joint] = doubt[joint] = doubt[joint] + part * min(0.0, off + LEFT_RAD**2 - swing)
+            turn = self._turns[e](here, *seen[:2])
+            if turn is not None:
+                noise = off + 0.5 * self._leaks[e] * swing
+                gain = 1.0 if self.kind.sent else prior / (prior + noise)  # as sure as this is beside the network
+                turn = partly(turn, parts[e] * gain)
+                left = gain * fixed + (noise if self.kind.sent else (1.0 - gain) * prior)
+                variance[joint] = doubt[joint] + parts[e] * (left - prior)
+            if heel is not None:
+                turn = heel if turn is None else product(heel, turn)
+                bone = turned(product(world[joint], turn), offsets_m[CHILDREN[joint][0]].tolist())
+                np.add(positions[joint], bone, out=positions[CHILDREN[joint][0]])
+            if turn is not None:
+                turns[joint] = turn
         _turn_all(rotations, local, turns, previous)
 
     def _line(self, at_s: float) -> list[tuple[list[float], list[float], float]]:
         """Of each joint, the two vectors at a time, and the variance [rad^2] of a turn by them."""
         ats = [min(at_s, last_s + AHEAD_S) for last_s in self._last_s]
         reaches = [
-            min(max(REACH * sqrt(sqrt(noise) / (CALM_RAD_S2 + HASTE_HZ * speed)), NARROW_S), WIDE_S)
+            min(max(reach * sqrt(sqrt(noise) / (CALM_RAD_S2 + HASTE_HZ * speed)), NARROW_S), WIDE_S)
             + 1.5 * min(abs(at - last_s), self._interval_s + AHEAD_S)
-            for at, last_s, noise, speed in zip(ats, self._last_s, self._noise, self._speed)
+            for reach, at, last_s, noise, speed in zip(self._reach, ats, self._last_s, self._noise, self._speed)
         ]
         x = self._times - (ats[0] if min(ats) == max(ats) else np.array(ats)[:, None])
         part = x / np.array(reaches)[:, None]  # (E, KEPT)

@@ -39,7 +39,7 @@ class Poses:
         actors, at = self._actors, row_index(rows)
         block, skeletons = actors.block, actors.skeletons
         positions = block.positions[at] + actors.origin[at, None]
-        rotations, shown = actors.turned(rows, t_ns, wanted_ns)
+        rotations, shown = actors.turned(rows, t_ns, wanted_ns, positions)
         covariance, contact = block.covariance[at], block.contact[at]
         if actors.feet is not None:
             rotations, covariance = rotations.copy(), covariance.copy()

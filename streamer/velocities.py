@@ -55,7 +55,7 @@ def measure(actors: Actors, rows: list[int], t_ns: list[int], wanted_ns: list[in
         moved_ns = np.rint((end_s - tau_s) * SECOND_NS).astype(np.int64).tolist()
         t, wanted = ([ns + by for ns, by in zip(some, moved_ns)] for some in (t_ns, wanted_ns))
         positions.append(block.positions[at].copy())
-        turned.append(actors.turned(rows, t, wanted)[0].copy())
+        turned.append(actors.turned(rows, t, wanted, positions[-1])[0].copy())
     if actors.feet is not None:
         origin, reach_s = actors.origin[at, None], (first - tau_s, last - tau_s)
         placed = [some + origin for some in positions]

@@ -34,7 +34,7 @@ AT_THE_TOP = {
         "run_log skeleton"
     ),
     "streamer": (
-        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter foot_lock frames "
+        "__main__ actors batches carried carriers cli client clock doubt errors evidence filter foot_lock frames heels "
         "held_point intake legs orientation poses profiles quaternions sight skeletons source_joints standing "
         "time_shift tracks velocities vetting warnings watch"
     ),

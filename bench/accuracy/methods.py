@@ -77,41 +77,38 @@ def filtered(runtime: Runtime, take: Take, seen: Seen, at_s: Sequence[float]) ->
 
 
 def live(runtime: Runtime, frames: Sequence[Frame], at_s: Sequence[float], landmarks: bool = False) -> list[Answers]:
-    """The live filter's poses of one actor's frames for each time asked for, from new: a push, then ``pose_at``.
+    """The live filter's poses of one actor's frames for each time asked for, each of a filter that was set to it.
 
     A delay beyond the filter's reach is its pose for the end of the reach, kept back until it is due.
 
     Raises:
         ConfigError: a time lies beyond the reach of prediction.
     """
+    return [_live(runtime, frames, at, landmarks) for at in at_s]
+
+
+def _live(runtime: Runtime, frames: Sequence[Frame], at_s: float, landmarks: bool) -> Answers:
     t_ns = np.array([frame.t_ns for frame in frames], np.int64)
-    reach_ns = -round(runtime.contract.tau_s[0] * SECOND_NS)
-    targets = [t_ns + round(at * SECOND_NS) for at in at_s]
-    due: dict[int, list[tuple[int, int]]] = {}  # after which frame to ask, for which of the times, for whose answer
-    for a, target_ns in enumerate(targets):
-        asked = np.minimum(
-            np.searchsorted(t_ns, target_ns + reach_ns + ROUNDING_NS, side="right") - 1, np.arange(len(target_ns))
-        )
-        for i, k in enumerate(asked):
-            due.setdefault(int(k), []).append((a, i))
-    shape = (len(at_s), len(t_ns), J)
-    positions, covariance, quaternions = (np.full((*shape, *tail), np.nan) for tail in ((3,), (3, 3), (4,)))
-    source = np.full((*shape[:2], *frames[0].positions.shape), np.nan)
-    pose_filter = PoseFilter(runtime, predict_s=max(0.0, *at_s), landmarks=landmarks)  # refuses what is out of reach
+    reach_s = -runtime.contract.tau_s[0]
+    target_ns = t_ns + round(at_s * SECOND_NS)
+    near_ns = target_ns + round(reach_s * SECOND_NS) + ROUNDING_NS
+    asked = np.minimum(np.searchsorted(t_ns, near_ns, side="right") - 1, np.arange(len(t_ns)))
+    due: dict[int, list[int]] = {}  # after which frame to ask, for whose answer
+    for i, k in enumerate(asked):
+        due.setdefault(int(k), []).append(i)
+    positions, covariance, quaternions = (np.full((len(t_ns), J, *tail), np.nan) for tail in ((3,), (3, 3), (4,)))
+    source = np.full((len(t_ns), *frames[0].positions.shape), np.nan)
+    delay_s, predict_s = min(max(0.0, -at_s), reach_s), max(0.0, at_s)
+    pose_filter = PoseFilter(runtime, delay_s=delay_s, predict_s=predict_s, landmarks=landmarks)
     for k, frame in enumerate(frames):
         pose_filter.push_many([frame])
-        for a, i in due.get(k, []) if frame.actor in pose_filter.actors else []:
-            pose = pose_filter.pose_at(int(targets[a][i]), frame.actor)
-            positions[a, i], covariance[a, i], quaternions[a, i] = pose.positions, pose.covariance, pose.rotations
+        for i in due.get(k, []) if frame.actor in pose_filter.actors else []:
+            pose = pose_filter.pose_at(int(target_ns[i]), frame.actor)
+            positions[i], covariance[i], quaternions[i] = pose.positions, pose.covariance, pose.rotations
             if pose.source is not None:
-                source[a, i] = pose.source
-    has_source = np.isfinite(source).any()
-    return [
-        Answers(
-            target_ns, positions[a], covariance[a], world_from_local(quaternions[a]), source[a] if has_source else None
-        )
-        for a, target_ns in enumerate(targets)
-    ]
+                source[i] = pose.source
+    told = source if np.isfinite(source).any() else None
+    return Answers(target_ns, positions, covariance, world_from_local(quaternions), told)
 
 
 def world_from_local(quaternions: Floats) -> Floats:

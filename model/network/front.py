@@ -28,7 +28,12 @@ FEATURES = J * 31 + 19
 RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
 QUIET_M = 0.006  # input less noisy than this is steadied,
 _STILL = 16.0  # where it lies within the square root of so many times its jitter from where it has been
-_SURE_M2 = 1.2e-6  # jitter [m^2] up to this may be motion
+_RESTS = 9.0  # a joint has moved where its slowest filter is off by the square root of so many times its jitter
+_REST_S = 0.8  # a mean over so long
+_LOUD_M = 0.0065
+_HALF_S = 0.11  # that is half believed after this time
+_BRIDGED = 12  # slots of the history that are put right when a joint comes back
+_SURE_M2 = 1e-6  # jitter [m^2] up to this may be motion
 
 TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
 _FAR_S = 1e3  # age of history slots that were never written
@@ -38,7 +43,8 @@ _FRESH_S = 0.2  # a joint missing for longer is no evidence of anything, and les
 _QUICK_S = 0.004  # frames that come closer together say no more of speed than such do
 _OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen hours
 _JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, beyond the noise,
-_JUMP_M_S2 = 100.0  # and beyond what a limb that is hurled does
+_JUMP_M_S2 = 60.0  # and beyond what a limb that is hurled does
+_TURNS_HZ = 25.0  # or who turns [rad/s]
 _PAUSE_S = 0.15  # after a pause of the source anything may be
 _TREMBLES_M = 0.0025  # the jitter of two axes above which bones that change are noise
 _PLACED_M = 0.03  # as they are when they change by more
@@ -72,6 +78,10 @@ class State(NamedTuple):
     velocity: Tensor  # (B, K, 3, N) m/s
     moved_m: Tensor  # (B, 1, 3, J) how far the source places a joint from where the head does, in its parent's axes
     moved_s: Tensor  # (B, 1, 1, J) time that was seen; both are the head's (head.Kept), and only kept here
+    silent_s: Tensor  # (B, 1, 1, J) since it was last seen and believed
+    trust: Tensor  # (B, 1, 1, J) the frame's confidence
+    rest_m: Tensor  # (B, 1, 3, J) where it rests: a mean since it last moved
+    rest_s: Tensor  # (B, 1, 1, J) for how long it has rested
     history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
     history_s: Tensor  # (B, 1, 1, HISTORY) age of each slot
 
@@ -81,9 +91,9 @@ GROUPS = {
     "tracks": ("seen", "age_s", "track_s"),
     "spread": ("spread_m2",),
     "watched": ("watched_s",),
-    "joints": ("run", "jumped", "bone_mean_m", "noise_m2", "slow_m2", "moved_s"),
+    "joints": ("run", "jumped", "bone_mean_m", "noise_m2", "slow_m2", "moved_s", "silent_s", "trust", "rest_s"),
     "points": ("point_m", "velocity"),
-    "moved": ("moved_m",),
+    "moved": ("moved_m", "rest_m"),
     "history": ("history_m",),
     "ages": ("history_s",),
 }
@@ -138,25 +148,32 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     now, anchor, jumped = _follow(frame, state)
     filled = (now.points_m[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
     first = state.seen[..., J:] <= 0  # the first frame fills the whole history
-    history = torch.cat([torch.where(first, filled, state.history_m[:, :, 1:]), filled], 2)
     history_s = pad(torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), (0, 1))
+    heard = frame.mask * (1 - jumped)
+    recent = _bridged(state.history_m[:, :, -_BRIDGED:], history_s[..., -1 - _BRIDGED : -1], state.silent_s + dt, now)
+    recent = _without_spike(recent, filled, history_s[..., -3:], state.noise_m2)
+    history = torch.cat([state.history_m[:, :, 1:-_BRIDGED], recent], 2)
+    history = torch.cat([torch.where(first, filled, history), filled], 2)
     run = frame.mask * (state.run + 1)
     length, valid = bone_lengths(frame, frame.mask * (1 - frame.derived))
     valid = valid * (1 - jumped) * (1 - jumped @ constant("parent", jumped))
     known = state.watched_s[:, :1] > 0
     error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
-    jitter = _jitter_m2(history[:, :, -5:], history_s[..., -5:])
+    jitter = _jitter_m2(history[:, :, -6:-1], history_s[..., -6:-1])
+    most = 25 * state.spread_m2 + 0.02**2  # one frame does not make noise
     spread, watched = _spread(
-        state, torch.cat([error * error, jitter], 1), torch.cat([valid, (run >= 5).to(dt)], 1), dt
+        state, torch.minimum(torch.cat([error * error, jitter], 1), most), torch.cat([valid, (run >= 6).to(dt)], 1), dt
     )
     gain = valid * dt.clamp(min=1e-3, max=0.1) / watched[:, :1].clamp(min=1e-3)
     mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
     seen, age = now.seen[..., :J], now.age_s[..., :J]
     doubt = frame.derived * 0.03**2 + (1 - seen) * 0.1**2 + (0.3 * age.clamp(max=1.0)).square()
     noise, slow = _noise_m2(spread, watched)
+    rest, rest_s = _rest(state, now, dt)
     new = State(
         now.seen, now.age_s, now.track_s, run, jumped, mean, spread, watched, noise + doubt, slow + doubt, now.point_m,
-        now.velocity, state.moved_m, state.moved_s, history, history_s,
+        now.velocity, state.moved_m, state.moved_s, (state.silent_s + dt) * (1 - heard), frame.confidence, rest, rest_s,
+        history, history_s,
     )  # fmt: skip
     return new, Observation(now.points_m, now.told_m, error / mean.clamp(min=0.02))
 
@@ -171,6 +188,7 @@ class Followed(NamedTuple):
     velocity: Tensor
     points_m: Tensor  # (B, 1, 3, N) what the frame said, where it is believed
     told_m: Tensor  # (B, K, 3, N) against each filter, whether believed or not
+    news_m: Tensor  # (B, 1, 3, J) what was believed against where the fastest filter went on to
 
 
 def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
@@ -199,7 +217,38 @@ def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
     velocity = (faded + rate * innovation) * kept
     seen, age = torch.maximum(state.seen, present), (state.age_s + dt) * (1 - present)
     told = torch.where(believed, innovation, told)
-    return Followed(seen, age, track, point, velocity, said, told), anchor, jumped
+    news = (said - predicted[:, :1])[..., :J]
+    return Followed(seen, age, track, point, velocity, said, told, news), anchor, jumped
+
+
+def _bridged(history: Tensor, age: Tensor, silent_s: Tensor, now: Followed) -> Tensor:
+    """(B, 1, R, 3 J) the newest slots of the history, of ages (B, 1, 1, R), where what was filled in while a joint was
+    silent for silent_s (B, 1, 1, J) now leads to where it has come back."""
+    ramp = (1 - age.transpose(2, 3) / silent_s.clamp(min=1e-3)).clamp(min=0.0)  # (B, 1, R, J)
+    return history + torch.cat([ramp, ramp, ramp], 3) * now.news_m.flatten(2)[:, :, None]
+
+
+def _without_spike(recent: Tensor, filled: Tensor, age: Tensor, noise_m2: Tensor) -> Tensor:
+    """(B, 1, R, 3 J) the newest slots of the history, the last of which is put between its neighbours where it lies
+    further from there than any motion brings it, and further than they lie from each other."""
+    older, spike = (x.reshape(-1, 1, 3, J) for x in (recent[:, :, -2:-1], recent[:, :, -1:]))
+    now = filled.reshape(-1, 1, 3, J)
+    before_s, last_s, _ = age.split(1, 3)
+    half_s = 0.5 * before_s
+    between = older + (now - older) * (1 - last_s / before_s.clamp(min=2e-3)).clamp(0.0, 1.0)
+    off, apart = norm(spike - between), norm(now - older)
+    most = _JUMP_M + 0.5 * _JUMP_M_S2 * half_s.square() + 4 * torch.sqrt(noise_m2)
+    wrong = (5 * (off / torch.maximum(most, apart) - 1)).clamp(0.0, 1.0) * (before_s < _PAUSE_S).to(off)
+    mended = (spike + wrong * (between - spike)).flatten(2)[:, :, None]
+    return torch.cat([recent[:, :, :-1], mended], 2)
+
+
+def _rest(state: State, now: Followed, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each joint rests (B, 1, 3, J), and for how long it has (B, 1, 1, J)."""
+    slowest = now.point_m[:, -1:] @ constant("point_joints", dt)
+    rest_s = (state.rest_s + dt) * _rests(slowest, state) * (now.track_s[..., :J] > 0).to(dt)
+    step_s = dt.clamp(min=1e-3)
+    return state.rest_m + step_s / (rest_s.clamp(max=_REST_S) + step_s) * (slowest - state.rest_m), rest_s
 
 
 def _jumped(said: Tensor, predicted: Tensor, anchor: Tensor, state: State, dt: Tensor) -> Tensor:
@@ -210,7 +259,8 @@ def _jumped(said: Tensor, predicted: Tensor, anchor: Tensor, state: State, dt: T
     older_s, newer_s = state.history_s[..., -2:].split(1, 3)
     on = last + (last - before) * (dt / (older_s - newer_s).clamp(min=2e-3)).clamp(max=2.0)
     off = norm(said - torch.cat([predicted, on, last], 1)).amin(1, keepdim=True)
-    most = _JUMP_M + _JUMP_M_S2 * dt.square() + 4 * torch.sqrt(state.noise_m2)
+    speed = norm(state.velocity[:, :1] @ constant("point_joints", dt))
+    most = _JUMP_M + (_JUMP_M_S2 + _TURNS_HZ * speed) * dt.square() + 4 * torch.sqrt(state.noise_m2)
     followed = (state.track_s[..., :J] > 0.1).to(dt) * (state.age_s[..., :J] <= 0).to(dt) * (1 - state.jumped)
     return followed * (dt < _PAUSE_S).to(dt) * (off > most).to(dt)
 
@@ -328,6 +378,9 @@ class Evidence(NamedTuple):
     seen: Tensor  # (B, 1, 1, J) 1 = now, 0 = not lately
     shown: Tensor  # (B, 1, 1, J) 1 = by the newest frame, and believed
     heading: Tensor  # (B, 1, 3, 3) world_from_heading
+    rest_m: Tensor  # (B, 1, 3, J) where joints rest
+    rests: Tensor  # (B, 1, 1, J) 1 where they do
+    trust: Tensor  # (B, 1, 1, J) the frame's confidence
 
 
 def evidence(state: State, tau_s: Tensor) -> Evidence:
@@ -353,18 +406,29 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     slow = torch.minimum(state.slow_m2, state.noise_m2)
     shown = (state.age_s[..., :J] <= 0).to(tau_s) * state.seen[..., :J] * (1 - state.jumped)
     noise, lead = state.noise_m2 + ahead, (1 - behind) * (state.velocity @ points)
-    return Evidence(members, lead, anchor, noise, slow, lately, shown, heading(state))
+    rests = _rests(filters[:, -1:], state) * (state.rest_s / (state.rest_s + _HALF_S)) * shown
+    rest, trust = state.rest_m - anchor, state.trust
+    return Evidence(members, lead, anchor, noise, slow, lately, shown, heading(state), rest, rests, trust)
+
+
+def _rests(slowest: Tensor, state: State) -> Tensor:
+    """(B, 1, 1, J) 1 where the slowest filter is no further from where the joint rests than jitter brings it."""
+    off = slowest - state.rest_m
+    white = 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
+    white = (white - _SURE_M2).clamp(min=0.0)
+    near = (_RESTS * white / (1 + (white / _LOUD_M**2).square())).clamp(min=1e-12).square()
+    return near / ((off * off).sum(2, keepdim=True).square() + near)
 
 
 def _smoothers(ages: Tensor, hat: Tensor) -> Tensor:
     """(B, 1, K, HISTORY) weights of the slots for the value of a line of least squares at the target, from narrow to
     wide; ages (B, 1, 1, HISTORY) relative to the target [s], ``hat`` the weights that interpolate there."""
     x = ages / constant("smoother_s", ages)  # (B, 1, K, HISTORY)
-    near = (1 - x.abs()).clamp(min=0.0) + 1e-6 * hat
-    x = x.clamp(-1.0, 1.0)
+    near = (1 - x.abs()).clamp(min=0.0)
     level, slope, curve = (part.sum(3, keepdim=True) for part in (near, near * x, near * x * x))
-    tilt = slope / (curve + 1e-3 * level)
-    return near * (1 - tilt * x) / (level - tilt * slope)
+    tilt = slope / (curve + 1e-3 * level).clamp(min=1e-6)
+    weights = (near + 1e-6 * hat) * (1 - tilt * x.clamp(-1.0, 1.0))  # nothing near, as in a pause: as hat says
+    return weights / weights.sum(3, keepdim=True)
 
 
 def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:

@@ -21,6 +21,7 @@ from model.kinematics import chosen_axes, frame_from_axes, frames_of
 from model.network.front import MEMBERS, TINY_M2, Evidence, bones_of, norm, positions_of, refined_share
 from model.network.matrices import K, constant
 from model.network.measured import fork_axes
+from model.network.trust import Trust, beyond
 from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)
@@ -31,6 +32,7 @@ _ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
 _VECTORS = [J, J, J, len(LEAVES)]
 # Sizes of the network's outputs, in order: gates, velocity shares, those vectors, covariance, contact
 _SIZES = [J * (MEMBERS + 1), J * K, 3 * sum(_VECTORS), J * 6, 2]
+OWN_GATES = slice(J * MEMBERS, J * (MEMBERS + 1))
 COVARIANCE_ROWS = slice(sum(_SIZES[:3]), sum(_SIZES[:4]))
 # Bones, and the distances between the children of each fork: what never changes in a body.
 _TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
@@ -92,6 +94,7 @@ class Said(NamedTuple):
     misfit: Tensor  # (B, J) how far bones that are not rigid are noise
     own: Tensor  # (B, 1, 3, J) its own joints
     shift: Tensor  # (B, 1, 3, J) offsets
+    trust: tuple[Tensor, Tensor]  # as ``Trust`` says
 
 
 def _second_axes() -> np.ndarray:
@@ -173,6 +176,7 @@ class PoseHead(nn.Module):
         self.fc3 = nn.Linear(hidden, sum(_SIZES))
         self.shortcut = nn.Linear(width, 3 * J, bias=False)  # latent -> own bones: most of a pose is a linear copy
         self.misfit = nn.Linear(hidden, J)
+        self.trust = Trust()
         self.carry = nn.Parameter(-_tree_distances())  # (J, J) log weight by which a lost joint (last) follows others
         self.pulls = nn.Parameter(_first_pulls())
         nn.init.zeros_(self.shortcut.weight)
@@ -220,7 +224,8 @@ class PoseHead(nn.Module):
         unit = length + self.root_unit  # the root's own length is zero
         own_bones = own * unit
         own_joints, shift = positions_of(torch.cat([own_bones, shift * unit], 1), 0.0).split(1, 1)
-        joints = self.mix(Said(gates, shares, misfit, own_joints, shift), evidence, tau_s)  # (B, 1, 3, J)
+        trust = self.trust(evidence, tau_s)
+        joints = self.mix(Said(gates, shares, misfit, own_joints, shift, trust), evidence, tau_s)  # (B, 1, 3, J)
         still = (bones_of(joints).detach(), offsets_m.detach(), second.detach(), leaf.detach())
         axes = self._rotations(*still).index_select(1, self.parent_order)
         ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)
@@ -267,15 +272,20 @@ class PoseHead(nn.Module):
         """(B, 1, 3, J) refined joints relative to the anchor: of what is seen, a mix of input, filters and the
         network's own; what is not seen is the network's own, carried along by what is."""
         seen = evidence.seen
-        gate = said.gates.reshape(-1, MEMBERS + 1, 1, J)
-        gate = torch.softmax(gate, 1)
-        mixed = (gate * torch.cat([evidence.joints_m, said.own], 1)).sum(1, keepdim=True)
+        gates = said.gates.reshape(-1, MEMBERS + 1, 1, J)
+        own = torch.softmax(gates, 1)[:, MEMBERS:]
+        trusted, on = said.trust
+        members = torch.softmax(gates[:, :MEMBERS] + trusted, 1)
+        measured = (members * evidence.joints_m).sum(1, keepdim=True)
+        measured = measured + (on * beyond(evidence)).sum(1, keepdim=True)
+        mixed = measured + own * (said.own - measured)
         share = torch.sigmoid(said.shares.reshape(-1, K, 1, J))
         lead = (share * evidence.velocity).mean(1, keepdim=True) * (2 * tau_s)
-        mixed = mixed + (1 - gate[:, MEMBERS:]) * lead + said.shift
+        mixed = mixed + (1 - own) * lead + said.shift
         given = evidence.joints_m[:, :1]
         noise = evidence.noise_m2 - evidence.slow_m2 * torch.sigmoid(-said.misfit.reshape(-1, 1, 1, J))
         mixed = given + refined_share(noise) * (mixed - given)
+        mixed = mixed + evidence.rests * (evidence.rest_m - mixed)
         weight = torch.exp(self.carry) * seen.transpose(2, 3)  # (B, 1, J from, J to)
         carried = ((mixed - said.own) * seen) @ weight / weight.sum(2, keepdim=True).clamp(min=1e-9)
         unseen = said.own + said.shift + carried

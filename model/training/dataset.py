@@ -52,8 +52,11 @@ class Mix(NamedTuple):
     paired: float  # a real estimator: more of its few motions would be learned by heart
     lent: float  # the errors of a real estimator on other motions
     defined: bool = True  # what a real estimator is always off by is its definition, and no error
+    wild: float = WILD  # share of motions that are strange, but before several cameras
 
 
+# How far to trust filters hangs on how people move and what the noise is, not on whom one knows.
+FOR_TRUST = Mix(staged=0.3, published=0.05, realistic=0.05, paired=0.0, lent=0.12, wild=0.4)
 FOR_POSES = Mix(staged=0.2, published=0.05, realistic=0.0, paired=0.06, lent=0.0)
 # Whoever is unsure is an estimator, mostly; and of what it is always off by, its covariance is to know.
 FOR_COVARIANCES = Mix(staged=0.15, published=0.0, realistic=0.4, paired=0.25, lent=0.1, defined=False)
@@ -142,8 +145,8 @@ class Sampler:
         if which < mix.staged:
             return STAGE, STRANGE
         if which < mix.staged + mix.published:
-            return NoiseConfig(), WILD
-        return REALISTIC if which < mix.staged + mix.published + mix.realistic else SOURCES, WILD
+            return NoiseConfig(), mix.wild
+        return REALISTIC if which < mix.staged + mix.published + mix.realistic else SOURCES, mix.wild
 
     def observed(
         self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,

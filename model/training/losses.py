@@ -68,10 +68,11 @@ def standard_deviations(pose: Pose) -> Tensor:
     return torch.sqrt(factor.square().sum(-1) + 1e-12)
 
 
-def coverage_loss(error_m: Tensor, pose: Pose) -> Tensor:
+def coverage_loss(error_m: Tensor, pose: Pose, weight: Tensor | None = None) -> Tensor:
     """How far standard deviations in world axes are from the bound that WITHIN_1_SIGMA of the errors (B, J, 3) keep:
-    the pinball loss of its logarithm, in which large errors and small count alike (Koenker and Bassett 1978)."""
-    there = ~torch.isnan(error_m)
+    the pinball loss of its logarithm, in which large errors and small count alike (Koenker and Bassett 1978).
+    ``weight`` (B, J, 1): of some joints more."""
+    there = (~torch.isnan(error_m)) * (torch.ones_like(error_m) if weight is None else weight)
     beyond = torch.log(filled(error_m).abs() + 1e-5) - torch.log(standard_deviations(pose))
     cost = torch.maximum(WITHIN_1_SIGMA * beyond, (WITHIN_1_SIGMA - 1) * beyond)
     return (cost * there).sum() / there.sum().clamp(min=1)

@@ -31,6 +31,7 @@ from model.training import checkpoint
 from model.training.dataset import (
     FOR_COVARIANCES,
     FOR_POSES,
+    FOR_TRUST,
     Batch,
     Drawn,
     Mix,
@@ -43,6 +44,7 @@ from model.training.forward import run_batch
 from model.training.losses import WEIGHTS, losses, sequence_lag_s
 from model.training.ranks import Ranks, RunError, joined
 from model.training.uncertainty import fit_covariance
+from model.training.weighing import fit_trust
 
 VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
 
@@ -73,7 +75,8 @@ class Plan:
     start: Path | None = None  # weights to begin with; what they lack starts as new
     save_every: int = 100
     check_every: int = 500
-    spread_steps: int = 500  # after all others, of the covariances alone
+    trust_steps: int = 450  # after all others, of how far filters are to be trusted alone,
+    spread_steps: int = 500  # and at last of the covariances
 
     def spent(self, step: int, minutes: float) -> float:
         """The part of the budget that is spent, 1 at its end."""
@@ -173,9 +176,10 @@ def _new_model(plan: Plan, config: Config | None) -> CausalFilter:
 
 
 def _finish(plan: Plan, kept: CausalFilter, checks: dict[str, Batch], step: int) -> None:
-    """The best weights of the run, their covariances learned once more."""
+    """The best weights of the run; how far they trust filters, and their covariances, learned once more."""
     if checkpoint.keep_best(plan.out, kept, validate(kept, checks)["left"], step) < step:  # it was better before
         kept.load_state_dict(checkpoint.best(plan.out))
+    fit_trust(kept, repeated(drawn_batches(plan, plan.seed, FOR_TRUST)), plan.trust_steps)
     fit_covariance(kept, repeated(drawn_batches(plan, plan.seed, FOR_COVARIANCES)), plan.spread_steps)
 
 

@@ -111,7 +111,7 @@ class _Pass:
 
 def run(passes: Sequence[_Pass], runtime: Runtime, bones: F32) -> None:
     """Pushes the frames of all passes, side by side, and asks for every time when 0.2 s after it are in."""
-    pose_filter = PoseFilter(runtime, max_actors=len(passes), source=False)
+    pose_filter = PoseFilter(runtime, max_actors=len(passes), delay_s=DELAY_S, source=False)
     for each in passes:
         pose_filter.set_skeleton(each.actor, bones)
     for n in range(max(len(each.frames) for each in passes)):

@@ -104,6 +104,22 @@ def test_landmarks_move_with_the_head_the_hands_and_the_feet() -> None:
     assert np.isnan(unknown).all()
 
 
+def test_a_heel_is_off_its_ankle_as_mediapipes_is() -> None:
+    """Measured on rendered people: 11 mm for a whole take, 14 mm in it; and the face has no more noise than before."""
+    case = CASES["head, hands, feet shown"]
+    names = get_layout(case.layout).joints
+    ankles, heels = ([names.index(f"{side}_{part}") for side in ("left", "right")] for part in ("ankle", "heel"))
+    stays, moves = [], []
+    for n in range(12):
+        who = replace(body(), name=f"somebody {n}")
+        noisy, clean = case.pair(who).noisy, replace(case, noise="clean").pair(who).noisy
+        off = (noisy - clean)[:, heels] - (noisy - clean)[:, ankles]
+        stays.append(np.nanmean(off, axis=0))
+        moves.append(off - stays[-1])
+    for of, mm in ((stays, 11.0), (moves, 14.0)):
+        assert 1e3 * np.sqrt(np.nanmean(np.square(np.concatenate(of)).sum(-1))) == pytest.approx(mm, rel=0.25)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("limb", LIMBS)
 def test_what_is_hidden_is_neither_sent_nor_scored_and_the_rest_is_the_same(layout: str, limb: str) -> None:

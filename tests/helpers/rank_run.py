@@ -28,6 +28,7 @@ def tiny_run(packed: Path, out: Path, steps: int, parts: int) -> Path:
     )
     with (
         patch.object(training, "validation_batches", few_checks),
+        patch.object(training, "fit_trust", lambda *_: None),
         patch.object(training, "fit_covariance", lambda *_: None),
     ):
         return training.train(plan, TINY)

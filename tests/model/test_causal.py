@@ -236,7 +236,7 @@ def test_a_moved_world_moves_the_poses_and_nothing_else(
     shift = (10.0, -3.0, 250.0)
     answer = whole(model, shifted(frames, shift), times, offsets)
     here = {name: getattr(answer, name) - torch.tensor(shift) for name in ("positions", "free")}
-    assert_same(answer._replace(**here), offline, atol=1e-9)
+    assert_same(answer._replace(**here), offline, atol=1e-6)  # whether a joint rests hangs on its last micrometre
 
 
 def test_every_part_of_the_network_takes_part(

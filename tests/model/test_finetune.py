@@ -134,7 +134,7 @@ def test_a_folder_of_motion_files(
         write_bvh(folder / f"actor{n}" / "take.bvh", n)
     (folder / "notes.txt").write_text("no motion")
     (folder / "broken.bvh").write_text("HIERARCHY\n")
-    one = tuning(3, 3e-3, data=folder)
+    one = tuning(12, 3e-3, data=folder)
     path = finetune.finetune(one)
     said = capsys.readouterr().out
     report = json.loads((one.plan.out / "finetune.json").read_text())

@@ -24,7 +24,7 @@ from model.network.head import covariance
 from model.noise.corruption import REALISTIC, NoiseConfig
 from model.prepare import ClipError, load_packed
 from model.skeleton import INDEX, J
-from model.training import checkpoint, run_log
+from model.training import checkpoint, run_log, weighing
 from model.training import train as training
 from model.training.dataset import Batch, Sampler, Stream, moved, training_clips, validation_clips
 from model.training.forward import run_batch
@@ -227,6 +227,26 @@ def test_two_thirds_of_the_errors_lie_within_one_sigma_and_nothing_else_changes(
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_trust_in_filters_is_learned_and_nothing_else_changes(motion: Motion) -> None:
+    """A tiny network's gates are all alike: what is learned is which filters are good now, with its own joints shut
+    off."""
+    torch.manual_seed(0)
+    model = CausalFilter(TINY)
+    before = copy.deepcopy(model.state_dict())
+    batches = [Sampler(motion, 8 + k, "white10", augment=False).batch(8, 60, 0.0) for k in range(3)]
+
+    def error() -> float:
+        return float(weighing.terms(batches[2], weighing.measured_joints(model, batches[2]))["pose"].detach())
+
+    first = error()
+    weighing.fit_trust(model, itertools.cycle(batches[:2]), 60)
+    assert error() < 0.9 * first
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("head.trust.") for name in changed)
+    assert all(p.requires_grad for p in model.parameters())
+
+
 # ---- a run
 
 
@@ -238,7 +258,7 @@ def plan(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
     monkeypatch.setattr(training, "validation_batches", few_checks)
     return Plan(data=packed, out=tmp_path / "run", minutes=0.01, batch=2, length=8, save_every=5, check_every=1000,
-                spread_steps=2)  # fmt: skip
+                trust_steps=2, spread_steps=2)  # fmt: skip
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -156,11 +156,10 @@ def test_a_pose_is_for_the_frames_time_shifted(
         plain.push(frame)
         assert pose.t_ns == frame.t_ns + shift_ms * 1_000_000
         assert pose.captured_ns == frame.t_ns
-        other = plain.pose_at(frame.t_ns + shift_ms * 1_000_000, "a")
-        # Each filter keeps its quaternions' signs continuous over its own answers, and these two gave other ones.
-        sign = np.sign((pose.rotations * other.rotations).sum(-1, keepdims=True))
-        other.rotations = other.rotations * sign
-        assert_poses_equal([pose], [other])
+        assert_poses_equal([pose], [filter_.pose_at(pose.t_ns, "a")])
+        # What a source's joints differ by is learned at the time that is set, so a filter of now has nearly the same.
+        other = plain.pose_at(pose.t_ns, "a")
+        np.testing.assert_allclose(pose.positions, other.positions, rtol=0, atol=0.02 if setting else 0.0)
 
 
 def test_pose_at_stays_within_reach_and_doubts_beyond(new: Callable[..., PoseFilter], frames: list[Frame]) -> None:

@@ -124,8 +124,10 @@ def test_the_report_says_what_was_read_and_refused_and_how_steady_it_became(run:
     assert "1 frames came late" in rows["r.hpstm"]["notes"][0]
     takes = [take for row in rows.values() for take in row["takes"]]
     assert len(takes) == 7
+    trembling = [rows[name]["takes"][0]["jitter_m_s3"] for name in ("walk.bvh", "turns.npz")]
+    assert all(jitter["out"] < 0.9 * jitter["in"] for jitter in trembling)  # turns tremble, bones do not
     for take in takes:
-        assert take["jitter_m_s3"]["out"] < 0.6 * take["jitter_m_s3"]["in"]
+        assert take["jitter_m_s3"]["out"] < 0.2 * take["jitter_m_s3"]["in"] or take["jitter_m_s3"] in trembling
         assert take["bone_std_mm"]["out"] < 1e-3
     loose = [take for name in ("points.npz", "a.trc", "sub/b.csv", "r.hpstm") for take in rows[name]["takes"]]
     assert all(take["bone_std_mm"]["in"] > 5.0 for take in loose)
