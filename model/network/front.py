@@ -29,9 +29,9 @@ RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
 QUIET_M = 0.006  # input less noisy than this is steadied,
 _STILL = 16.0  # where it lies within the square root of so many times its jitter from where it has been
 _RESTS = 9.0  # a joint has moved where its slowest filter is off by the square root of so many times its jitter
-_REST_S = 0.8  # a mean over so long
-_LOUD_M = 0.0065
-_HALF_S = 0.11  # that is half believed after this time
+_LOUD_M = 0.0065  # louder jitter than this hides what moves: less and less rests then
+_REST_S = 0.8  # where a joint rests is a mean over so long,
+_HALF_S = 0.11  # half believed after this time
 _BRIDGED = 12  # slots of the history that are put right when a joint comes back
 _SURE_M2 = 1e-6  # jitter [m^2] up to this may be motion
 
