@@ -10,22 +10,27 @@ x, y and z runs along the points. In the exported graph either costs as much as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.network.matrices import K, N, constant
+from model.network.levels import RHO_M, TINY_M2, jitter_m2, noise_m2, norm, refined_share, smoothers
+from model.network.matrices import K, constant
+from model.network.state import GROUPS, HISTORY, Frame, State, group_shapes, initial_state, pack, unpack
 from model.skeleton import J
 
-HISTORY = 48  # frames of raw input kept for fixed-lag output (0.2 s at 240 Hz)
+# What others know as the front's lies beside it: what it remembers (state.py), and levels that need no memory.
+__all__ = [
+    "GROUPS", "HISTORY", "RHO_M", "TINY_M2", "Frame", "State", "group_shapes", "initial_state", "norm", "pack",
+    "refined_share", "unpack",
+]  # fmt: skip
+
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
 DELAYED_S = 0.05  # asked for so far behind, the filters are smoothers
 MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters (at a delay: smoothers there)
 FEATURES = J * 31 + 19
-RHO_M = 0.003  # input noisier than this is refined, cleaner is passed through
 QUIET_M = 0.006  # input less noisy than this is steadied,
 _STILL = 16.0  # where it lies within the square root of so many times its jitter from where it has been
 _RESTS = 9.0  # a joint has moved where its slowest filter is off by the square root of so many times its jitter
@@ -35,7 +40,6 @@ _HALF_S = 0.11  # half believed after this time
 _BRIDGED = 12  # slots of the history that are put right when a joint comes back
 _SURE_M2 = 1e-6  # jitter [m^2] up to this may be motion
 
-TINY_M2 = 1e-30  # under a root, so that its gradient stays finite at zero
 _FAR_S = 1e3  # age of history slots that were never written
 _RESET_S = 0.1  # a joint missing for longer starts its filters anew
 _COAST_S = 0.15  # time constant by which a missing joint's velocity fades
@@ -46,91 +50,7 @@ _JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, 
 _JUMP_M_S2 = 60.0  # and beyond what a limb that is hurled does
 _TURNS_HZ = 25.0  # or who turns [rad/s]
 _PAUSE_S = 0.15  # after a pause of the source anything may be
-_TREMBLES_M = 0.0025  # the jitter of two axes above which bones that change are noise
-_PLACED_M = 0.03  # as they are when they change by more
 _CENTRE_S = 0.5  # time constant by which the anchor comes back to the middle of the body
-
-
-class Frame(NamedTuple):
-    """One frame of B actors; positions are relative to a fixed origin of the actor, absent ones are zero."""
-
-    positions: Tensor  # (B, 1, 3, J) m
-    mask: Tensor  # (B, 1, 1, J) 1 = present
-    confidence: Tensor  # (B, 1, 1, J) 0..1
-    derived: Tensor  # (B, 1, 1, J) 1 = made of other joints by the layout, not measured
-    dt_s: Tensor  # (B, 1, 1, 1) since the actor's previous frame; 0 on its first
-
-
-class State(NamedTuple):
-    """What the front remembers of each actor; all zeros at the start."""
-
-    seen: Tensor  # (B, 1, 1, N) 1 = was present once
-    age_s: Tensor  # (B, 1, 1, N) since it was last present
-    track_s: Tensor  # (B, 1, 1, N) time since its filters started
-    run: Tensor  # (B, 1, 1, J) frames it has been present without a break
-    jumped: Tensor  # (B, 1, 1, J) 1 = its last sight was taken for an outlier: the next one is believed
-    bone_mean_m: Tensor  # (B, 1, 1, J) running mean of the observed bone length
-    spread_m2: Tensor  # (B, 2, 1, J) running variance of the bone length, and of the input against its own neighbours
-    watched_s: Tensor  # (B, 2, 1, J) time each of the two has seen, up to some seconds
-    noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input now [m^2], with the doubt of what is not seen
-    slow_m2: Tensor  # (B, 1, 1, J) the part of it that is not white: what filters cannot take away, and the doubt
-    point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
-    velocity: Tensor  # (B, K, 3, N) m/s
-    moved_m: Tensor  # (B, 1, 3, J) how far the source places a joint from where the head does, in its parent's axes
-    moved_s: Tensor  # (B, 1, 1, J) time that was seen; both are the head's (head.Kept), and only kept here
-    silent_s: Tensor  # (B, 1, 1, J) since it was last seen and believed
-    trust: Tensor  # (B, 1, 1, J) the frame's confidence
-    rest_m: Tensor  # (B, 1, 3, J) where it rests: a mean since it last moved
-    rest_s: Tensor  # (B, 1, 1, J) for how long it has rested
-    history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
-    history_s: Tensor  # (B, 1, 1, HISTORY) age of each slot
-
-
-# The state as the exported graph passes it: parts that share their last axes are joined along the channel.
-GROUPS = {
-    "tracks": ("seen", "age_s", "track_s"),
-    "spread": ("spread_m2",),
-    "watched": ("watched_s",),
-    "joints": ("run", "jumped", "bone_mean_m", "noise_m2", "slow_m2", "moved_s", "silent_s", "trust", "rest_s"),
-    "points": ("point_m", "velocity"),
-    "moved": ("moved_m", "rest_m"),
-    "history": ("history_m",),
-    "ages": ("history_s",),
-}
-_SHAPES = {
-    "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
-    "moved": (1, 3, J),
-    "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
-}  # fmt: skip
-
-
-def group_shapes() -> dict[str, tuple[int, int, int]]:
-    """Shape of each group of the state after the batch axis."""
-    return {name: (len(GROUPS[name]) * a, b, c) for name, (a, b, c) in _SHAPES.items()}
-
-
-def pack(state: State) -> list[Tensor]:
-    """The state's groups, in the order of ``GROUPS``."""
-    parts = [[getattr(state, name) for name in group] for group in GROUPS.values()]
-    return [torch.cat(group, 1) if len(group) > 1 else group[0] for group in parts]
-
-
-def unpack(groups: Sequence[Tensor]) -> State:
-    """The state of its groups."""
-    parts: dict[str, Tensor] = {}
-    for whole, (name, members) in zip(groups, GROUPS.items(), strict=True):
-        pieces = torch.split(whole, _SHAPES[name][0], 1) if len(members) > 1 else [whole]
-        parts |= dict(zip(members, pieces, strict=True))
-    return State(**parts)
-
-
-def initial_state(batch: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> State:
-    return unpack([torch.zeros(batch, *shape, dtype=dtype, device=device) for shape in group_shapes().values()])
-
-
-def norm(x: Tensor) -> Tensor:
-    """(B, C, 1, P) length of vectors (B, C, 3, P); written out: vector_norm over this axis is thirty times slower."""
-    return torch.sqrt((x * x).sum(2, keepdim=True) + TINY_M2)
 
 
 class Observation(NamedTuple):
@@ -159,7 +79,7 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     valid = valid * (1 - jumped) * (1 - jumped @ constant("parent", jumped))
     known = state.watched_s[:, :1] > 0
     error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
-    jitter = _jitter_m2(history[:, :, -6:-1], history_s[..., -6:-1])
+    jitter = jitter_m2(history[:, :, -6:-1], history_s[..., -6:-1])
     most = 25 * state.spread_m2 + 0.02**2  # one frame does not make noise
     spread, watched = _spread(
         state, torch.minimum(torch.cat([error * error, jitter], 1), most), torch.cat([valid, (run >= 6).to(dt)], 1), dt
@@ -168,7 +88,7 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
     seen, age = now.seen[..., :J], now.age_s[..., :J]
     doubt = frame.derived * 0.03**2 + (1 - seen) * 0.1**2 + (0.3 * age.clamp(max=1.0)).square()
-    noise, slow = _noise_m2(spread, watched)
+    noise, slow = noise_m2(spread, watched)
     rest, rest_s = _rest(state, now, dt)
     new = State(
         now.seen, now.age_s, now.track_s, run, jumped, mean, spread, watched, noise + doubt, slow + doubt, now.point_m,
@@ -308,38 +228,6 @@ def bone_lengths(frame: Frame, joints: Tensor) -> tuple[Tensor, Tensor]:
     return norm(bone), joints * (joints @ constant("parent", joints))
 
 
-def _jitter_m2(history: Tensor, age: Tensor) -> Tensor:
-    """(B, 1, 1, J) squared error an axis of the input two frames ago against the cubic through its four neighbours in
-    real time, in units of one input's variance [m^2]."""
-    node, other = age, age.transpose(2, 3)  # (B, 1, 1, 5), (B, 1, 5, 1)
-    gap = node - other
-    gap = torch.where(gap.abs() < 1e-5, 1e-5, gap)
-    factor = torch.where(constant("others", age) > 0, (age[..., 2:3] - other) / gap, 1.0)
-    target = constant("target", age)
-    weight = factor.prod(2, keepdim=True) * (1 - target) - target  # (B, 1, 1, 5) Lagrange weights, -1 at the target
-    error = (weight @ history).reshape(-1, 1, 3, J)
-    return error.square().mean(2, keepdim=True) / weight.square().sum(3, keepdim=True)
-
-
-def _noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 1, 1, J) noise of the input, half a joint's own and half the body's mean, and the part that is not white.
-
-    White noise shows alike in bones and in time; slow errors show in bones alone. Bones that change by centimetres
-    while nothing trembles are the source's way to place joints, and no noise.
-    """
-    known = (watched > 0).to(var)
-    var = var * known * constant("share", var)  # a bone's two ends share its variance
-    body = var.sum(3, keepdim=True) / known.sum(3, keepdim=True).clamp(min=1.0)  # (B, 2, 1, 1)
-    bone, jitter = var.split(1, 1)
-    level = 0.5 * (torch.cat([bone @ constant("adjacent", bone), jitter], 1) + body)
-    bone, jitter = level.split(1, 1)
-    slow = (bone - jitter).clamp(min=0.0)
-    white = bone + jitter - slow
-    for_sure = (watched[:, 1:] / constant("watch_s", white)[1:]).clamp(max=1.0)
-    placed = slow * for_sure / ((1 + (white / _TREMBLES_M**2).square().square()) * (1 + slow / _PLACED_M**2))
-    return white + slow - placed, slow - placed
-
-
 def heading(state: State) -> Tensor:
     """(B, 1, 3, 3) world_from_heading: turns about the vertical from the way the body faces, +Z, to the world.
 
@@ -392,7 +280,7 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     passed = ((age[..., :-1] - target) / gap).clamp(0.0, 1.0)  # (B, 1, 1, HISTORY - 1) how far target lies past slot i
     hat = pad(passed, (1, 0), value=1.0) - pad(passed, (0, 1))
     kernel = (1 - (age - target).abs() / KERNEL_S).clamp(min=0.0) + 1e-6 * hat
-    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True), _smoothers(age - target, hat)], 2)
+    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True), smoothers(age - target, hat)], 2)
     past = (weights @ state.history_m).reshape(-1, 2 + K, 3, J)
     anchor = state.point_m[:, :1, :, J:]
     points = constant("point_joints", tau_s)
@@ -420,17 +308,6 @@ def _rests(slowest: Tensor, state: State) -> Tensor:
     return near / ((off * off).sum(2, keepdim=True).square() + near)
 
 
-def _smoothers(ages: Tensor, hat: Tensor) -> Tensor:
-    """(B, 1, K, HISTORY) weights of the slots for the value of a line of least squares at the target, from narrow to
-    wide; ages (B, 1, 1, HISTORY) relative to the target [s], ``hat`` the weights that interpolate there."""
-    x = ages / constant("smoother_s", ages)  # (B, 1, K, HISTORY)
-    near = (1 - x.abs()).clamp(min=0.0)
-    level, slope, curve = (part.sum(3, keepdim=True) for part in (near, near * x, near * x * x))
-    tilt = slope / (curve + 1e-3 * level).clamp(min=1e-6)
-    weights = (near + 1e-6 * hat) * (1 - tilt * x.clamp(-1.0, 1.0))  # nothing near, as in a pause: as hat says
-    return weights / weights.sum(3, keepdim=True)
-
-
 def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:
     """(B, 1, 3, J) the input, but that of a quiet source on a joint that stands still: there nearly all of what lies
     between it and the slowest filter is jitter."""
@@ -450,9 +327,3 @@ def positions_of(bones_m: Tensor, anchor_m: Tensor | float) -> Tensor:
 def bones_of(joints_m: Tensor) -> Tensor:
     """Bone vectors (..., 3, J) of joints; entry 0 is the root's own place."""
     return joints_m @ constant("bones", joints_m)
-
-
-def refined_share(variance_m2: Tensor) -> Tensor:
-    """0 on clean input, 1 on noisy: n^4 / (n^4 + RHO^4) of the noise level n. What makes clean in, clean out."""
-    square = (variance_m2 / RHO_M**2).square()
-    return square / (square + 1)
