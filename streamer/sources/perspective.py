@@ -1,8 +1,8 @@
 """Where a person stands before a camera: from landmarks in metres and in the picture, and the camera's field of view.
 
-Camera axes: x right, y down, z away. The camera is taken to be level, without distortion, its axis in the middle of the
-picture. How far away somebody is follows from how large they look, so it is as wrong as the field of view, and as
-MediaPipe's idea of the person's size: approximate.
+Camera axes: x right, y down, z away. The camera is taken to be without distortion, its axis in the middle of the
+picture, and level unless its pitch is told. How far away somebody is follows from how large they look, so it is as
+wrong as the field of view, and as MediaPipe's idea of the person's size unless their height is told: approximate.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from streamer.clock import SECOND_NS
 from streamer.frames import Array
+from streamer.sources.told import NOTHING, Told
 
 FOV_DEG = 60.0  # across the longer side of the picture: webcams have 55 to 70, telephones 60 to 70
 LEAST_WEIGHT = 3.0  # of all landmarks together; below, nothing is said
@@ -62,9 +63,12 @@ class Place:
 
     Attributes:
         at_m: (3,) where they are on the ground, from the camera.
+    Args:
+        told: what is known of the camera.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Told = NOTHING) -> None:
+        self._told = told
         self._t_ns: int | None = None
         self._depth_m, self._ground_m = 0.0, np.nan
         self.at_m = np.zeros(3)
@@ -84,8 +88,8 @@ class Place:
             self._depth_m += (_share(gone_s, STEADY_S) if self._known else 1.0) * (depth - self._depth_m)
             self._ray = at[:2] / depth
             self._known = True
-        right, down = self._ray * self._depth_m
-        self.at_m = np.array([right, 0.0, -self._depth_m])
+        right, down, away = self._told.level(np.array([*self._ray, 1.0]) * self._depth_m)
+        self.at_m = np.array([right, 0.0, -away])
         placed = body_m + self.at_m - np.array([0.0, down, 0.0])
         lowest = float(placed[FEET, 1].min())
         if np.isnan(self._ground_m):
