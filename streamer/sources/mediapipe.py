@@ -20,7 +20,7 @@ from streamer.server.metrics import Histogram
 from streamer.sources.camera import Camera, Picture, Pictures, Video
 from streamer.sources.landmarker import Found, Landmarker
 from streamer.sources.people import People
-from streamer.sources.perspective import FOV_DEG, Place, standing, translation
+from streamer.sources.perspective import FOV_DEG, HIPS, Place, camera_from_ray, standing, translation
 from streamer.sources.told import NOTHING, Told
 
 LAYOUT = "mediapipe_33"
@@ -154,6 +154,7 @@ class MediaPipeSource:
         numbered = self._people.number(picture.t_ns, found)
         self._places = {n: self._places.get(n, Place(self._told)) for n in self._people.followed}
         for n, one in numbered.items():
+            one = self._in_camera_axes(one, picture)
             positions = self._placed(n, one, picture) if self._root else standing(self._told.upright(one.world_m))
             confidence = one.visibility.astype(np.float32)
             actor = self._names[n]
@@ -162,9 +163,14 @@ class MediaPipeSource:
             )
             self.frames[actor] += 1
 
+    def _in_camera_axes(self, one: Found, picture: Picture) -> Found:
+        """MediaPipe looks at a square around the hips, and gives landmarks as if the camera looked straight there."""
+        turn = camera_from_ray(one.image_px[HIPS, :].mean(0), _size_px(picture), self._fov_deg)
+        return one._replace(world_m=one.world_m @ turn.T)
+
     def _placed(self, n: int, one: Found, picture: Picture) -> Array:
-        height, width = picture.rgb.shape[:2]
-        at = translation(self._told.scaled(one.world_m), one.image_px, one.visibility, (width, height), self._fov_deg)
+        size_px = _size_px(picture)
+        at = translation(self._told.scaled(one.world_m), one.image_px, one.visibility, size_px, self._fov_deg)
         place = self._places[n]
         placed = place.put(picture.t_ns, self._told.upright(one.world_m), at)
         if self._first is None:
@@ -172,6 +178,12 @@ class MediaPipeSource:
         if n == self._first[0] and picture.t_ns - self._first[1] < SETTLES_NS:
             self._origin = place.at_m
         return placed - self._origin
+
+
+def _size_px(picture: Picture) -> tuple[int, int]:
+    """Width and height."""
+    height, width = picture.rgb.shape[:2]
+    return width, height
 
 
 def open_mediapipe(

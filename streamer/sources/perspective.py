@@ -16,6 +16,7 @@ from streamer.sources.told import NOTHING, Told
 FOV_DEG = 60.0  # across the longer side of the picture: webcams have 55 to 70, telephones 60 to 70
 LEAST_WEIGHT = 3.0  # of all landmarks together; below, nothing is said
 NEAREST_M, FARTHEST_M = 0.2, 50.0
+HIPS = (23, 24)
 FEET = (27, 28, 29, 30, 31, 32)  # ankles, heels, toes
 STEADY_S = 0.25  # of the depth
 SINKS_S, RISES_S = 0.1, 4.0  # of the ground
@@ -24,6 +25,21 @@ SINKS_S, RISES_S = 0.1, 4.0  # of the ground
 def focal_px(width: int, height: int, fov_deg: float) -> float:
     """The focal length [px] of a camera that sees ``fov_deg`` across the longer side of its picture."""
     return float(max(width, height) / 2 / np.tan(np.radians(fov_deg) / 2))
+
+
+def camera_from_ray(at_px: Array, size_px: tuple[int, int], fov_deg: float) -> Array:
+    """(3, 3) from the axes of a camera that would look straight at a point of the picture, ``at_px`` (2,), to those of
+    this one: the smallest turn, which leaves the picture's up where it is.
+
+    An estimator that looks at a part of the picture around a person does not know where in the picture that is: it
+    sees them as such a camera would.
+
+    Source: Rodrigues. Oracle: tests/streamer/test_perspective.py, by scipy; MediaPipe itself: test_mediapipe_real.py.
+    """
+    right, down = (at_px - np.array(size_px) / 2) / focal_px(*size_px, fov_deg)
+    x, y, z = np.array([right, down, 1.0]) / np.sqrt(right**2 + down**2 + 1.0)
+    cross = np.array([[0.0, 0.0, x], [0.0, 0.0, y], [-x, -y, 0.0]])  # by the axis (-y, x, 0), times the angle's sine
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + z))
 
 
 def translation(

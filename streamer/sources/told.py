@@ -3,7 +3,7 @@
 MediaPipe's world landmarks are those of a person of one size, whoever is seen: on 53 rendered people of 1.4 to 1.9 m
 their legs and trunks differ by 2 %, without regard to the true ones. So a told height gives the scale at once, and
 measuring the landmarks' bones would only make it tremble: the factor is the same from the first frame to the last, and
-bones stay as long as they were. The landmarks are in the camera's axes; the told pitch turns them to gravity's.
+bones stay as long as they were. The told pitch turns joints from the camera's axes (perspective.py) to gravity's.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class Camera:
     def find(self, picture: Picture) -> list[Found]:
         points = self._points[picture.number]
         seen = focal_px(*SIZE_PX, FOV_DEG) * points[:, :2] / points[:, 2:] + np.array(SIZE_PX) / 2
-        return [Found(seen, self._estimated * (points - points[[23, 24]].mean(0)), np.ones(33))]
+        hips = seen[[23, 24]].mean(0) - np.array(SIZE_PX) / 2
+        straight, _ = Rotation.align_vectors([[0.0, 0.0, 1.0]], [[*hips, focal_px(*SIZE_PX, FOV_DEG)]])  # looks at them
+        return [Found(seen, self._estimated * straight.apply(points - points[[23, 24]].mean(0)), np.ones(33))]
 
     def close(self) -> None:
         """Nothing to close."""
