@@ -135,7 +135,7 @@ def _rendered(file: Path, data: File) -> Iterator[Recording]:
     yield Recording(
         file.stem, source, subject, "mediapipe_33", data["time_s"].astype(np.float64), noisy, truth,
         data["visibility"].astype(np.float64), rotations, standing_height_m(truth, rotations),
-        float(np.degrees(meta["pitch_down_rad"])),
+        float(np.degrees(meta["pitch_down_rad"])) if "pitch_down_rad" in meta else None,
     )  # fmt: skip
 
 
