@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.network.front import MEMBERS, Evidence
 from model.skeleton import J
 
-_SEES = 18
+SEES = 18
 _FARTHEST = 1.5
 _NEAR_M2 = 1e-6  # distances below a millimetre are alike
 
@@ -26,23 +26,23 @@ class Trust(nn.Module):
 
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
-        self.see = nn.Linear(_SEES, hidden, bias=False)
+        self.see = nn.Linear(SEES, hidden, bias=False)
         self.joint = nn.Parameter(torch.zeros(J, hidden))
         self.think = nn.Linear(hidden, hidden)
         self.say = nn.Linear(hidden, MEMBERS + 2)
         nn.init.normal_(self.say.weight, std=0.01)
         nn.init.zeros_(self.say.bias)
 
-    def forward(self, evidence: Evidence, tau_s: Tensor) -> tuple[Tensor, Tensor]:
-        """For tau_s (B, 1, 1, 1)."""
-        x = self.features(evidence, tau_s).reshape(-1, _SEES, J).transpose(1, 2)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """For what ``features`` says."""
+        x = features.reshape(-1, SEES, J).transpose(1, 2)
         x = nn.functional.silu(self.see(x) + self.joint)
         x = nn.functional.silu(self.think(x))
         said: Tensor = self.say(x).transpose(1, 2).reshape(-1, MEMBERS + 2, 1, J)
         return said[:, :MEMBERS], _FARTHEST * torch.tanh(said[:, MEMBERS:])
 
     def features(self, evidence: Evidence, tau_s: Tensor) -> Tensor:
-        """(B, _SEES, 1, J) of order one, the same in every pose and along all axes."""
+        """(B, SEES, 1, J) of order one, the same in every pose and along all axes."""
         given, average, fast, middle, slow = evidence.joints_m.chunk(MEMBERS, 1)
         off = torch.cat([given, average, fast, slow], 1) - middle
         apart = torch.cat([off, fast - slow, evidence.velocity[:, 1:2]], 1)
