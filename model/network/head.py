@@ -227,7 +227,9 @@ class PoseHead(nn.Module):
         own_bones = own * unit
         own_joints, shift = positions_of(torch.cat([own_bones, shift * unit], 1), 0.0).split(1, 1)
         features = self.trust.features(evidence, tau_s)
-        joints = self.mix(Said(gates, shares, misfit, own_joints, shift, self.trust(features)), evidence, tau_s)  # (B, 1, 3, J)
+        joints = self.mix(
+            Said(gates, shares, misfit, own_joints, shift, self.trust(features)), evidence, tau_s
+        )  # (B, 1, 3, J)
         still = (bones_of(joints).detach(), offsets_m.detach(), second.detach(), leaf.detach())
         axes = self._rotations(*still).index_select(1, self.parent_order)
         ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)

@@ -249,7 +249,9 @@ def estimator_error(rng: np.random.Generator, positions: F32, times_s: F64, conf
     error = steady.slow(rng, times_s, size(config.slow, config.slow_m), axis, depth)
     error += steady.root_drift(rng, times_s, size(config.root_drift, config.root_drift_m), axis, depth)
     if config.distance:
-        error += steady.distance(rng, _some(rng, batch, config.distance) * log_uniform(rng, config.distance_m, batch), axis)
+        error += steady.distance(
+            rng, _some(rng, batch, config.distance) * log_uniform(rng, config.distance_m, batch), axis
+        )
     error += steady.bias(rng, size(config.bias, config.bias_m), axis, depth)
     has_bones = _some(rng, batch, config.bone_scale) * scale
     wander = log_uniform(rng, config.bone_slow, batch)

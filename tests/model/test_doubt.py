@@ -25,6 +25,7 @@ from model.training.uncertainty import fit_covariance
 from tests.helpers.networks import TINY, network_frames
 
 CLEAN = NoiseConfig(clean=1.0, white=0, hpstm=0, sensor=0, wander=0, dropout=0, flicker=0, stuck=0, confidence=0)
+GAPS = replace(CLEAN, clean=0.0, white=1.0, white_m=(0.01, 0.01), dropout=1.0, dropout_hz=(3.0, 3.0))
 GONE = [18, 20, 22]  # a forearm
 FPS = 30.0
 
@@ -47,8 +48,8 @@ def test_every_joint_has_a_factor_and_a_least() -> None:
     torch.nn.init.normal_(doubt.say.weight, std=100.0)
     factor, least_m = doubt(torch.randn(5, SEES, 1, J))
     assert factor.shape == least_m.shape == (5, J, 1)
-    assert (factor > 0.04).all() and (factor < 21.0).all()  # whatever it says, a covariance stays one
-    assert (least_m > 0.0004).all() and (least_m < 0.21).all()
+    for said_of_it, low, high in ((factor, 0.04, 21.0), (least_m, 0.001, 0.7)):  # a covariance stays one
+        assert low < float(said_of_it.min()) <= float(said_of_it.max()) < high
 
 
 def test_what_is_not_seen_is_measured_by_the_noise_of_what_is() -> None:
@@ -76,12 +77,12 @@ def test_units_are_finite_and_positive_whoever_is_lost(gone: list[int]) -> None:
 
 @pytest.fixture(scope="module")
 def fitted(motion: Motion) -> CausalFilter:
-    """A tiny network that knows nothing but how far off it is: by the noises of estimators and by clean input."""
+    """A tiny network that knows nothing but how far off it is: with many gaps, and on clean input."""
     torch.manual_seed(0)
     model = CausalFilter(TINY)
-    noises = ("lost_arm", CLEAN, "lost_arm", CLEAN, "lost_arm")
-    batches = [Sampler(motion, 8 + k, noise, augment=False).batch(8, 60) for k, noise in enumerate(noises)]
-    fit_covariance(model, itertools.cycle(batches), 150)
+    noises = (GAPS, CLEAN, GAPS)
+    batches = [Sampler(motion, 8 + k, noise, augment=False).batch(6, 45, fps=FPS) for k, noise in enumerate(noises)]
+    fit_covariance(model, itertools.cycle(batches), 180)
     return model
 
 
@@ -100,7 +101,7 @@ def test_clean_input_stays_sure(fitted: CausalFilter, motion: Motion) -> None:
 
 
 def test_two_thirds_of_the_errors_in_gaps_lie_within_one_sigma(fitted: CausalFilter, motion: Motion) -> None:
-    batch = Sampler(motion, 21, "lost_arm", augment=False).batch(48, 90, 0.0, FPS)
+    batch = Sampler(motion, 21, GAPS, augment=False).batch(24, 60, 0.0, FPS)
     error, sigma = said(fitted, batch)
     shown = batch.seen.evidence.shown[:, 10:, 0, 0] > 0
     within, lost = error < sigma, ~shown
