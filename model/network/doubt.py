@@ -15,7 +15,7 @@ from model.network.trust import SEES
 from model.skeleton import J
 
 _MOST = 3.0  # of the logarithm of either
-_LEAST_M = 0.03  # what it says at first
+_LEAST_M = 0.03
 _HARDLY = 0.01  # weight of joints that the frame does not show, among those that it does
 
 
@@ -30,14 +30,15 @@ class Doubt(nn.Module):
         self.think = nn.Linear(hidden, hidden)
         self.say = nn.Linear(hidden, 2)
         nn.init.zeros_(self.say.weight)
-        nn.init.zeros_(self.say.bias)
+        with torch.no_grad():
+            self.say.bias.copy_(torch.tensor([0.0, -1.2]))  # a centimetre, to begin with
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Of ``Trust.features``."""
         x = features.reshape(-1, SEES, J).transpose(1, 2)
         x = nn.functional.silu(self.see(x) + self.joint)
         x = nn.functional.silu(self.think(x))
-        factor, least = torch.exp(_MOST * torch.tanh(self.say(x) / _MOST)).split(1, 2)
+        factor, least = torch.exp(_MOST * torch.tanh(self.say(x) / _MOST)).chunk(2, 2)
         return factor, _LEAST_M * least
 
 

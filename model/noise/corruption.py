@@ -46,8 +46,6 @@ class NoiseConfig:
     depth: Range = (2.0, 4.0)
     root_drift: float = 0.6
     root_drift_m: Range = (0.005, 0.06)
-    distance: float = 0.0  # one camera that is wrong about how far off the body is, all the time
-    distance_m: Range = (0.05, 0.25)
     bias: float = 0.95
     bias_m: Range = (0.006, 0.020)
     bone_scale: float = 0.6
@@ -248,10 +246,6 @@ def estimator_error(rng: np.random.Generator, positions: F32, times_s: F64, conf
 
     error = steady.slow(rng, times_s, size(config.slow, config.slow_m), axis, depth)
     error += steady.root_drift(rng, times_s, size(config.root_drift, config.root_drift_m), axis, depth)
-    if config.distance:
-        error += steady.distance(
-            rng, _some(rng, batch, config.distance) * log_uniform(rng, config.distance_m, batch), axis
-        )
     error += steady.bias(rng, size(config.bias, config.bias_m), axis, depth)
     has_bones = _some(rng, batch, config.bone_scale) * scale
     wander = log_uniform(rng, config.bone_slow, batch)
@@ -346,7 +340,5 @@ REALISTIC = replace(
     NoiseConfig(), clean=0.0, white=0.0, hpstm=0.0, sensor=0.0, wander=0.0, deep=0.0, scale=(0.6, 1.6), dropout=1.0,
     dropout_hz=(0.3, 1.5),
 )  # fmt: skip
-# One camera, good or bad at poses: how far off the body is, it only knows by its focal length and how tall people are.
-ALONE = replace(REALISTIC, scale=(0.25, 1.2), root_drift=1.0, distance=1.0)
 MILD = replace(REALISTIC, scale=(0.3, 0.3))  # a good estimator: there is less to win, and more to spoil
 REALISTIC_SEEN = replace(REALISTIC, dropout=0.0, flicker=0.0, stuck=0.0)

@@ -131,11 +131,6 @@ def root_drift(rng: np.random.Generator, times_s: F64, sigma_m: F32, axis: F32, 
     return stretch(signal, axis, depth)
 
 
-def distance(rng: np.random.Generator, sigma_m: F32, axis: F32) -> F32:
-    """(B, 1, 1, 3) error of the whole body's distance along ``axis`` (B, 3) that stays for the whole sequence."""
-    return (sigma_m * normal(rng, len(sigma_m)))[:, None, None, None] * axis[:, None, None]
-
-
 def bias(rng: np.random.Generator, sigma_m: F32, axis: F32, depth: F32) -> F32:
     """(B, 1, J, 3) error that stays for the whole sequence, half of it per joint and half whole-body."""
     batch = len(sigma_m)

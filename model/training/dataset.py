@@ -20,7 +20,7 @@ from model.motion.endless import WILD, Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
-from model.noise.corruption import ALONE, REALISTIC, SOURCES, STAGE, NoiseConfig, corrupt, sample_times
+from model.noise.corruption import REALISTIC, SOURCES, STAGE, NoiseConfig, corrupt, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, moved_by, put
 from model.noise.fixed import make_noise
 from model.prepare import ClipError, PackedClip, load_packed
@@ -53,17 +53,14 @@ class Mix(NamedTuple):
     paired: float  # a real estimator: more of its few motions would be learned by heart
     lent: float  # the errors of a real estimator on other motions
     defined: bool = True  # what a real estimator is always off by is its definition, and no error
-    alone: float = 0.0  # as realistic, of one camera that does not know how far off the body is
     wild: float = WILD  # share of motions that are strange, but before several cameras
 
 
 # How far to trust filters hangs on how people move and what the noise is, not on whom one knows.
 FOR_TRUST = Mix(staged=0.3, published=0.05, realistic=0.05, paired=0.0, lent=0.12, wild=0.4)
 FOR_POSES = Mix(staged=0.2, published=0.05, realistic=0.0, paired=0.06, lent=0.0)
-# Whoever is unsure is an estimator, mostly; and of what it is always off by, its covariance is to know.
-FOR_COVARIANCES = Mix(
-    staged=0.5, published=0.0, realistic=0.27, alone=0.1, paired=0.15, lent=0.03, defined=False,
-)  # fmt: skip
+# Whoever is unsure is an estimator, of several cameras or of one; and of what it is always off by, its covariance is to know.
+FOR_COVARIANCES = Mix(staged=0.5, published=0.0, realistic=0.35, paired=0.15, lent=0.03, defined=False)
 
 
 class Drawn(NamedTuple):
@@ -150,10 +147,7 @@ class Sampler:
             return STAGE, STRANGE
         if which < mix.staged + mix.published:
             return NoiseConfig(), mix.wild
-        which -= mix.staged + mix.published
-        if which < mix.realistic:
-            return REALISTIC, mix.wild
-        return ALONE if which < mix.realistic + mix.alone else SOURCES, mix.wild
+        return REALISTIC if which < mix.staged + mix.published + mix.realistic else SOURCES, mix.wild
 
     def observed(
         self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,

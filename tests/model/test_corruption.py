@@ -114,7 +114,7 @@ def test_the_world_far_away_has_the_same_noise(motion: np.ndarray) -> None:
     np.testing.assert_allclose(there.positions - np.float32([64.0, 0.0, -32.0]), here.positions, atol=1e-4)
 
 
-COMPONENTS = ["slow", "root_drift", "distance", "bias", "bone_scale", "jitter", "deep", "bursts", "stuck", "wander"]
+COMPONENTS = ["slow", "root_drift", "bias", "bone_scale", "jitter", "deep", "bursts", "stuck", "wander"]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -17,7 +17,7 @@ from model.network.causal import CausalFilter, run_front
 from model.network.doubt import Doubt, unit_m2
 from model.network.head import Pose, covariance
 from model.network.trust import SEES
-from model.noise.corruption import ALONE, REALISTIC, NoiseConfig, corrupt
+from model.noise.corruption import REALISTIC, NoiseConfig
 from model.skeleton import J
 from model.training.dataset import Batch, Sampler
 from model.training.forward import run_batch
@@ -46,7 +46,8 @@ def test_every_joint_has_a_factor_and_a_least() -> None:
     torch.manual_seed(0)
     doubt = Doubt()
     torch.nn.init.normal_(doubt.say.weight, std=100.0)
-    factor, least_m = doubt(torch.randn(5, SEES, 1, J))
+    with torch.no_grad():
+        factor, least_m = doubt(torch.randn(5, SEES, 1, J))
     assert factor.shape == least_m.shape == (5, J, 1)
     for said_of_it, low, high in ((factor, 0.04, 21.0), (least_m, 0.001, 0.7)):  # a covariance stays one
         assert low < float(said_of_it.min()) <= float(said_of_it.max()) < high
@@ -122,15 +123,3 @@ def test_only_covariances_hang_on_it(fitted: CausalFilter, motion: Motion) -> No
         assert torch.equal(getattr(before, name), getattr(after, name)), name
     ratio = covariance(after).diagonal(dim1=-2, dim2=-1) / covariance(before).diagonal(dim1=-2, dim2=-1)
     assert (ratio > 1.0).all()
-
-
-def test_one_camera_is_wrong_about_the_distance_of_the_whole_body(motion: Motion) -> None:
-    rng = np.random.default_rng(0)
-    times = np.tile(np.arange(60) / FPS, (64, 1))
-    positions = np.zeros((64, 60, J, 3), np.float32)
-    off = corrupt(rng, positions, times, replace(ALONE, slow=0.0, root_drift=0.0, bias=0.0, jitter=0.0, bursts=0.0,
-                                                  stuck=0.0, dropout=0.0, flicker=0.0)).positions  # fmt: skip
-    np.testing.assert_allclose(off, np.broadcast_to(off[:, :1, :1], off.shape), atol=1e-6)
-    across = np.linalg.norm(off[:, 0, 0, [0, 2]], axis=-1)
-    assert (np.abs(off[:, 0, 0, 1]) < 0.5 * across + 1e-6).all()  # nobody looks straight down
-    assert 0.03 < np.median(across) < 0.15
