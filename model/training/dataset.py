@@ -59,7 +59,7 @@ class Mix(NamedTuple):
 # How far to trust filters hangs on how people move and what the noise is, not on whom one knows.
 FOR_TRUST = Mix(staged=0.3, published=0.05, realistic=0.05, paired=0.0, lent=0.12, wild=0.4)
 FOR_POSES = Mix(staged=0.2, published=0.05, realistic=0.0, paired=0.06, lent=0.0)
-# Whoever is unsure is an estimator, of several cameras or of one; and of what it is always off by, its covariance is to know.
+# Whoever is unsure is an estimator, mostly; and of what it is always off by, its covariance is to know.
 FOR_COVARIANCES = Mix(staged=0.5, published=0.0, realistic=0.35, paired=0.15, lent=0.03, defined=False)
 
 
