@@ -27,7 +27,7 @@ from rich.progress import track
 
 from bench.accuracy import learned, pair_bench, pair_tables, recordings, tables, tuned
 from bench.accuracy.methods import DEFAULT_METHODS, FILTER, METHODS, Case, answered, corrupted
-from bench.accuracy.pairs import read_pairs
+from bench.accuracy.pairs import KNOWN, read_pairs, told
 from bench.accuracy.scoring import SIGMAS, Scores, Truth, averaged, scores_of
 from bench.accuracy.tables import show
 from bench.accuracy.takes import RATE_HZ, Take, load_takes
@@ -145,9 +145,11 @@ def _in_worker(score: Callable[[Runtime, Take], list[Result]], take: Take) -> li
 if TYPE_CHECKING:
     Noise = str
     Method = str
+    Known = str
 else:  # the choices, as the command line shows and checks them
     Noise = Literal[tuple(NOISES)]
     Method = Literal[METHODS]
+    Known = Literal[tuple(KNOWN)]
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Options:
 
     Args:
         pairs: Instead of DATA: takes of real estimators with truth, see model/training/pair_files.py.
+        known: Score --pairs once more, as if a source were told the person's height, the camera's pitch, or both.
         split: Which clips of a folder.
         clips: Clips to score; 0: all.
         seconds: The middle of each clip [s]; 0: all.
@@ -173,6 +176,7 @@ class Options:
     """
 
     pairs: tuple[Path, ...] = ()
+    known: tuple[Known, ...] = ()
     split: str = "test"
     clips: int = 30
     seconds: float = 15.0
@@ -196,6 +200,8 @@ class Options:
             raise ConfigError("--rate must be positive")
         if min([*(self.delay or ()), *self.predict], default=0.0) < 0:
             raise ConfigError("--delay and --predict must not be negative")
+        if self.known and not self.pairs:
+            raise ConfigError("--known is for --pairs, takes of real estimators with truth")
         if not self.asked(self.rate[0]):
             raise ConfigError("give at least one --delay, --predict or --delay-frames")
 
@@ -265,8 +271,11 @@ def measure_pairs(options: Options) -> dict[str, Any]:
     """The same for ``--pairs``."""
     methods = options.methods or pair_bench.DEFAULT_METHODS
     learned.check(methods)
+    pairs, known = read_pairs(options.pairs), tuple(dict.fromkeys(options.known))
+    if known and not told(pairs, known[0]):
+        raise ConfigError("--known: none of --pairs says how tall its person is and how its camera looks down")
     runtime = load_runtime(options.runtime, options.weights, options.threads)
-    return pair_bench.measure(read_pairs(options.pairs), runtime, options.asked(RATE_HZ), methods)
+    return pair_bench.measure(pairs, runtime, options.asked(RATE_HZ), methods, known)
 
 
 def command(

@@ -32,6 +32,7 @@ METHODS = {
     "rotations": (INPUT, FILTER),
     "stillness": (INPUT, "One-Euro", FILTER),
     "outliers": (INPUT, "median of 5", "One-Euro", FILTER),
+    "astray": (INPUT, "median of 5", "One-Euro", FILTER),
     "fast": (INPUT, *TUNED, FILTER),
 }
 

@@ -18,6 +18,7 @@ from bench.accuracy.pairs import Bools, Pair
 from bench.track import Floats, Times
 from model.landmarks import landmarks
 from model.layouts import get_layout
+from model.noise.cameras import astray
 from model.noise.definitions import KINDS, define
 from model.noise.fixed import NOISES, make_noise
 from model.skeleton import INDEX
@@ -53,6 +54,7 @@ class Case:
         hidden: canonical joints that are not seen from ``from_s`` on, nor scored.
         invented: joints whose place the source makes up at low confidence; not scored.
         outliers: share of joints and frames that are 200 to 500 mm off.
+        astray_hz: how often a limb is elsewhere for up to a second.
         after_s: what comes before is not scored.
         against: the case whose poses are scored on the same joints, beside.
         split: whose bodies: "test", or "still" for people who stand.
@@ -69,6 +71,7 @@ class Case:
     from_s: float = 0.0
     invented: tuple[str, ...] = ()
     outliers: float = 0.0
+    astray_hz: float = 0.0
     after_s: float = 0.0
     against: str | None = None
     split: str = "test"
@@ -89,6 +92,9 @@ class Case:
         noisy, confidence = _noisy(rng, self.noise, body, marks.host, clean)
         if self.noise != "clean" and not self.noise.startswith("white "):
             noisy = noisy + _heel_error(rng, self.layout, body.times_s)
+        if self.astray_hz:
+            error = astray(rng, np.asarray(body.times_s, np.float64)[None], np.array([self.astray_hz], np.float32))[0]
+            noisy = noisy + error[:, marks.host]
         if self.outliers:
             _throw(rng, noisy, self.outliers)
         unseen = np.isin(marks.host, _indices(self.hidden))
@@ -206,6 +212,9 @@ def _rest() -> list[Case]:
     return [
         Case("gross outliers", "outliers", outliers=0.05),
         Case("gross outliers, mediapipe_33", "outliers", "mediapipe_33", outliers=0.05),
+        Case("limbs astray", "astray", astray_hz=1.5),
+        Case("limbs astray, coco_17", "astray", "coco_17", astray_hz=1.5),
+        Case("a minute astray, coco_17", "astray", "coco_17", astray_hz=1.5, motion=back_and_forth(70.0), after_s=50.0),
         Case("head, hands, feet shown", "rotations", "mediapipe_33", "realistic", tuned=("realistic",)),
         Case("head shown", "rotations", "coco_17", "realistic", tuned=("realistic",)),
     ]

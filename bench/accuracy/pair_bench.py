@@ -21,7 +21,7 @@ from bench.accuracy.learned import WHOLE_TAKE
 from bench.accuracy.methods import FILTER, SMOOTHERS
 from bench.accuracy.pair_methods import INPUT, TUNED, SideBySide, filters, live_answers, peer_answers, side_by_side
 from bench.accuracy.pair_scores import PairTruth
-from bench.accuracy.pairs import Pair
+from bench.accuracy.pairs import Pair, told
 from bench.accuracy.scoring import Scores, averaged
 from bench.report import machine
 from bench.track import Floats
@@ -63,20 +63,28 @@ def run(
     runtime: Runtime,
     at_s: Sequence[float] = (0.0, -0.1),
     methods: Sequence[str] = DEFAULT_METHODS,
+    known: Sequence[str] = (),
 ) -> list[Row]:
-    """One row for each source (and all of them), time asked for and method.
+    """One row for each source (and all of them), time asked for and method; then for sources that are told what is
+    ``known``, see pairs.py.
 
     A row: {"source", "at_s", "method", "settings": of the best filter, "worse": share of takes with more error than the
     input, "broken": poses that hold NaN, "against_best" and "against_input": error over the best tuned filter's and the
     input's, with the interval over takes, "scores": means over takes, "takes": scores of each}.
     """
+    rows = _source_by_source(pairs, runtime, at_s, methods)
+    if len({pair.source for pair in pairs}) > 1:
+        rows += _pooled(rows)
+    return rows + [row for what in known for row in _source_by_source(told(pairs, what), runtime, at_s, methods)]
+
+
+def _source_by_source(
+    pairs: Sequence[Pair], runtime: Runtime, at_s: Sequence[float], methods: Sequence[str]
+) -> list[Row]:
     rows: list[Row] = []
-    sources = list(dict.fromkeys(pair.source for pair in pairs))
-    for source in sources:
+    for source in dict.fromkeys(pair.source for pair in pairs):
         task = Task(source, [pair for pair in pairs if pair.source == source])
         rows += rows_of(task, at_s, methods, partial(live_answers, runtime))
-    if len(sources) > 1:
-        rows += _pooled(rows)
     return rows
 
 
@@ -170,15 +178,18 @@ def _pooled(rows: Sequence[Row]) -> list[Row]:
     return pooled
 
 
-def measure(pairs: Sequence[Pair], runtime: Runtime, at_s: Sequence[float], methods: Sequence[str]) -> Row:
+def measure(
+    pairs: Sequence[Pair], runtime: Runtime, at_s: Sequence[float], methods: Sequence[str], known: Sequence[str] = ()
+) -> Row:
     """The rows of ``run`` with what they rest on, as it is written to JSON."""
+    sources = [pair.source for takes in (pairs, *(told(pairs, what) for what in known)) for pair in takes]
     return {
         "benchmark": "pairs",
         "machine": machine(),
         "settings": {
             "model": runtime.contract.name, "weights_sha256": runtime.contract.weights_sha256,
-            "takes": dict(Counter(pair.source for pair in pairs)),
+            "takes": dict(Counter(sources)),
             "tuned": tuned.summary(),
         },
-        "rows": run(pairs, runtime, at_s, methods),
+        "rows": run(pairs, runtime, at_s, methods, known),
     }  # fmt: skip

@@ -5,7 +5,8 @@ Their files are read by model/training/pair_files.py, for training too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from model.training.pair_files import HIPS, PairError, Recording, canonical_trut
 from streamer.clock import SECOND_NS
 from streamer.errors import ConfigError
 from streamer.frames import Frame
+from streamer.sources.told import Told
 
-__all__ = ["HIPS", "Bools", "Pair", "canonical_truth", "read_pairs"]
+__all__ = ["HIPS", "KNOWN", "Bools", "Pair", "canonical_truth", "read_pairs", "told"]
+
+KNOWN: Mapping[str, str] = {"height": "height known", "pitch": "pitch known", "both": "height and pitch known"}
+CAMERA = (1.0, -1.0, -1.0)  # from our axes to a camera's, and back
 
 Bools = npt.NDArray[np.bool_]
 
@@ -70,3 +75,16 @@ def read_pairs(files: Sequence[str | Path]) -> list[Pair]:
         return [Pair(**vars(take)) for take in read_recordings(files)]
     except PairError as error:
         raise ConfigError(f"--pairs {error}") from error
+
+
+def told(pairs: Sequence[Pair], known: str) -> list[Pair]:
+    """The takes of MediaPipe whose person's height and camera's pitch are known, as a source that is told them sends
+    them; sources of their own, for what is told: one of KNOWN.
+    """
+    out = []
+    for pair in pairs:
+        if pair.layout == "mediapipe_33" and pair.height_m is not None and pair.pitch_deg is not None:
+            what = Told(None if known == "pitch" else pair.height_m, 0.0 if known == "height" else pair.pitch_deg)
+            noisy = what.level(what.scaled(pair.noisy * CAMERA)) * CAMERA
+            out.append(replace(pair, source=f"{pair.source}, {KNOWN[known]}", noisy=noisy))
+    return out

@@ -61,7 +61,13 @@ class Block:
 
 
 BLOCKS = (
-    Block("headline", README, ("pairs", "accuracy", "latency", "wire", "crowds"), headline.headline, commands=False),
+    Block(
+        "headline",
+        README,
+        ("pairs", "told", "accuracy", "latency", "wire", "crowds"),
+        headline.headline,
+        commands=False,
+    ),
     Block("accuracy", ACCURACY, ("accuracy",), accuracy_text.accuracy, ("peers",)),
     Block(
         "accuracy-files",
@@ -83,6 +89,7 @@ BLOCKS = (
     Block("soak", SPEED, ("soak",), speed_text.soak),
     Block("live", "docs/live.md", ("live",), speed_text.live),
     Block("several-servers", "docs/many-actors.md", ("crowds",), speed_text.several),
+    Block("told", "docs/mediapipe.md", ("told",), pair_text.told),
     Block("velocity", "docs/time.md", ("velocity",), other_text.velocity),
     Block("figures", LIMITS, figures.LIMITS, lambda _: figures.ABOUT, commands=False),
     Block("targets", LIMITS, ("targets",), pair_text.targets),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.accuracy.methods import FILTER
+from bench.accuracy.pairs import KNOWN
 from bench.documents.accuracy_text import best, cases
 from bench.documents.pair_text import held, methods, ours
 from bench.documents.results import EARLIER, LACKS, Stored, folder, incomplete
@@ -56,6 +57,12 @@ def _lag(source: str) -> Figure:
     return Figure("pairs", lambda s: f"{ours(methods(s, source)[0.0])['scores']['lag_ms']:.0f}")
 
 
+def _told(known: str) -> Figure:
+    """The error where a source is told what is known; "": nothing."""
+    source = f"rendered, {KNOWN[known]}" if known else "rendered"
+    return Figure("told", lambda s: f"{ours(methods(s, source)[0.0])['scores']['mpjpe_root_mm']:.1f}")
+
+
 def _worst(target: str, where: str = "", digits: int = 0, as_factor: bool = False) -> Figure:
     """The largest value of the one target that begins so, of those whose name holds ``where``; of % more, a factor."""
 
@@ -76,6 +83,8 @@ FIGURES = {
     "aistpp-late": _against_best("aistpp", -0.1),
     "aistpp-worse-now": _worse("aistpp", 0.0),
     "aistpp-lag": _lag("aistpp"),
+    "told-nothing": _told(""),
+    "told-both": _told("both"),
     "realistic-now": _own("realistic", 0.0),
     "realistic-late": _own("realistic", -0.1),
     "realistic-lag": _own("realistic", 0.0, "lag_ms", 0),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from bench.accuracy.methods import FILTER
 from bench.accuracy.pair_bench import BEST
 from bench.accuracy.pair_methods import INPUT, REFINED
+from bench.accuracy.pairs import KNOWN
 from bench.documents.cells import Row, bold, errors, table, when
 from bench.documents.results import Stored
 
@@ -47,6 +48,22 @@ def pairs(parts: Parts) -> str:
             "**`source`**", "moves: input, filter, `source`", "worse"]  # fmt: skip
     missing = [f"{name}: {why}." for name, why in stored.left_out.items()]
     return "\n\n".join([table(head, rows, 2), *missing])
+
+
+def told(parts: Parts) -> str:
+    """What it brings that a source is told the person's height and the camera's pitch."""
+    stored, before = parts["told"], 0.0
+    rows = []
+    for source in ("rendered", *(f"rendered, {known}" for known in KNOWN.values())):
+        for said in methods(stored, source).values():  # one time
+            scores = ours(said)["scores"]
+            before = before or scores["mpjpe_root_mm"]
+            rows.append([
+                source.partition(", ")[2] or "nothing known", _error(said, INPUT), _error(said, BEST),
+                _error(said, FILTER), bold(errors(scores)), f"{100 * scores['mpjpe_root_mm'] / before - 100:+.0f} %",
+            ])  # fmt: skip
+    head = ["", "input", "best tuned filter", f"**{FILTER}**, on its skeleton", "**`source`**", "against nothing known"]
+    return table(head, rows)
 
 
 def _error(said: Methods, method: str) -> str:

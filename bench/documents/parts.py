@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 TUNED = 'input One-Euro Kalman Holt Savitzky-Golay "HPSTM Live"'
 PEERS = 'SmoothNet "offline model" twin'
-HELD_OUT = "DATA/rendered/*_00[23]_*.npz DATA/rendered/*_01[67]_*.npz DATA/aistpp/*.npz"  # subjects never trained on
+RENDERED = "DATA/rendered/*_00[23]_*.npz DATA/rendered/*_01[67]_*.npz"  # subjects never trained on
+HELD_OUT = f"{RENDERED} DATA/aistpp/*.npz"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ PARTS = (  # in the order in which they are measured: what is soonest out of dat
     Part(
         "pairs", 1.5, "evaluate", f'--pairs {HELD_OUT} --methods {TUNED} SmoothNet "offline model"',
         '--pairs DATA/rendered/*_002_*.npz DATA/aistpp/gJS_sFM*.npz --methods input Holt "HPSTM Live"',
+    ),
+    Part(
+        "told", 0.7, "evaluate", f"--pairs {RENDERED} --known height pitch both --delay 0 --methods {TUNED}",
+        '--pairs DATA/rendered/*_002_*.npz --known height both --delay 0 --methods input Holt "HPSTM Live"',
     ),
     Part(
         "targets", 3, "bench targets DATA --markdown bench/results/targets.md", "--bodies 4",

@@ -31,6 +31,11 @@ CHANGED = Fault("The source's layout changes in mid-stream", "Poses go on, same 
 FAST = Fault("Somebody spins, strikes, turns over", "Poses that keep up", "As long as the stream")
 STILL = Fault("Somebody stands still", "A pose that neither creeps nor trembles", "As long as the stream")
 THROWN = Fault("One joint in twenty is half a metre off for a frame", "The others decide where it is", "One frame")
+ASTRAY = Fault(
+    "An elbow or a wrist is elsewhere for up to a second",
+    "What makes a limb too long is doubted",
+    "A tenth of a second",
+)
 KINDS = ("suit", "bvh", "h36m", "coco", "mediapipe", "kinect")
 HELD_CLEAN = ("bvh",)
 
@@ -98,4 +103,5 @@ CASES = (
          [finite(), _later(against_one_euro(WARM_S + 1.0))]),
     _case("standing", "a held pose, 5 mm", STILL, _later(AS_GOOD)),
     _case("outliers", "gross outliers", THROWN, AS_GOOD),
+    _case("astray", "limbs astray", ASTRAY, AS_GOOD),
 )  # fmt: skip

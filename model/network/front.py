@@ -17,14 +17,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.network.levels import RHO_M, TINY_M2, jitter_m2, noise_m2, norm, refined_share, smoothers
+from model.network.limbs import Limbs, bone_lengths, limbs, usual_m
 from model.network.matrices import K, constant
 from model.network.state import GROUPS, HISTORY, Frame, State, group_shapes, initial_state, pack, unpack
 from model.skeleton import J
 
 # What others know as the front's lies beside it: what it remembers (state.py), and levels that need no memory.
 __all__ = [
-    "GROUPS", "HISTORY", "RHO_M", "TINY_M2", "Frame", "State", "group_shapes", "initial_state", "norm", "pack",
-    "refined_share", "unpack",
+    "GROUPS", "HISTORY", "RHO_M", "TINY_M2", "Frame", "State", "bone_lengths", "group_shapes", "initial_state", "norm",
+    "pack", "refined_share", "unpack",
 ]  # fmt: skip
 
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
@@ -69,23 +70,20 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     filled = (now.points_m[..., :J] + anchor).flatten(2)[:, :, None]  # (B, 1, 1, 3 J)
     first = state.seen[..., J:] <= 0  # the first frame fills the whole history
     history_s = pad(torch.where(first, _FAR_S, state.history_s[..., 1:] + dt), (0, 1))
-    heard = frame.mask * (1 - jumped)
+    limb = now.limb
+    heard = frame.mask * (1 - jumped) * (5 * limb.right - 2).clamp(0.0, 1.0)
     recent = _bridged(state.history_m[:, :, -_BRIDGED:], history_s[..., -1 - _BRIDGED : -1], state.silent_s + dt, now)
     recent = _without_spike(recent, filled, history_s[..., -3:], state.noise_m2)
     history = torch.cat([state.history_m[:, :, 1:-_BRIDGED], recent], 2)
     history = torch.cat([torch.where(first, filled, history), filled], 2)
     run = frame.mask * (state.run + 1)
-    length, valid = bone_lengths(frame, frame.mask * (1 - frame.derived))
-    valid = valid * (1 - jumped) * (1 - jumped @ constant("parent", jumped))
-    known = state.watched_s[:, :1] > 0
-    error = torch.where(known, valid * (length - state.bone_mean_m), 0.0)  # (B, 1, 1, J)
+    known = (state.watched_s[:, :1] > 0).to(dt)
+    error = known * limb.valid * (limb.length_m - state.bone_mean_m)  # (B, 1, 1, J)
     jitter = jitter_m2(history[:, :, -6:-1], history_s[..., -6:-1])
     most = 25 * state.spread_m2 + 0.02**2  # one frame does not make noise
-    spread, watched = _spread(
-        state, torch.minimum(torch.cat([error * error, jitter], 1), most), torch.cat([valid, (run >= 6).to(dt)], 1), dt
-    )
-    gain = valid * dt.clamp(min=1e-3, max=0.1) / watched[:, :1].clamp(min=1e-3)
-    mean = torch.where(known, state.bone_mean_m + gain * error, valid * length)
+    square = torch.minimum(torch.cat([error * error, jitter], 1), most)
+    spread, watched = _spread(state, square, torch.cat([limb.valid, (run >= 6).to(dt)], 1), dt)
+    mean = usual_m(state, limb, watched[:, :1], dt)
     seen, age = now.seen[..., :J], now.age_s[..., :J]
     doubt = frame.derived * 0.03**2 + (1 - seen) * 0.1**2 + (0.3 * age.clamp(max=1.0)).square()
     noise, slow = noise_m2(spread, watched)
@@ -95,7 +93,7 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
         now.velocity, state.moved_m, state.moved_s, (state.silent_s + dt) * (1 - heard), frame.confidence, rest, rest_s,
         history, history_s,
     )  # fmt: skip
-    return new, Observation(now.points_m, now.told_m, error / mean.clamp(min=0.02))
+    return new, Observation(now.points_m, now.told_m, limb.off_m / mean.clamp(min=0.02))
 
 
 class Followed(NamedTuple):
@@ -108,6 +106,7 @@ class Followed(NamedTuple):
     velocity: Tensor
     points_m: Tensor  # (B, 1, 3, N) what the frame said, where it is believed
     told_m: Tensor  # (B, K, 3, N) against each filter, whether believed or not
+    limb: Limbs
     news_m: Tensor  # (B, 1, 3, J) what was believed against where the fastest filter went on to
 
 
@@ -121,12 +120,14 @@ def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
     present = torch.cat([frame.mask, frame.mask.amax(3, keepdim=True)], 3)  # (B, 1, 1, N)
     said = torch.cat([frame.positions - anchor, anchor], 3)  # (B, 1, 3, N)
     said = torch.where(present > 0, said, predicted[:, :1])
-    told = (said - predicted) * present
     jumped = _jumped(said[..., :J], predicted[:, :1, :, :J], anchor, state, dt)
-    believed = pad(1 - jumped, (0, 1), value=1.0) > 0
-    said = torch.where(believed, said, predicted[:, :1])  # an outlier says nothing but that it was there
+    limb = limbs(frame, state, 1 - jumped)
     stale = torch.maximum(1 - state.seen, (state.age_s > _RESET_S).to(dt))
     kept = 1 - present * stale  # 0 where filters start anew
+    told = (said - predicted) * kept
+    trust = pad((1 - jumped) * limb.trust, (0, 1), value=1.0)  # an outlier says nothing but that it was there
+    believed = predicted[:, :1] + trust * (said + pad(limb.drawn_m, (0, 1)) - predicted[:, :1])
+    said = torch.where(kept > 0, believed, said)
     track = (state.track_s + dt) * kept
     innovation = (said - predicted) * kept
     tau = torch.minimum(constant("filter_tau", dt), (0.5 * track).clamp(min=_QUICK_S))  # young tracks adapt faster
@@ -134,11 +135,10 @@ def _follow(frame: Frame, state: State) -> tuple[Followed, Tensor, Tensor]:
     # Fading-memory filters of order two: no lag on constant velocity, with real dt.
     point = torch.where(kept > 0, predicted + present * (1 - theta * theta) * innovation, said)
     rate = present * (1 - theta).square() / dt.clamp(min=_QUICK_S)
-    velocity = (faded + rate * innovation) * kept
+    velocity = (faded + rate * innovation) * kept * torch.exp(-dt / _COAST_S * (1 - trust))
     seen, age = torch.maximum(state.seen, present), (state.age_s + dt) * (1 - present)
-    told = torch.where(believed, innovation, told)
     news = (said - predicted[:, :1])[..., :J]
-    return Followed(seen, age, track, point, velocity, said, told, news), anchor, jumped
+    return Followed(seen, age, track, point, velocity, said, told, limb, news), anchor, jumped
 
 
 def _bridged(history: Tensor, age: Tensor, silent_s: Tensor, now: Followed) -> Tensor:
@@ -194,7 +194,9 @@ def _centred(state: State, dt: Tensor) -> State:
     middle = seen / seen.sum(3, keepdim=True).clamp(min=1.0)  # (B, 1, 1, J)
     moves = torch.cat([state.point_m[:, :1], state.velocity[:, :1]], 1)[..., :J]  # of the fastest filter
     shift = (1 - torch.exp(-dt / _CENTRE_S)) * (moves * middle).sum(3, keepdim=True)  # (B, 2, 3, 1)
-    place, speed = (shift * constant("centre", shift)).split(1, 1)  # (B, 1, 3, N) off the joints, onto the anchor
+    there = pad((state.age_s[..., :J] <= 0).to(dt) * seen, (0, 1), value=1.0)  # who is not there goes with the anchor
+    off = constant("centre", shift) * there  # (B, 1, 1, N) off the joints, onto the anchor
+    place, speed = (shift * off).split(1, 1)
     return state._replace(point_m=state.point_m + place, velocity=state.velocity + speed)
 
 
@@ -220,12 +222,6 @@ def _anchor(frame: Frame, state: State, predicted: Tensor) -> Tensor:
     move = (weight * error).sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp(min=1e-9)
     mean = frame.positions.sum(3, keepdim=True) / frame.mask.sum(3, keepdim=True).clamp(min=1.0)  # absent ones are 0
     return torch.where(state.seen[..., J:] > 0, expected + move, mean)
-
-
-def bone_lengths(frame: Frame, joints: Tensor) -> tuple[Tensor, Tensor]:
-    """Bone lengths (B, 1, 1, J), and 1 where both ends are of ``joints`` (B, 1, 1, J)."""
-    bone = frame.positions @ constant("bones", joints)
-    return norm(bone), joints * (joints @ constant("parent", joints))
 
 
 def heading(state: State) -> Tensor:
@@ -269,6 +265,8 @@ class Evidence(NamedTuple):
     rest_m: Tensor  # (B, 1, 3, J) where joints rest
     rests: Tensor  # (B, 1, 1, J) 1 where they do
     trust: Tensor  # (B, 1, 1, J) the frame's confidence
+    jitter_m2: Tensor  # (B, 1, 1, J) of the input against its own neighbours
+    silent_s: Tensor  # (B, 1, 1, J) since the joint was last seen and believed
 
 
 def evidence(state: State, tau_s: Tensor) -> Evidence:
@@ -296,7 +294,10 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     noise, lead = state.noise_m2 + ahead, (1 - behind) * (state.velocity @ points)
     rests = _rests(filters[:, -1:], state) * (state.rest_s / (state.rest_s + _HALF_S)) * shown
     rest, trust = state.rest_m - anchor, state.trust
-    return Evidence(members, lead, anchor, noise, slow, lately, shown, heading(state), rest, rests, trust)
+    return Evidence(
+        members, lead, anchor, noise, slow, lately, shown, heading(state), rest, rests, trust,
+        state.spread_m2[:, 1:], state.silent_s,
+    )  # fmt: skip
 
 
 def _rests(slowest: Tensor, state: State) -> Tensor:

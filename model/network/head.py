@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model.kinematics import chosen_axes, frame_from_axes, frames_of
+from model.network.doubt import Doubt, unit_m2
 from model.network.front import MEMBERS, TINY_M2, Evidence, bones_of, norm, positions_of, refined_share
 from model.network.matrices import K, constant
 from model.network.measured import fork_axes
@@ -41,6 +42,8 @@ _TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
 _PULLS = 4  # steps of the projection
 _DOUBTED_S = 2.0  # a constant difference of a joint is half believed after this time
 _KEPT_S = 20.0  # and forgotten over this
+_GUESSED = 4.0  # of half a body the network guesses more: logit by which it is believed less of none
+_UNSURE = 0.15  # less sure than this a joint is half as good as unseen, or less
 _KEPT_M = 0.1  # one frame counts for no more
 
 
@@ -115,6 +118,8 @@ def _constants() -> dict[str, Tensor]:
     rest_frames = frame_from_axes(main, torch.tensor(_second_axes())[_SINGLE]).transpose(-1, -2)
     leaf = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()  # columns (x, z, -y) of a leaf frame -> x, y, z
     root_unit = np.zeros(J)
+    body = np.ones((J, 1))
+    body[list(LEAVES)] = 0.0  # whether there are hands, feet and a head says little of the rest
     root_unit[0] = 0.3  # metres from the anchor that an output of one means
     spans = np.zeros((J, len(_TIES)))  # bones -> the vector of each tie
     for i, (a, b) in enumerate(_TIES):
@@ -128,6 +133,7 @@ def _constants() -> dict[str, Tensor]:
         "parent_order": torch.tensor(_PARENT),
         "triangle": torch.tensor(triangle),
         "ancestors": torch.tensor(ancestor_matrix()),
+        "body": torch.tensor(body / body.sum()),
         "root_unit": torch.tensor(root_unit),
     }
 
@@ -164,6 +170,7 @@ class PoseHead(nn.Module):
     triangle: Tensor
     ancestors: Tensor
     root_unit: Tensor
+    body: Tensor
     spans: Tensor
     sigma: Tensor
 
@@ -177,6 +184,7 @@ class PoseHead(nn.Module):
         self.shortcut = nn.Linear(width, 3 * J, bias=False)  # latent -> own bones: most of a pose is a linear copy
         self.misfit = nn.Linear(hidden, J)
         self.trust = Trust()
+        self.doubt = Doubt()
         self.carry = nn.Parameter(-_tree_distances())  # (J, J) log weight by which a lost joint (last) follows others
         self.pulls = nn.Parameter(_first_pulls())
         nn.init.zeros_(self.shortcut.weight)
@@ -224,15 +232,16 @@ class PoseHead(nn.Module):
         unit = length + self.root_unit  # the root's own length is zero
         own_bones = own * unit
         own_joints, shift = positions_of(torch.cat([own_bones, shift * unit], 1), 0.0).split(1, 1)
-        trust = self.trust(evidence, tau_s)
-        joints = self.mix(Said(gates, shares, misfit, own_joints, shift, trust), evidence, tau_s)  # (B, 1, 3, J)
+        features = self.trust.features(evidence, tau_s)
+        joints = self.mix(
+            Said(gates, shares, misfit, own_joints, shift, self.trust(features)), evidence, tau_s
+        )  # (B, 1, 3, J)
         still = (bones_of(joints).detach(), offsets_m.detach(), second.detach(), leaf.detach())
         axes = self._rotations(*still).index_select(1, self.parent_order)
         ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)
         off = (evidence.joints_m[:, :1] + ahead - joints)[:, 0].transpose(1, 2)[..., None]  # (B, J, 3, 1)
         off = (axes.transpose(2, 3) @ off)[..., 0]
-        noise = self.sigma * torch.sqrt(evidence.noise_m2.clamp(min=0.001**2)).reshape(-1, J, 1)
-        factor = self._cholesky(spread.reshape(-1, J, 6), noise)
+        factor = self._cholesky(spread.reshape(-1, J, 6), evidence, self.doubt(features))
         shown = evidence.shown.reshape(-1, J, 1)
         return Drawn(joints, axes, off, shown, second, leaf, factor, contact, own_bones[:, 0])
 
@@ -273,7 +282,9 @@ class PoseHead(nn.Module):
         network's own; what is not seen is the network's own, carried along by what is."""
         seen = evidence.seen
         gates = said.gates.reshape(-1, MEMBERS + 1, 1, J)
-        own = torch.softmax(gates, 1)[:, MEMBERS:]
+        sure = (seen * (evidence.trust / _UNSURE).clamp(max=1.0)) @ self.body  # (B, 1, 1, 1)
+        own = torch.softmax(torch.cat([gates[:, :MEMBERS], gates[:, MEMBERS:] - _GUESSED * (1 - sure)], 1), 1)
+        own = own[:, MEMBERS:]
         trusted, on = said.trust
         members = torch.softmax(gates[:, :MEMBERS] + trusted, 1)
         measured = (members * evidence.joints_m).sum(1, keepdim=True)
@@ -306,9 +317,15 @@ class PoseHead(nn.Module):
         turned = torch.cat([forks @ fork_rest.transpose(-1, -2), others @ self.rest_frames], 1)
         return turned.index_select(1, self.joint_order)
 
-    def _cholesky(self, spread: Tensor, scale: Tensor) -> Tensor:
-        """(B, J, 3, 3) lower triangular factor from six numbers a joint, in units of the noise (B, J, 1) [m]."""
-        entries = torch.cat([torch.exp(spread[..., :3].clamp(-6.0, 4.0)), spread[..., 3:]], -1) * scale
+    def _cholesky(self, spread: Tensor, evidence: Evidence, doubt: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, J, 3, 3) lower triangular factor from six numbers a joint, in units of the noise, and what ``Doubt`` says
+        of it: clean input is sure."""
+        factor, least_m = doubt
+        least_m = least_m * refined_share(evidence.noise_m2).reshape(-1, J, 1)
+        unit = self.sigma * factor * torch.sqrt(unit_m2(evidence).clamp(min=0.001**2)).reshape(-1, J, 1)
+        entries = torch.cat([torch.exp(spread[..., :3].clamp(-6.0, 4.0)), spread[..., 3:]], -1) * unit
+        variance = entries.square().sum(-1, keepdim=True) / 3
+        entries = entries * torch.sqrt((variance + least_m.square()) / variance.clamp(min=1e-12))
         return (entries @ self.triangle).reshape(-1, J, 3, 3)
 
 

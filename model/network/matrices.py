@@ -58,6 +58,14 @@ def _constants() -> dict[str, Tensor]:
     forks = torch.tensor(fork_candidates()).flatten(0, 1).T.contiguous()  # (J, 2 AXES)
     world = torch.zeros(3, 2, AXES, dtype=f64)  # candidates that no bones give
     world[:, :, -len(WORLD_AXES) :] = torch.tensor(WORLD_AXES, dtype=f64).T[:, None]
+    # Ends of limbs' bones, and by what share a bone may be off: a source's shoulder need not turn with the arm.
+    limbs, slack, along = torch.zeros(J, dtype=f64), torch.zeros(J, dtype=f64), torch.zeros(J, J, dtype=f64)
+    for side in ("left", "right"):
+        for upper, lower in (("elbow", "wrist"), ("knee", "ankle")):
+            a, b = INDEX[f"{side}_{upper}"], INDEX[f"{side}_{lower}"]
+            limbs[[a, b]] = 1.0
+            slack[a] = 0.25 if upper == "elbow" else 0.0
+            along[a, b] = along[b, a] = 0.7  # the other bone of its limb
     sums = torch.eye(2, dtype=f64).repeat_interleave(AXES, 0)
     before = torch.kron(torch.eye(2, dtype=f64), torch.ones(AXES, AXES, dtype=f64).triu(1))
     scale, shift = _feature_scaling()
@@ -69,7 +77,7 @@ def _constants() -> dict[str, Tensor]:
         "ahead": torch.tensor([1e-6, 0, 0], dtype=f64)[:, None],
         "upright": torch.tensor([0.0, 0, 0, 0, 1, 0, 0, 0, 0], dtype=f64)[:, None],
         "not_fork": 1 - spread.sum(0), "point_joints": joints, "chain": chain,
-        "rest": torch.tensor(rest_offsets()).T.contiguous(),
+        "limbs": limbs, "along_limbs": along, "slack": slack, "rest": torch.tensor(rest_offsets()).T.contiguous(),
         "direction": torch.tensor(rest_directions()).T.contiguous(),
         "fork_rest": torch.tensor(rest_offsets())[list(FORK_CHILDREN)].T.contiguous(),
         "rest_length": torch.tensor(rest_lengths_m()).clamp(min=0.02), "others": others.double(),

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from model.network.front import MEMBERS, Evidence
 from model.skeleton import J
 
-_SEES = 18
+SEES = 20
 _FARTHEST = 1.5
 _NEAR_M2 = 1e-6  # distances below a millimetre are alike
+_SILENT_S = 0.2  # a joint that was not believed for so long is as good as lost
 
 
 class Trust(nn.Module):
@@ -26,23 +27,23 @@ class Trust(nn.Module):
 
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
-        self.see = nn.Linear(_SEES, hidden, bias=False)
+        self.see = nn.Linear(SEES, hidden, bias=False)
         self.joint = nn.Parameter(torch.zeros(J, hidden))
         self.think = nn.Linear(hidden, hidden)
         self.say = nn.Linear(hidden, MEMBERS + 2)
         nn.init.normal_(self.say.weight, std=0.01)
         nn.init.zeros_(self.say.bias)
 
-    def forward(self, evidence: Evidence, tau_s: Tensor) -> tuple[Tensor, Tensor]:
-        """For tau_s (B, 1, 1, 1)."""
-        x = self.features(evidence, tau_s).reshape(-1, _SEES, J).transpose(1, 2)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """For what ``features`` says."""
+        x = features.reshape(-1, SEES, J).transpose(1, 2)
         x = nn.functional.silu(self.see(x) + self.joint)
         x = nn.functional.silu(self.think(x))
         said: Tensor = self.say(x).transpose(1, 2).reshape(-1, MEMBERS + 2, 1, J)
         return said[:, :MEMBERS], _FARTHEST * torch.tanh(said[:, MEMBERS:])
 
     def features(self, evidence: Evidence, tau_s: Tensor) -> Tensor:
-        """(B, _SEES, 1, J) of order one, the same in every pose and along all axes."""
+        """(B, SEES, 1, J) of order one, the same in every pose and along all axes."""
         given, average, fast, middle, slow = evidence.joints_m.chunk(MEMBERS, 1)
         off = torch.cat([given, average, fast, slow], 1) - middle
         apart = torch.cat([off, fast - slow, evidence.velocity[:, 1:2]], 1)
@@ -55,7 +56,9 @@ class Trust(nn.Module):
         )  # -1 to 1: do they lie on one side?
         scalars = [evidence.seen, evidence.shown, evidence.trust, evidence.rests]
         tau = torch.cat([10 * tau_s.clamp(min=0.0), 10 * tau_s.clamp(max=0.0)], 1)
-        return torch.cat([levels, along, *scalars, tau.expand(-1, -1, -1, J)], 1)
+        jitter = 0.25 * (torch.log(evidence.jitter_m2 + _NEAR_M2) + 8.0)
+        silent = (evidence.silent_s / _SILENT_S).clamp(max=1.0)
+        return torch.cat([levels, along, *scalars, tau.expand(-1, -1, -1, J), jitter, silent], 1)
 
 
 def beyond(evidence: Evidence) -> Tensor:

@@ -44,7 +44,8 @@ Packed = Annotated[Path, Parameter(validator=_must_be_there, help="train.npz, fr
 
 
 class Mix(NamedTuple):
-    """Shares of batches; the rest is of what sources really do (corruption.SOURCES)."""
+    """Shares of batches, those of drawn noise of what paired and lent leave; the rest is of what sources really do
+    (corruption.SOURCES)."""
 
     staged: float  # several cameras
     published: float  # NoiseConfig's own odds: an estimator's errors at their published size
@@ -53,13 +54,14 @@ class Mix(NamedTuple):
     lent: float  # the errors of a real estimator on other motions
     defined: bool = True  # what a real estimator is always off by is its definition, and no error
     wild: float = WILD  # share of motions that are strange, but before several cameras
+    turned: float = 0.0  # suits whose rigid bones tremble
 
 
 # How far to trust filters hangs on how people move and what the noise is, not on whom one knows.
-FOR_TRUST = Mix(staged=0.3, published=0.05, realistic=0.05, paired=0.0, lent=0.12, wild=0.4)
+FOR_TRUST = Mix(staged=0.3, published=0.05, realistic=0.05, paired=0.0, lent=0.12, wild=0.4, turned=0.08)
 FOR_POSES = Mix(staged=0.2, published=0.05, realistic=0.0, paired=0.06, lent=0.0)
 # Whoever is unsure is an estimator, mostly; and of what it is always off by, its covariance is to know.
-FOR_COVARIANCES = Mix(staged=0.15, published=0.0, realistic=0.4, paired=0.25, lent=0.1, defined=False)
+FOR_COVARIANCES = Mix(staged=0.5, published=0.0, realistic=0.35, paired=0.15, lent=0.03, defined=False)
 
 
 class Drawn(NamedTuple):
@@ -146,7 +148,9 @@ class Sampler:
             return STAGE, STRANGE
         if which < mix.staged + mix.published:
             return NoiseConfig(), mix.wild
-        return REALISTIC if which < mix.staged + mix.published + mix.realistic else SOURCES, mix.wild
+        if which < mix.staged + mix.published + mix.turned:
+            return "turns", mix.wild
+        return REALISTIC if which < mix.staged + mix.published + mix.turned + mix.realistic else SOURCES, mix.wild
 
     def observed(
         self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,

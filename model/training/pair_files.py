@@ -28,6 +28,7 @@ import numpy.typing as npt
 from model.layouts import LayoutError, get_layout
 from model.skeleton import INDEX, J
 from model.training.held_out import RENDERED_HELD_OUT
+from model.training.stature import standing_height_m
 
 Floats = npt.NDArray[np.floating[Any]]
 File = dict[str, npt.NDArray[Any]]
@@ -42,7 +43,8 @@ class PairError(ValueError):
 @dataclass(frozen=True)
 class Recording:
     """One take: noisy (T, J, 3) [m] as the source sends it, confidence (T, J) or None, at times (T,) [s]; truth
-    (T, 24, 3) [m], NaN where not known, and world_from_joint rotations (T, 24, 3, 3), or None."""
+    (T, 24, 3) [m], NaN where not known, and world_from_joint rotations (T, 24, 3, 3), or None; the person's height and
+    how far the camera looks down, where they are known."""
 
     name: str
     source: str
@@ -53,6 +55,8 @@ class Recording:
     truth: Floats
     confidence: Floats | None = None
     rotations: Floats | None = None
+    height_m: float | None = None
+    pitch_deg: float | None = None
 
 
 def read_recordings(files: Sequence[str | Path]) -> list[Recording]:
@@ -125,11 +129,13 @@ def _rendered(file: Path, data: File) -> Iterator[Recording]:
     truth = data["truth_m"].astype(np.float64)
     truth -= truth[:, HIPS].mean(1, keepdims=True)
     noisy = data["world_m"].astype(np.float64) * (1.0, -1.0, -1.0)
-    subject = str(json.loads(str(data["meta"]))["subject"])
+    meta, rotations = json.loads(str(data["meta"])), data["truth_world_rot"].astype(np.float64)
+    subject = str(meta["subject"])
     source = "rendered" if subject in RENDERED_HELD_OUT else "rendered (train)"
     yield Recording(
         file.stem, source, subject, "mediapipe_33", data["time_s"].astype(np.float64), noisy, truth,
-        data["visibility"].astype(np.float64), data["truth_world_rot"].astype(np.float64),
+        data["visibility"].astype(np.float64), rotations, standing_height_m(truth, rotations),
+        float(np.degrees(meta["pitch_down_rad"])) if "pitch_down_rad" in meta else None,
     )  # fmt: skip
 
 

@@ -14,15 +14,17 @@ from torch import Tensor
 
 from model.network import front
 from model.network.causal import CausalFilter, kept_sequence
+from model.network.front import DELAYED_S
 from model.network.head import OWN_GATES
 from model.training.dataset import Batch
 from model.training.losses import filled, sequence_lag_s
 
 _RATE = 3e-3
 _NEVER = -30.0  # a gate that is shut
+_CALM = 2.0  # who waits wants calm
 _SETTLED = 10  # frames before which nothing counts
 # Little for calm: training pays for it with lag, and a joint that rests is calm by itself (front.py).
-WEIGHTS = {"pose": 1.0, "world": 0.4, "velocity": 0.15, "acceleration": 0.12, "lag": 0.4}
+WEIGHTS = {"pose": 1.0, "world": 0.4, "velocity": 0.15, "acceleration": 0.12, "lag": 0.6}
 
 
 def fit_trust(model: CausalFilter, batches: Iterator[Batch], steps: int) -> None:
@@ -73,12 +75,15 @@ def terms(batch: Batch, joints_m: Tensor) -> dict[str, Tensor]:
     first = off[:, 1:] - off[:, :-1]
     second = first[:, 1:] - first[:, :-1]
     known = torch.where(there[..., None] > 0, truth[:, _SETTLED:], torch.nan)
+    calm = 1 + _CALM * (-batch.tau_s / DELAYED_S).clamp(0.0, 1.0)
     lag = sequence_lag_s(torch.where(known.isnan(), torch.nan, off), known, batch.dt_s[:, _SETTLED:])
     return {
         "pose": (_mean(off - middle, there) * share).mean(),
         "world": (_mean(off, there) * share).mean(),
         "velocity": (_mean(first * rate[:, 1:], there[:, 1:]) * share).mean(),
-        "acceleration": (_mean(second * rate[:, 2:], there[:, 2:] * there[:, 1:-1] * there[:, :-2]) * share).mean(),
+        "acceleration": (
+            _mean(second * rate[:, 2:], there[:, 2:] * there[:, 1:-1] * there[:, :-2]) * share * calm
+        ).mean(),
         "lag": (lag * (batch.tau_s <= 0)).mean().abs(),
     }
 

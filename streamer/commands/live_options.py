@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streamer.sinks.sink import Sink
     from streamer.sinks.vmc import Receivers
     from streamer.sources.source import Source
+    from streamer.sources.told import Told
 
 Say = Callable[[str], None]
 
@@ -49,6 +50,8 @@ class SourceOptions:
         people: How many are followed, of a camera or a video.
         fov_deg: Field of view across the picture's longer side [degrees].
         no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
+        height_m: How tall people are, standing, without shoes, of a camera or a video [m]; several: all of them.
+        pitch_deg: How far the camera looks down [degrees]; negative: up.
         vmc_in: UDP port that a VMC performer sends to.
         stdin: Lines of JSON on standard input.
         replay: A recording or a motion file, in its own time.
@@ -62,6 +65,8 @@ class SourceOptions:
     people: int = 1
     fov_deg: Annotated[float, Parameter("--fov")] = 60.0
     no_root: bool = False
+    height_m: Annotated[float | None, Parameter("--height")] = None
+    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0
     vmc_in: int | None = None
     stdin: bool = False
     replay: Path | None = None
@@ -69,7 +74,7 @@ class SourceOptions:
     layout: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raises ConfigError: none of the sources is asked for, or several."""
+        """Raises ConfigError: none of the sources is asked for, or several; a height or a pitch that cannot be."""
         asked = {
             "--camera N": self.camera, "--video FILE": self.video, "--vmc-in PORT": self.vmc_in,
             "--stdin": self.stdin or None, "--replay FILE": self.replay,
@@ -79,6 +84,15 @@ class SourceOptions:
             raise ConfigError(
                 f"give one source: {', '.join(asked)}" + (f"; not {' and '.join(given)}" if given else "")
             )
+        if self.camera is None and self.video is None and (self.height_m is not None or self.pitch_deg):
+            raise ConfigError(f"--height and --pitch are for --camera and --video, not for {given[0]}")
+        self.told()  # before a model is loaded
+
+    def told(self) -> Told:
+        """What is known of the camera and of the people. Raises ConfigError: that cannot be."""
+        from streamer.sources.told import Told
+
+        return Told(self.height_m, self.pitch_deg)
 
     @property
     def own_layouts(self) -> tuple[str, ...]:
@@ -105,7 +119,7 @@ class SourceOptions:
                 from streamer.sources.mediapipe import open_mediapipe
 
                 who = (self.people, self.actor or "person", self.fov_deg, not self.no_root)
-                return open_mediapipe(self.camera, self.video, self.model, *who)
+                return open_mediapipe(self.camera, self.video, self.model, *who, told=self.told())
         if self.vmc_in is not None:
             from streamer.sources.vmc import VmcReceiver
 

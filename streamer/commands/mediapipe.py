@@ -28,6 +28,8 @@ def source(
     actor: str = "person",
     fov_deg: Annotated[float, Parameter("--fov")] = 60.0,
     no_root: bool = False,
+    height_m: Annotated[float | None, Parameter("--height")] = None,
+    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
     fast: bool = False,
 ) -> int:
     """Send the people before a camera, or in a video, to a server, as frames: MediaPipe finds their landmarks.
@@ -40,16 +42,20 @@ def source(
         actor: Name of the actor; of several: with a number, as in person-1.
         fov_deg: Field of view across the picture's longer side [degrees]; how far away people are follows from it.
         no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
+        height_m: How tall people are, standing, without shoes [m]; several: all of them.
+        pitch_deg: How far the camera looks down [degrees]; negative: up.
         fast: A video as fast as it can be, not in its own time.
     """
     from streamer.commands.forward import forward
     from streamer.sources.mediapipe import open_mediapipe
+    from streamer.sources.told import Told
     from streamer.wire.protocol import is_actor_name
 
     if not is_actor_name(f"{actor}-{people}"):
         raise ConfigError(f"--actor {actor!r}: give a name of at most 60 bytes without spaces")
+    told = Told(height_m, pitch_deg)
     stop, curve = stop_signals(), client_keys(key, server_key, None)
-    with open_mediapipe(camera, video, model, people, actor, fov_deg, not no_root, fast) as source:
+    with open_mediapipe(camera, video, model, people, actor, fov_deg, not no_root, fast, told) as source:
         forward(source, to, curve, f"ready camera={camera or video} to={to} actor={actor}", stop)
     if camera is not None and not stop:
         raise ConfigError(f"camera {camera} gives no pictures any more")

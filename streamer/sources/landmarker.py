@@ -22,7 +22,7 @@ class Found(NamedTuple):
     """One person in one picture."""
 
     image_px: Array  # (33, 2) landmarks in the picture: right, down [px]
-    world_m: Array  # (33, 3) the same around the middle of the hips: right, down, away from the camera [m]
+    world_m: Array  # (33, 3) around the middle of the hips: right, down, away for a camera that looks right there [m]
     visibility: Array  # (33,) 0..1
 
 

@@ -1,6 +1,7 @@
 """Frames of layout ``mediapipe_33`` from a camera or a video, by MediaPipe: whose they are, when, and where they stand.
 
-Pictures: camera.py; people in one: landmarker.py; who is who: people.py; where in the room: perspective.py.
+Pictures: camera.py; people in one: landmarker.py; who is who: people.py; where in the room: perspective.py; what is
+known of their size and of the camera's pitch: told.py.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from streamer.server.metrics import Histogram
 from streamer.sources.camera import Camera, Picture, Pictures, Video
 from streamer.sources.landmarker import Found, Landmarker
 from streamer.sources.people import People
-from streamer.sources.perspective import FOV_DEG, Place, standing, translation
-from streamer.sources.replay import canonical_axes
+from streamer.sources.perspective import FOV_DEG, HIPS, Place, camera_from_ray, standing, translation
+from streamer.sources.told import NOTHING, Told
 
 LAYOUT = "mediapipe_33"
 MOST_PEOPLE = 8  # MediaPipe's time grows with each
@@ -65,13 +66,14 @@ class MediaPipeSource:
         actor: name of the one, or, with a number from 1 ("me-1"), of each.
         fov_deg: the camera's field of view across the longer side of the picture.
         root: whether people move in the room.
+        told: what is known of people's height and the camera's pitch.
     """
 
     descriptor: int | None = None
 
     def __init__(
         self, pictures: Pictures, finder: Finder, people: int = 1, actor: str = "person", fov_deg: float = FOV_DEG,
-        root: bool = True,
+        root: bool = True, told: Told = NOTHING,
     ) -> None:  # fmt: skip
         self.frames: Counter[str] = Counter()
         self.pictures = self.empty = 0
@@ -79,7 +81,7 @@ class MediaPipeSource:
         self.name, self.latency = pictures.name, {"camera": Histogram(), "estimator": Histogram()}
         self._from, self._finder, self._people = pictures, finder, People(people)
         self._names = [actor] if people == 1 else [f"{actor}-{n + 1}" for n in range(people)]
-        self._fov_deg, self._root = fov_deg, root
+        self._fov_deg, self._root, self._told = fov_deg, root, told
         self._places: dict[int, Place] = {}
         self._first: tuple[int, int] | None = None  # the first person's number, since when
         self._origin = np.zeros(3)
@@ -150,9 +152,10 @@ class MediaPipeSource:
         self.pictures += 1
         self.empty += not found
         numbered = self._people.number(picture.t_ns, found)
-        self._places = {n: self._places.get(n, Place()) for n in self._people.followed}
+        self._places = {n: self._places.get(n, Place(self._told)) for n in self._people.followed}
         for n, one in numbered.items():
-            positions = self._placed(n, one, picture) if self._root else standing(canonical_axes(one.world_m))
+            one = self._in_camera_axes(one, picture)
+            positions = self._placed(n, one, picture) if self._root else standing(self._told.upright(one.world_m))
             confidence = one.visibility.astype(np.float32)
             actor = self._names[n]
             self._ready.append(
@@ -160,11 +163,16 @@ class MediaPipeSource:
             )
             self.frames[actor] += 1
 
+    def _in_camera_axes(self, one: Found, picture: Picture) -> Found:
+        """MediaPipe looks at a square around the hips, and gives landmarks as if the camera looked straight there."""
+        turn = camera_from_ray(one.image_px[HIPS, :].mean(0), _size_px(picture), self._fov_deg)
+        return one._replace(world_m=one.world_m @ turn.T)
+
     def _placed(self, n: int, one: Found, picture: Picture) -> Array:
-        height, width = picture.rgb.shape[:2]
-        at = translation(one.world_m, one.image_px, one.visibility, (width, height), self._fov_deg)
+        size_px = _size_px(picture)
+        at = translation(self._told.scaled(one.world_m), one.image_px, one.visibility, size_px, self._fov_deg)
         place = self._places[n]
-        placed = place.put(picture.t_ns, canonical_axes(one.world_m), at)
+        placed = place.put(picture.t_ns, self._told.upright(one.world_m), at)
         if self._first is None:
             self._first = n, picture.t_ns
         if n == self._first[0] and picture.t_ns - self._first[1] < SETTLES_NS:
@@ -172,9 +180,15 @@ class MediaPipeSource:
         return placed - self._origin
 
 
+def _size_px(picture: Picture) -> tuple[int, int]:
+    """Width and height."""
+    height, width = picture.rgb.shape[:2]
+    return width, height
+
+
 def open_mediapipe(
     camera: str | None, video: Path | None, model: str | Path, people: int = 1, actor: str = "person",
-    fov_deg: float = FOV_DEG, root: bool = True, fast: bool = False,
+    fov_deg: float = FOV_DEG, root: bool = True, fast: bool = False, told: Told = NOTHING,
 ) -> MediaPipeSource:  # fmt: skip
     """A source of a camera or a video, one of the two; what they are: Camera, Video, Landmarker, MediaPipeSource.
 
@@ -194,4 +208,4 @@ def open_mediapipe(
     except ConfigError:
         finder.close()
         raise
-    return MediaPipeSource(pictures, finder, people, actor, fov_deg, root)
+    return MediaPipeSource(pictures, finder, people, actor, fov_deg, root, told)

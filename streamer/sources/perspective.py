@@ -1,8 +1,8 @@
 """Where a person stands before a camera: from landmarks in metres and in the picture, and the camera's field of view.
 
-Camera axes: x right, y down, z away. The camera is taken to be level, without distortion, its axis in the middle of the
-picture. How far away somebody is follows from how large they look, so it is as wrong as the field of view, and as
-MediaPipe's idea of the person's size: approximate.
+Camera axes: x right, y down, z away. The camera is taken to be without distortion, its axis in the middle of the
+picture, and level unless its pitch is told. How far away somebody is follows from how large they look, so it is as
+wrong as the field of view, and as MediaPipe's idea of the person's size unless their height is told: approximate.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import numpy as np
 
 from streamer.clock import SECOND_NS
 from streamer.frames import Array
+from streamer.sources.told import NOTHING, Told
 
 FOV_DEG = 60.0  # across the longer side of the picture: webcams have 55 to 70, telephones 60 to 70
 LEAST_WEIGHT = 3.0  # of all landmarks together; below, nothing is said
 NEAREST_M, FARTHEST_M = 0.2, 50.0
+HIPS = (23, 24)
 FEET = (27, 28, 29, 30, 31, 32)  # ankles, heels, toes
 STEADY_S = 0.25  # of the depth
 SINKS_S, RISES_S = 0.1, 4.0  # of the ground
@@ -23,6 +25,21 @@ SINKS_S, RISES_S = 0.1, 4.0  # of the ground
 def focal_px(width: int, height: int, fov_deg: float) -> float:
     """The focal length [px] of a camera that sees ``fov_deg`` across the longer side of its picture."""
     return float(max(width, height) / 2 / np.tan(np.radians(fov_deg) / 2))
+
+
+def camera_from_ray(at_px: Array, size_px: tuple[int, int], fov_deg: float) -> Array:
+    """(3, 3) from the axes of a camera that would look straight at a point of the picture, ``at_px`` (2,), to those of
+    this one: the smallest turn, which leaves the picture's up where it is.
+
+    An estimator that looks at a part of the picture around a person does not know where in the picture that is: it
+    sees them as such a camera would.
+
+    Source: Rodrigues. Oracle: tests/streamer/test_perspective.py, by scipy; MediaPipe itself: test_mediapipe_real.py.
+    """
+    right, down = (at_px - np.array(size_px) / 2) / focal_px(*size_px, fov_deg)
+    x, y, z = np.array([right, down, 1.0]) / np.sqrt(right**2 + down**2 + 1.0)
+    cross = np.array([[0.0, 0.0, x], [0.0, 0.0, y], [-x, -y, 0.0]])  # by the axis (-y, x, 0), times the angle's sine
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + z))
 
 
 def translation(
@@ -62,9 +79,12 @@ class Place:
 
     Attributes:
         at_m: (3,) where they are on the ground, from the camera.
+    Args:
+        told: what is known of the camera.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Told = NOTHING) -> None:
+        self._told = told
         self._t_ns: int | None = None
         self._depth_m, self._ground_m = 0.0, np.nan
         self.at_m = np.zeros(3)
@@ -84,8 +104,8 @@ class Place:
             self._depth_m += (_share(gone_s, STEADY_S) if self._known else 1.0) * (depth - self._depth_m)
             self._ray = at[:2] / depth
             self._known = True
-        right, down = self._ray * self._depth_m
-        self.at_m = np.array([right, 0.0, -self._depth_m])
+        right, down, away = self._told.level(np.array([*self._ray, 1.0]) * self._depth_m)
+        self.at_m = np.array([right, 0.0, -away])
         placed = body_m + self.at_m - np.array([0.0, down, 0.0])
         lowest = float(placed[FEET, 1].min())
         if np.isnan(self._ground_m):

@@ -295,11 +295,12 @@ def test_two_servers_of_which_one_may_die_carry_what_one_does() -> None:
 
 def test_results_of_several_machines_are_all_named() -> None:
     one = STORED["pairs"]
-    other = replace(one, result={**one.result, "machine": {**one.result["machine"], "cpu": "Other", "load_1min": 3.0}})
+    here = one.result["machine"]
+    other = replace(one, result={**one.result, "machine": {**here, "cpu": "Other", "load_1min": one.load + 3.0}})
     said = results.about([one, other])
     assert said.count("weights") == 2
     assert "Other" in said
-    assert said.endswith(f"load {one.load:.1f} to 3.0")
+    assert said.endswith(f"load {one.load:.1f} to {one.load + 3.0:.1f}")
     assert results.about([one, one]).count("weights") == 1
 
 

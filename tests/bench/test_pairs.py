@@ -15,14 +15,17 @@ from bench.accuracy.answers import Answers
 from bench.accuracy.methods import FILTER, Case, smoothed_positions
 from bench.accuracy.pair_methods import REFINED
 from bench.accuracy.pair_scores import PairTruth, parted, relative
-from bench.accuracy.pairs import HIPS, Pair, read_pairs
+from bench.accuracy.pairs import HIPS, KNOWN, Pair, read_pairs, told
+from model.landmarks import landmarks
 from model.motion.synthetic import SyntheticActor
-from model.skeleton import INDEX, PARENTS
+from model.skeleton import INDEX, PARENTS, ancestor_matrix, rest_offsets
 from model.training.bone_axes import bone_axes
 from model.training.held_out import RENDERED_HELD_OUT
+from model.training.stature import standing_height_m
 from streamer import cli
 from streamer.errors import ConfigError
 from streamer.runtimes import load_runtime
+from streamer.sources.told import MEDIAPIPE_HEIGHT_M
 
 FPS = 30.0
 COCO_BODY = [
@@ -239,3 +242,67 @@ def test_the_command_writes_all_it_is_asked_for(tmp_path: Path, capsys: pytest.C
     for both_or_none in ([], ["synthetic", "--pairs", str(file)]):
         assert cli.main(["evaluate", *both_or_none]) == 2
         assert "either DATA" in capsys.readouterr().err
+
+
+# -- what a source is told
+
+
+@pytest.fixture
+def small() -> Pair:
+    """Somebody of 1.4 m before a camera that looks 15 degrees down, as an estimator without noise gives them."""
+    pair = made(seed=2, seconds=3.0, noise_m=0.0)
+    assert pair.rotations is not None
+    height_m = standing_height_m(pair.truth, pair.rotations)
+    truth = relative(pair.truth, HIPS) * 1.4 / height_m
+    seen = landmarks("mediapipe_33").at(truth, pair.rotations)
+    pitched = Rotation.from_euler("x", 15.0, degrees=True).apply(seen.reshape(-1, 3)).reshape(seen.shape)
+    noisy = pitched * MEDIAPIPE_HEIGHT_M / 1.4
+    return Pair("a", "made", "1", "mediapipe_33", pair.times_s, noisy, truth, None, pair.rotations, 1.4, 15.0)
+
+
+def test_a_persons_height_is_that_of_the_rest_pose_however_they_move() -> None:
+    pair, upright = made(seed=2), made(seed=2, seconds=1.0)
+    assert pair.rotations is not None
+    tall = standing_height_m(pair.truth, pair.rotations)
+    assert tall == pytest.approx(standing_height_m(upright.truth, upright.rotations), abs=1e-3)  # type: ignore[arg-type]
+    turn = Rotation.from_rotvec([0.4, 1.2, -0.3]).as_matrix()  # lying is as tall
+    assert standing_height_m(1.1 * pair.truth @ turn.T, turn @ pair.rotations) == pytest.approx(1.1 * tall)
+    rest = rest_offsets()[None]
+    above = float(rest[0, [INDEX[n] for n in ("spine1", "spine2", "spine3", "neck", "head")], 1].sum())
+    below = float(rest[0, [INDEX[n] for n in ("left_hip", "left_knee", "left_ankle")], 1].sum())
+    stands = np.broadcast_to(np.eye(3), (1, 24, 3, 3))
+    body = (ancestor_matrix() @ rest[0])[None]
+    assert standing_height_m(body, stands) == pytest.approx((above - below) / 0.877)
+
+
+def test_a_source_that_is_told_both_sends_the_truth(small: Pair) -> None:
+    def error_mm(pairs: list[Pair]) -> float:
+        (pair,) = pairs
+        return float(PairTruth.of(pair, 0.0).scores(answers(pair, pair.seen[0]))["mpjpe_root_mm"])
+
+    by = {known: told([small], known) for known in KNOWN}
+    assert {known: pairs[0].source for known, pairs in by.items()} == {
+        "height": "made, height known", "pitch": "made, pitch known", "both": "made, height and pitch known",
+    }  # fmt: skip
+    assert error_mm(by["both"]) < 0.01
+    assert min(error_mm([small]), error_mm(by["height"]), error_mm(by["pitch"])) > 20.0
+    assert told([made()], "both") == []  # another layout, and nothing is known
+
+
+def test_what_is_told_stands_in_rows_of_its_own(small: Pair) -> None:
+    pairs = [small, replace(small, name="b", source="other")]
+    methods = ("input", "Kalman")
+    plain = pair_bench.run(pairs, load_runtime("onnx"), (0.0,), methods)
+    result = pair_bench.measure(pairs, load_runtime("onnx"), (0.0,), methods, ("both",))
+    assert result["rows"][: len(plain)] == plain
+    more = [row["source"] for row in result["rows"][len(plain) :]]
+    assert list(dict.fromkeys(more)) == ["made, height and pitch known", "other, height and pitch known"]
+    assert result["settings"]["takes"]["made, height and pitch known"] == 1
+
+
+def test_to_know_what_no_file_says_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "one.npz", made(seconds=3.0))
+    assert cli.main(["evaluate", "--pairs", str(file), "--known", "both"]) == 2
+    assert "--known: none of --pairs says how tall" in capsys.readouterr().err
+    assert cli.main(["evaluate", "synthetic", "--known", "both"]) == 2
+    assert "--known is for --pairs" in capsys.readouterr().err

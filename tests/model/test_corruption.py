@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.kinematics import bone_vectors
 from model.motion.synthetic import SyntheticActor
 from model.noise import events, steady
 from model.noise.corruption import REALISTIC, Corrupted, NoiseConfig, corrupt, sample_times
-from model.noise.fixed import LOSSES, NOISES, make_noise
+from model.noise.fixed import LEARNED, LOSSES, NOISES, make_noise
 from model.noise.report import ESTIMATOR_ONLY, noise_report, statistics
-from model.skeleton import J
+from model.skeleton import INDEX, J
 
 FPS = 30.0
 
@@ -65,7 +66,16 @@ def test_fixed_noises_have_the_sizes_in_their_names(motion: np.ndarray) -> None:
         make_noise("pink", np.random.default_rng(0), motion, even_times(motion))
 
 
-@pytest.mark.parametrize("name", NOISES)
+def test_a_suit_that_trembles_keeps_its_bones(motion: np.ndarray) -> None:
+    drawn = make_noise("turns", np.random.default_rng(1), motion, even_times(motion)).positions
+    length, true = (np.linalg.norm(bone_vectors(x), axis=-1) for x in (drawn, motion))
+    np.testing.assert_allclose(length, true, atol=2e-6)
+    off = np.linalg.norm(drawn - motion, axis=-1).mean((0, 1))
+    assert off[0] == 0.0
+    assert 0.005 < off[INDEX["left_hip"]] < off[INDEX["left_knee"]] < off[INDEX["left_foot"]] < 0.04
+
+
+@pytest.mark.parametrize("name", [*NOISES, *LEARNED])
 def test_same_seed_same_noise(motion: np.ndarray, name: str) -> None:
     first, again = (make_noise(name, np.random.default_rng(5), motion[:6], even_times(motion[:6])) for _ in range(2))
     for a, b in ((first.positions, again.positions), (first.mask, again.mask), (first.confidence, again.confidence)):

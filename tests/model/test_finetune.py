@@ -15,7 +15,7 @@ import torch
 from model.kinematics import forward_kinematics
 from model.motion.endless import Motion, regauge
 from model.motion.synthetic import SyntheticActor
-from model.network.head import PoseHead
+from model.network.head import OWN_GATES, PoseHead
 from model.prepare import Clip, animation_of, write_animation
 from model.skeleton import INDEX
 from model.training import checkpoint, finetune, tuning_scores
@@ -58,7 +58,11 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_weights(tiny_model(dtype=torch.float32), tmp_path_factory.mktemp("start") / "weights.safetensors")
+    """Bad weights: they believe joints that nothing has learned."""
+    model = tiny_model(dtype=torch.float32)
+    with torch.no_grad():
+        model.head.fc3.bias[OWN_GATES] += 3.0
+    return save_weights(model, tmp_path_factory.mktemp("start") / "weights.safetensors")
 
 
 @pytest.fixture

@@ -24,14 +24,14 @@ FILTER = "threads runtime weights json plots"
 CLIENT = "out key server-key"
 SERVER = """in out control connect-in delay predict rate source-joints landmarks velocities foot-lock runtime
     threads weights max-actors evict budget-ms no-rehearsal metrics-port allow-remote curve skeletons"""
-ACCURACY = """pairs split clips seconds noise methods delay predict delay-frames rate recordings runtime threads jobs
-    weights json markdown plots"""
+ACCURACY = """pairs known split clips seconds noise methods delay predict delay-frames rate recordings runtime
+    threads jobs weights json markdown plots"""
 # Option names are what scripts rest on: a new one is added here, an old one is never taken away.
 OPTIONS = {
     "view": f"control {CLIENT} actor port host origin terminal html rrd",
     "serve": f"{SERVER} layout json-ready",
-    "live": f"""camera video model people fov no-root vmc-in stdin replay actor layout vmc bone-positions
-        no-upper-chest websocket jsonl record view origin {SERVER}""",
+    "live": f"""camera video model people fov no-root height pitch vmc-in stdin replay actor layout vmc
+        bone-positions no-upper-chest websocket jsonl record view origin {SERVER}""",
     "listen": f"control servers {CLIENT} actor every count",
     "set": "control key server-key delay predict rate",
     "keys": "dir",
@@ -42,7 +42,7 @@ OPTIONS = {
     "demo": "seconds rate delay seed out-dir animate",
     "doctor": "control key server-key",
     "source vmc": "port to key server-key actor allow-remote",
-    "source mediapipe": "camera video model to key server-key people actor fov no-root fast",
+    "source mediapipe": "camera video model to key server-key people actor fov no-root height pitch fast",
     "models mediapipe": "out kind package",
     "sink vmc": f"to {CLIENT} actor bone-positions no-upper-chest",
     "sink sonic": f"{CLIENT} actor port host human fade",

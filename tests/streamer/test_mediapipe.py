@@ -20,7 +20,7 @@ from streamer.sources.camera import Picture
 from streamer.sources.landmarker import Found
 from streamer.sources.mediapipe import MediaPipeSource, open_mediapipe
 from streamer.sources.people import PROVED
-from streamer.sources.perspective import FOV_DEG, focal_px
+from streamer.sources.perspective import FOV_DEG, HIPS, camera_from_ray, focal_px
 
 HZ = 30
 WIDTH, HEIGHT = 640, 480
@@ -34,7 +34,8 @@ def before(camera: Place, body: np.ndarray = BODY) -> Found:
     """Somebody at a place in the camera's axes: right, down, away [m]."""
     points = body + camera
     image = focal_px(WIDTH, HEIGHT, FOV_DEG) * points[:, :2] / points[:, 2:] + (WIDTH / 2, HEIGHT / 2)
-    return Found(image, body, np.linspace(0.5, 1.0, 33))
+    camera_from_hips = camera_from_ray(image[list(HIPS)].mean(0), (WIDTH, HEIGHT), FOV_DEG)
+    return Found(image, body @ camera_from_hips, np.linspace(0.5, 1.0, 33))
 
 
 class Scene:

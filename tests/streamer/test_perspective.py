@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from streamer.clock import SECOND_NS
-from streamer.sources.perspective import FEET, Place, focal_px, standing, translation
+from streamer.sources.perspective import FEET, Place, camera_from_ray, focal_px, standing, translation
 
 BODY = np.random.default_rng(0).normal(0.0, (0.2, 0.5, 0.15), (33, 3))  # [m], camera's axes
 BODY[list(FEET), 1] = 0.9  # down
@@ -37,6 +38,19 @@ def test_the_field_of_view_is_that_of_the_longer_side() -> None:
     corner = np.array([[half, 0.0, 0.0]])
     assert seen(np.array([0, 0, 1.0]), (1920, 1080), 60, corner)[0, 0] == pytest.approx(1920)
     assert seen(np.array([0, 0, 1.0]), (1080, 1920), 60, corner[:, [1, 0, 2]])[0, 1] == pytest.approx(1920)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0, 1920), st.floats(0, 1080), st.floats(30, 110))
+def test_a_camera_that_looks_straight_at_a_point_is_turned_by_the_smallest_angle(
+    right: float, down: float, fov_deg: float
+) -> None:
+    turn = camera_from_ray(np.array([right, down]), (1920, 1080), fov_deg)
+    ray = np.array([right - 960, down - 540, focal_px(1920, 1080, fov_deg)])
+    ray /= np.linalg.norm(ray)
+    np.testing.assert_allclose(turn @ (0.0, 0.0, 1.0), ray, atol=1e-12)
+    assert Rotation.from_matrix(turn).magnitude() == pytest.approx(np.arccos(ray[2]), abs=1e-6)
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
 
 
 def test_noise_and_what_is_hidden_hardly_move_it() -> None:

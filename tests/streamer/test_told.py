@@ -1,0 +1,168 @@
+"""Height and pitch that a camera source is told: a person comes back in true size, upright, where they stand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from model.landmarks import landmarks
+from model.motion.synthetic import SyntheticActor
+from streamer.cli import main
+from streamer.clock import SECOND_NS
+from streamer.commands.live_options import SourceOptions
+from streamer.errors import ConfigError
+from streamer.frames import Frame
+from streamer.sources.camera import Picture
+from streamer.sources.landmarker import Found
+from streamer.sources.mediapipe import MediaPipeSource
+from streamer.sources.perspective import FEET, FOV_DEG, focal_px
+from streamer.sources.told import MEDIAPIPE_HEIGHT_M, NOTHING, Told
+
+HZ = 30
+SIZE_PX = (640, 480)
+HEIGHT_M, PITCH_DEG, CAMERA_M = 1.42, 20.0, 1.9  # a child; the camera on a shelf, and how high that is
+FLIP = np.array([1.0, -1.0, -1.0])  # between our axes and a level camera's
+
+
+def camera_from_level(pitch_deg: float) -> Rotation:
+    """Axes x right, y down, z away. A camera that looks down sees what is straight ahead above its middle."""
+    return Rotation.from_euler("x", pitch_deg, degrees=True)
+
+
+class Camera:
+    """A pitched camera before which somebody small walks; the estimator gives them the size that it gives everybody."""
+
+    name, skipped = "camera", 0
+
+    def __init__(self, body_m: np.ndarray, pitch_deg: float = PITCH_DEG, height_m: float = HEIGHT_M) -> None:
+        """``body_m``: (T, 33, 3) in the room, Y up, seen from ``CAMERA_M`` above its origin."""
+        level = (body_m - (0.0, CAMERA_M, 0.0)) * FLIP
+        self._points = camera_from_level(pitch_deg).apply(level.reshape(-1, 3)).reshape(level.shape)
+        self._estimated = MEDIAPIPE_HEIGHT_M / height_m
+        self._n = 0
+
+    @property
+    def ended(self) -> bool:
+        return self._n == len(self._points)
+
+    def read(self, timeout_s: float) -> Picture | None:
+        self._n += 1
+        t_ns = 10**12 + (self._n - 1) * SECOND_NS // HZ
+        return Picture(self._n - 1, t_ns, np.zeros((*SIZE_PX[::-1], 3), np.uint8))
+
+    def find(self, picture: Picture) -> list[Found]:
+        points = self._points[picture.number]
+        seen = focal_px(*SIZE_PX, FOV_DEG) * points[:, :2] / points[:, 2:] + np.array(SIZE_PX) / 2
+        hips = seen[[23, 24]].mean(0) - np.array(SIZE_PX) / 2
+        straight, _ = Rotation.align_vectors([[0.0, 0.0, 1.0]], [[*hips, focal_px(*SIZE_PX, FOV_DEG)]])  # looks at them
+        return [Found(seen, self._estimated * straight.apply(points - points[[23, 24]].mean(0)), np.ones(33))]
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture(scope="module")
+def walk() -> np.ndarray:
+    """(90, 33, 3) somebody who walks towards the camera in the room, the lowest foot of all on the ground."""
+    times_s = np.arange(90) / HZ
+    actor = SyntheticActor(4)
+    rotations, _ = actor.poses(times_s)
+    joints = actor.positions(times_s)
+    joints = joints - joints[:, :1] * (1.0, 0.0, 1.0)
+    body = landmarks("mediapipe_33").at(joints, rotations)
+    body = np.where(np.isfinite(body), body, joints[:, :1])
+    body[..., 1] -= body[:, FEET, 1].min()
+    return np.asarray(body + np.array([0.3, 0.0, -4.0]) + times_s[:, None, None] * (0.0, 0.0, 0.5))
+
+
+def frames_of(source: MediaPipeSource) -> list[Frame]:
+    with source:
+        frames = []
+        while not source.ended:
+            frame = source.receive(0.1)
+            frames += [] if frame is None else [frame]
+    return frames
+
+
+def relative(xyz: np.ndarray) -> np.ndarray:
+    return np.asarray(xyz - xyz[[23, 24]].mean(0))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.5, 2.8), st.floats(-90.0, 90.0))
+def test_size_and_gravity_come_back(height_m: float, pitch_deg: float) -> None:
+    upright = np.random.default_rng(0).normal(0.0, 0.5, (5, 33, 3)).astype(np.float32)
+    seen = camera_from_level(pitch_deg).apply((upright * FLIP).reshape(-1, 3)).reshape(upright.shape)
+    back = Told(height_m, pitch_deg).upright(seen * MEDIAPIPE_HEIGHT_M / height_m)
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, upright, atol=2e-6)
+
+
+def test_told_nothing_changes_nothing() -> None:
+    world = np.random.default_rng(1).normal(0.0, 0.5, (33, 3))
+    np.testing.assert_array_equal(NOTHING.upright(world), (world * FLIP).astype(np.float32))
+    np.testing.assert_array_equal(Told(MEDIAPIPE_HEIGHT_M).upright(world), NOTHING.upright(world))
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_a_small_person_before_a_pitched_camera_comes_back(walk: np.ndarray, root: bool) -> None:
+    camera = Camera(walk)
+    for frame in frames_of(MediaPipeSource(camera, camera, root=root, told=Told(HEIGHT_M, PITCH_DEG))):
+        np.testing.assert_allclose(relative(frame.positions), relative(walk[frame.seq]), atol=1e-4)
+
+
+def test_they_walk_on_the_ground_as_far_as_they_did(walk: np.ndarray) -> None:
+    camera, untold = Camera(walk), Camera(walk)
+    frames = frames_of(MediaPipeSource(camera, camera, told=Told(HEIGHT_M, PITCH_DEG)))
+    first, last = (frame.positions[[23, 24]].mean(0) for frame in (frames[30], frames[-1]))
+    way = walk[frames[-1].seq, [23, 24]].mean(0) - walk[frames[30].seq, [23, 24]].mean(0)
+    np.testing.assert_allclose(last - first, way, atol=0.02)  # depth is smoothed, the ground found
+    frames = frames_of(MediaPipeSource(untold, untold, told=Told(pitch_deg=PITCH_DEG)))
+    larger = (frames[-1].positions - frames[30].positions)[[23, 24], 2].mean() / way[2]
+    assert larger == pytest.approx(MEDIAPIPE_HEIGHT_M / HEIGHT_M, rel=0.02)
+
+
+def test_bones_are_as_long_in_the_first_frame_as_in_the_last(walk: np.ndarray) -> None:
+    camera = Camera(walk)
+    frames = frames_of(MediaPipeSource(camera, camera, told=Told(HEIGHT_M, PITCH_DEG)))
+    shins = [float(np.linalg.norm(frame.positions[25] - frame.positions[27])) for frame in frames]
+    true = np.linalg.norm(walk[0, 25] - walk[0, 27])
+    assert max(abs(b - a) for a, b in pairwise(shins)) < 1e-6
+    assert shins[0] == pytest.approx(true, abs=1e-5)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--height 0", "--height must be between 0.5 and 2.8 metres, not 0;"),
+        ("--height 17.5", "metres, not 17.5;"),
+        ("--height 175", "give a person's height as 1.75"),
+        ("--height nan", "not nan"),
+        ("--pitch 200", "--pitch must be between -90 and 90 degrees, not 200;"),
+        ("--pitch=-91", "not -91"),
+    ],
+)
+@pytest.mark.parametrize("command", ["source mediapipe", "live"])
+def test_a_mistake_is_one_line_that_helps(
+    command: str, line: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = "--in tcp://127.0.0.1:0 --out tcp://127.0.0.1:0 --control tcp://127.0.0.1:0" if command == "live" else ""
+    assert main([*command.split(), "--video", str(tmp_path / "x.mp4"), *line.split(), *ports.split()]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [SourceOptions(stdin=True, height_m=1.7), SourceOptions(vmc_in=1, pitch_deg=5.0)])
+def test_a_source_that_has_no_camera_takes_neither(options: SourceOptions) -> None:
+    with pytest.raises(ConfigError, match="--height and --pitch are for --camera and --video, not for --"):
+        options.check()
