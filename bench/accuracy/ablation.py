@@ -23,7 +23,7 @@ from bench.options import Json
 from bench.report import console, machine, machine_line, write_json
 from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
-from model.network.front import MEMBERS, Evidence
+from model.network.evidence import MEMBERS, Evidence
 from model.network.head import PoseHead, Said
 from model.skeleton import J
 from model.training import checkpoint

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.network.front import Evidence
+from model.network.evidence import Evidence
 from model.network.trust import SEES
 from model.skeleton import J
 

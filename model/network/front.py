@@ -16,35 +16,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.network.levels import RHO_M, TINY_M2, jitter_m2, noise_m2, norm, refined_share, smoothers
+from model.network.evidence import DELAYED_S, MEMBERS, Evidence, bones_of, evidence, heading, positions_of, rests_at
+from model.network.levels import RHO_M, TINY_M2, jitter_m2, noise_m2, norm, refined_share
 from model.network.limbs import Limbs, bone_lengths, limbs, usual_m
-from model.network.matrices import K, constant
+from model.network.matrices import constant
 from model.network.state import GROUPS, HISTORY, Frame, State, group_shapes, initial_state, pack, unpack
 from model.skeleton import J
 
-# What others know as the front's lies beside it: what it remembers (state.py), and levels that need no memory.
+# What others know as the front's lies beside it: what it remembers (state.py), what it offers (evidence.py), levels.
 __all__ = [
-    "GROUPS", "HISTORY", "RHO_M", "TINY_M2", "Frame", "State", "bone_lengths", "group_shapes", "initial_state", "norm",
-    "pack", "refined_share", "unpack",
+    "DELAYED_S", "GROUPS", "HISTORY", "MEMBERS", "RHO_M", "TINY_M2", "Evidence", "Frame", "State", "bone_lengths",
+    "bones_of", "evidence", "group_shapes", "heading", "initial_state", "norm", "pack", "positions_of", "refined_share",
+    "unpack",
 ]  # fmt: skip
 
-KERNEL_S = 0.1  # half width of the smoothing kernel over the history
-DELAYED_S = 0.05  # asked for so far behind, the filters are smoothers
-MEMBERS = 2 + K  # candidates: input at t + tau, kernel average there, the filters (at a delay: smoothers there)
 FEATURES = J * 31 + 19
-QUIET_M = 0.006  # input less noisy than this is steadied,
-_STILL = 16.0  # where it lies within the square root of so many times its jitter from where it has been
-_RESTS = 9.0  # a joint has moved where its slowest filter is off by the square root of so many times its jitter
-_LOUD_M = 0.0065  # louder jitter than this hides what moves: less and less rests then
-_REST_S = 0.8  # where a joint rests is a mean over so long,
-_HALF_S = 0.11  # half believed after this time
+_REST_S = 0.8  # where a joint rests is a mean over so long
 _BRIDGED = 12  # slots of the history that are put right when a joint comes back
-_SURE_M2 = 1e-6  # jitter [m^2] up to this may be motion
 
 _FAR_S = 1e3  # age of history slots that were never written
 _RESET_S = 0.1  # a joint missing for longer starts its filters anew
 _COAST_S = 0.15  # time constant by which a missing joint's velocity fades
-_FRESH_S = 0.2  # a joint missing for longer is no evidence of anything, and less and less on the way there
 _QUICK_S = 0.004  # frames that come closer together say no more of speed than such do
 _OLDEST_S = 1.0  # ages beyond are told as this one: training need not have seen hours
 _JUMP_M = 0.05  # an outlier lies further from where any motion would bring it, beyond the noise,
@@ -166,7 +158,7 @@ def _without_spike(recent: Tensor, filled: Tensor, age: Tensor, noise_m2: Tensor
 def _rest(state: State, now: Followed, dt: Tensor) -> tuple[Tensor, Tensor]:
     """Where each joint rests (B, 1, 3, J), and for how long it has (B, 1, 1, J)."""
     slowest = now.point_m[:, -1:] @ constant("point_joints", dt)
-    rest_s = (state.rest_s + dt) * _rests(slowest, state) * (now.track_s[..., :J] > 0).to(dt)
+    rest_s = (state.rest_s + dt) * rests_at(slowest, state) * (now.track_s[..., :J] > 0).to(dt)
     step_s = dt.clamp(min=1e-3)
     return state.rest_m + step_s / (rest_s.clamp(max=_REST_S) + step_s) * (slowest - state.rest_m), rest_s
 
@@ -224,17 +216,6 @@ def _anchor(frame: Frame, state: State, predicted: Tensor) -> Tensor:
     return torch.where(state.seen[..., J:] > 0, expected + move, mean)
 
 
-def heading(state: State) -> Tensor:
-    """(B, 1, 3, 3) world_from_heading: turns about the vertical from the way the body faces, +Z, to the world.
-
-    The network sees and answers in heading axes: it learns each motion once, and turning the world changes nothing.
-    """
-    left = state.point_m[:, 1:2] @ constant("left", state.seen)  # (B, 1, 3, 1), of the middle filter
-    left = left * constant("level", left) + constant("ahead", left)  # faces +Z while nothing was seen
-    left = left / norm(left)
-    return (constant("turn", left) @ left + constant("upright", left)).reshape(-1, 1, 3, 3)
-
-
 def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     """(B, FEATURES) what the network sees, in heading axes; every entry of order one and bounded."""
     size = torch.where(state.watched_s[:, :1] > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
@@ -249,82 +230,3 @@ def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     flat.append(young.flatten(1))
     scaled = torch.cat(flat, 1) * constant("feature_scale", noise) + constant("feature_shift", noise)
     return scaled.clamp(-8.0, 8.0)
-
-
-class Evidence(NamedTuple):
-    """What the pose head mixes for the time now + tau; joints relative to the anchor."""
-
-    joints_m: Tensor  # (B, MEMBERS, 3, J) the input then, a kernel average of it, the filters now
-    velocity: Tensor  # (B, K, 3, J) of the filters' joints [m/s]
-    anchor_m: Tensor  # (B, 1, 3, 1) relative to the actor's origin
-    noise_m2: Tensor  # (B, 1, 1, J) variance an axis of the input, with the doubt that prediction adds
-    slow_m2: Tensor  # (B, 1, 1, J) the part of it that shows in bones alone: noise, or bones that are none
-    seen: Tensor  # (B, 1, 1, J) 1 = now, 0 = not lately
-    shown: Tensor  # (B, 1, 1, J) 1 = by the newest frame, and believed
-    heading: Tensor  # (B, 1, 3, 3) world_from_heading
-    rest_m: Tensor  # (B, 1, 3, J) where joints rest
-    rests: Tensor  # (B, 1, 1, J) 1 where they do
-    trust: Tensor  # (B, 1, 1, J) the frame's confidence
-    jitter_m2: Tensor  # (B, 1, 1, J) of the input against its own neighbours
-    silent_s: Tensor  # (B, 1, 1, J) since the joint was last seen and believed
-
-
-def evidence(state: State, tau_s: Tensor) -> Evidence:
-    """Evidence for tau_s (B, 1, 1, 1): the input there is interpolated, and is the newest for tau >= 0. The filters are
-    those of now for tau >= 0; behind, where the history goes on, they are smoothers."""
-    age, target = state.history_s, (-tau_s).clamp(min=0.0)
-    behind = (target / DELAYED_S).clamp(max=1.0)
-    gap = (age[..., :-1] - age[..., 1:]).clamp(min=1e-5)
-    passed = ((age[..., :-1] - target) / gap).clamp(0.0, 1.0)  # (B, 1, 1, HISTORY - 1) how far target lies past slot i
-    hat = pad(passed, (1, 0), value=1.0) - pad(passed, (0, 1))
-    kernel = (1 - (age - target).abs() / KERNEL_S).clamp(min=0.0) + 1e-6 * hat
-    weights = torch.cat([hat, kernel / kernel.sum(3, keepdim=True), smoothers(age - target, hat)], 2)
-    past = (weights @ state.history_m).reshape(-1, 2 + K, 3, J)
-    anchor = state.point_m[:, :1, :, J:]
-    points = constant("point_joints", tau_s)
-    then, average, smooth = past.split([1, 1, K], 1)
-    now = state.point_m @ points
-    filters = now + behind * (smooth - now)
-    given = _steadied(then, filters[:, -1:], state)
-    members = torch.cat([given, average, filters], 1) - anchor
-    ahead = (0.5 * tau_s.clamp(min=0.0)).square()  # people change speed: doubt grows with the reach
-    lately = state.seen[..., :J] * (1 - state.age_s[..., :J] / _FRESH_S).clamp(min=0.0)
-    slow = torch.minimum(state.slow_m2, state.noise_m2)
-    shown = (state.age_s[..., :J] <= 0).to(tau_s) * state.seen[..., :J] * (1 - state.jumped)
-    noise, lead = state.noise_m2 + ahead, (1 - behind) * (state.velocity @ points)
-    rests = _rests(filters[:, -1:], state) * (state.rest_s / (state.rest_s + _HALF_S)) * shown
-    rest, trust = state.rest_m - anchor, state.trust
-    return Evidence(
-        members, lead, anchor, noise, slow, lately, shown, heading(state), rest, rests, trust,
-        state.spread_m2[:, 1:], state.silent_s,
-    )  # fmt: skip
-
-
-def _rests(slowest: Tensor, state: State) -> Tensor:
-    """(B, 1, 1, J) 1 where the slowest filter is no further from where the joint rests than jitter brings it."""
-    off = slowest - state.rest_m
-    white = 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
-    white = (white - _SURE_M2).clamp(min=0.0)
-    near = (_RESTS * white / (1 + (white / _LOUD_M**2).square())).clamp(min=1e-12).square()
-    return near / ((off * off).sum(2, keepdim=True).square() + near)
-
-
-def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:
-    """(B, 1, 3, J) the input, but that of a quiet source on a joint that stands still: there nearly all of what lies
-    between it and the slowest filter is jitter."""
-    off = given - slowest
-    white = 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
-    jitter = (_STILL * (white - _SURE_M2)).clamp(min=0.0).square()
-    distance = (off * off).sum(2, keepdim=True).square()
-    loud = 1 + (state.noise_m2 / QUIET_M**2).square()
-    return given - off * (jitter / (loud * (distance + jitter).clamp(min=1e-20)))
-
-
-def positions_of(bones_m: Tensor, anchor_m: Tensor | float) -> Tensor:
-    """Joint positions (..., 3, J) of bones whose entry 0 is the root relative to the anchor."""
-    return bones_m @ constant("chain", bones_m) + anchor_m
-
-
-def bones_of(joints_m: Tensor) -> Tensor:
-    """Bone vectors (..., 3, J) of joints; entry 0 is the root's own place."""
-    return joints_m @ constant("bones", joints_m)

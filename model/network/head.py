@@ -1,11 +1,11 @@
 """The any-time pose head: latent and evidence in, a pose on the actor's skeleton out, for the time asked for.
 
 Per joint, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
-input by the share that its noise level says (front.refined_share), so that clean input passes through. Constant
+input by the share that its noise level says (levels.refined_share), so that clean input passes through. Constant
 differences to the input, in the axes of the joint's parent, are the source's way to place joints and no error: they are
 slowly taken up again (``Kept``). These are the source's joints, refined (``free``); their bones fitted to the
 skeleton's lengths then only say how joints are turned: positions are FK of the turned skeleton.
-Vectors of the network are in heading axes (front.heading). Look-ahead lives here, never in attention.
+Vectors of the network are in heading axes (evidence.heading). Look-ahead lives here, never in attention.
 """
 
 from __future__ import annotations
@@ -17,34 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.kinematics import chosen_axes, frame_from_axes, frames_of
+from model.kinematics import chosen_axes, frames_of
 from model.network.doubt import Doubt, unit_m2
-from model.network.front import MEMBERS, TINY_M2, Evidence, bones_of, norm, positions_of, refined_share
+from model.network.evidence import MEMBERS, Evidence, bones_of, positions_of
+from model.network.head_matrices import SINGLE, first_pulls, head_constants, second_axes, tree_distances
+from model.network.levels import TINY_M2, norm, refined_share
 from model.network.matrices import K, constant
 from model.network.measured import fork_axes
 from model.network.trust import Trust, beyond
-from model.skeleton import CHILDREN, FORKS, INDEX, LEAVES, PARENTS, J, ancestor_matrix, rest_directions
+from model.skeleton import FORKS, LEAVES, J, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)
-_PARENT = [max(p, 0) for p in PARENTS]
-_SINGLE = [j for j in range(J) if len(CHILDREN[j]) == 1]
-_ONLY_CHILD = [CHILDREN[j][0] for j in _SINGLE]
 # Vectors that the network gives, in heading axes: own bones, offsets, second axes, leaf axes.
 _VECTORS = [J, J, J, len(LEAVES)]
 # Sizes of the network's outputs, in order: gates, velocity shares, those vectors, covariance, contact
 _SIZES = [J * (MEMBERS + 1), J * K, 3 * sum(_VECTORS), J * 6, 2]
 OWN_GATES = slice(J * MEMBERS, J * (MEMBERS + 1))
 COVARIANCE_ROWS = slice(sum(_SIZES[:3]), sum(_SIZES[:4]))
-# Bones, and the distances between the children of each fork: what never changes in a body.
-_TIES = [(p, j) for j, p in enumerate(PARENTS) if p >= 0] + [
-    (a, b) for f in FORKS for a in CHILDREN[f] for b in CHILDREN[f] if a < b
-]
-_PULLS = 4  # steps of the projection
 _DOUBTED_S = 2.0  # a constant difference of a joint is half believed after this time
 _KEPT_S = 20.0  # and forgotten over this
-_GUESSED = 4.0  # of half a body the network guesses more: logit by which it is believed less of none
-_UNSURE = 0.15  # less sure than this a joint is half as good as unseen, or less
 _KEPT_M = 0.1  # one frame counts for no more
+_GUESSED = 4.0  # logit by which the network's own joints are believed less of a body that is not seen at all
+_UNSURE = 0.15  # a joint of less confidence than this counts as partly seen
 
 
 class Pose(NamedTuple):
@@ -100,65 +94,6 @@ class Said(NamedTuple):
     trust: tuple[Tensor, Tensor]  # as ``Trust`` says
 
 
-def _second_axes() -> np.ndarray:
-    """(J, 3) a rest axis across each joint's main one: forward, and sideways for feet, whose main axis is forward."""
-    axes = np.tile([0.0, 0.0, 1.0], (J, 1))
-    for name in ("left_ankle", "right_ankle"):
-        axes[INDEX[name]] = (1.0, 0.0, 0.0)
-    return axes
-
-
-def _constants() -> dict[str, Tensor]:
-    """The fixed matrices of the head, by buffer name."""
-    only_child = np.eye(J)[_ONLY_CHILD]
-    order = [*FORKS, *_SINGLE, *LEAVES]
-    triangle = np.zeros((6, 9))  # three diagonal entries, then the three below it -> a flat 3 x 3
-    triangle[range(6), [0, 4, 8, 3, 6, 7]] = 1.0
-    main = torch.tensor(rest_directions())[_ONLY_CHILD]
-    rest_frames = frame_from_axes(main, torch.tensor(_second_axes())[_SINGLE]).transpose(-1, -2)
-    leaf = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]).double()  # columns (x, z, -y) of a leaf frame -> x, y, z
-    root_unit = np.zeros(J)
-    body = np.ones((J, 1))
-    body[list(LEAVES)] = 0.0  # whether there are hands, feet and a head says little of the rest
-    root_unit[0] = 0.3  # metres from the anchor that an output of one means
-    spans = np.zeros((J, len(_TIES)))  # bones -> the vector of each tie
-    for i, (a, b) in enumerate(_TIES):
-        spans[:, i] = ancestor_matrix()[b] - ancestor_matrix()[a]
-    return {
-        "spans": torch.tensor(spans),
-        "only_child": torch.tensor(only_child.T.copy()),
-        "rest_frames": torch.cat([rest_frames, leaf.expand(len(LEAVES), 3, 3)]),
-        "joint_order": torch.tensor([order.index(j) for j in range(J)]),
-        "second_order": torch.tensor([*_SINGLE, *LEAVES]),
-        "parent_order": torch.tensor(_PARENT),
-        "triangle": torch.tensor(triangle),
-        "ancestors": torch.tensor(ancestor_matrix()),
-        "body": torch.tensor(body / body.sum()),
-        "root_unit": torch.tensor(root_unit),
-    }
-
-
-def _tree_distances() -> Tensor:
-    """(J, J) bones between any two joints."""
-    chains = ancestor_matrix()  # (J, J) 1 = lies on the way from the root
-    shared = chains @ chains.T
-    depth = np.diag(shared)
-    return torch.tensor(depth[:, None] + depth[None] - 2 * shared, dtype=torch.float32)
-
-
-def _first_pulls() -> Tensor:
-    """(_PULLS, ties, J) what a tie that is too long does to each bone vector: both its joints go halfway, shared by
-    the ties of a joint. The start of what is learned."""
-    ends = np.zeros((len(_TIES), J))
-    for i, (a, b) in enumerate(_TIES):
-        ends[i, a], ends[i, b] = -1.0, 1.0
-    moves = ends / np.abs(ends).sum(0)  # tie -> joint positions
-    bones = np.eye(J)
-    for j in range(1, J):
-        bones[PARENTS[j], j] = -1.0
-    return torch.tensor(moves @ bones, dtype=torch.float32).expand(_PULLS, -1, -1).clone()
-
-
 class PoseHead(nn.Module):
     """FiLM-modulated network from latent and tau to gates, own pose, rotations about bones and covariance."""
 
@@ -185,8 +120,8 @@ class PoseHead(nn.Module):
         self.misfit = nn.Linear(hidden, J)
         self.trust = Trust()
         self.doubt = Doubt()
-        self.carry = nn.Parameter(-_tree_distances())  # (J, J) log weight by which a lost joint (last) follows others
-        self.pulls = nn.Parameter(_first_pulls())
+        self.carry = nn.Parameter(-tree_distances())  # (J, J) log weight by which a lost joint (last) follows others
+        self.pulls = nn.Parameter(first_pulls())
         nn.init.zeros_(self.shortcut.weight)
         nn.init.zeros_(self.misfit.weight)
         nn.init.constant_(self.misfit.bias, 4.0)  # noise, until it is known better
@@ -195,10 +130,10 @@ class PoseHead(nn.Module):
             gates = torch.zeros(MEMBERS + 1, J)
             gates[MEMBERS] = -3.0  # the network's own pose has to earn its weight
             leaf = torch.tensor([1.0, 0, 0])[:, None].expand(3, len(LEAVES))
-            vectors = [torch.tensor(rest_directions()).T, torch.zeros(3, J), torch.tensor(_second_axes()).T, leaf]
+            vectors = [torch.tensor(rest_directions()).T, torch.zeros(3, J), torch.tensor(second_axes()).T, leaf]
             parts = [gates, torch.zeros(J * K), torch.cat(vectors, 1), torch.zeros(J * 6 + 2)]
             self.fc3.bias.copy_(torch.cat([part.flatten() for part in parts]))
-        for name, value in _constants().items():
+        for name, value in head_constants().items():
             value = value.float() if value.is_floating_point() else value
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("sigma", torch.ones(1))  # of all covariances: set after training, on held-out subjects
@@ -233,9 +168,8 @@ class PoseHead(nn.Module):
         own_bones = own * unit
         own_joints, shift = positions_of(torch.cat([own_bones, shift * unit], 1), 0.0).split(1, 1)
         features = self.trust.features(evidence, tau_s)
-        joints = self.mix(
-            Said(gates, shares, misfit, own_joints, shift, self.trust(features)), evidence, tau_s
-        )  # (B, 1, 3, J)
+        said = Said(gates, shares, misfit, own_joints, shift, self.trust(features))
+        joints = self.mix(said, evidence, tau_s)  # (B, 1, 3, J)
         still = (bones_of(joints).detach(), offsets_m.detach(), second.detach(), leaf.detach())
         axes = self._rotations(*still).index_select(1, self.parent_order)
         ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)
@@ -313,7 +247,7 @@ class PoseHead(nn.Module):
         main = torch.cat([fork[0], vectors @ self.only_child, leaf, rest[0]], 3)
         across = torch.cat([fork[1], second.index_select(3, self.second_order), rest[1]], 3)
         frames = frames_of(main, across)  # (B, 2 + 14 + 5 + 2, 3, 3)
-        forks, others, fork_rest = frames.split([len(FORKS), len(_SINGLE) + len(LEAVES), len(FORKS)], 1)
+        forks, others, fork_rest = frames.split([len(FORKS), len(SINGLE) + len(LEAVES), len(FORKS)], 1)
         turned = torch.cat([forks @ fork_rest.transpose(-1, -2), others @ self.rest_frames], 1)
         return turned.index_select(1, self.joint_order)
 

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from model.kinematics import chosen_axes, frames_of
-from model.network.front import Frame, State, bone_lengths, bones_of
+from model.network.evidence import bones_of
+from model.network.limbs import bone_lengths
 from model.network.matrices import constant
+from model.network.state import Frame, State
 from model.skeleton import FORK_CHILDREN, J
 
 DOUBT_M = 0.002  # noise up to which a frame's bones count in full for the skeleton, then by inverse variance

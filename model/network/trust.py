@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.network.front import MEMBERS, Evidence
+from model.network.evidence import MEMBERS, Evidence
 from model.skeleton import J
 
 SEES = 20
@@ -50,10 +50,8 @@ class Trust(nn.Module):
         square = (apart * apart).sum(2, keepdim=True)  # (B, 6, 1, J)
         noise = torch.cat([evidence.noise_m2, evidence.slow_m2, evidence.noise_m2 - evidence.slow_m2], 1)
         levels = 0.25 * (torch.log(torch.cat([square, noise.clamp(min=0.0)], 1) + _NEAR_M2) + 8.0)  # (B, 9, 1, J)
-        along = (off[:, :3] * off[:, 1:]).sum(2, keepdim=True)
-        along = along / torch.sqrt(
-            (square[:, :3] * square[:, 1:4]).clamp(min=_NEAR_M2**2)
-        )  # -1 to 1: do they lie on one side?
+        both = (square[:, :3] * square[:, 1:4]).clamp(min=_NEAR_M2**2)
+        along = (off[:, :3] * off[:, 1:]).sum(2, keepdim=True) / torch.sqrt(both)  # -1 to 1: do they lie on one side?
         scalars = [evidence.seen, evidence.shown, evidence.trust, evidence.rests]
         tau = torch.cat([10 * tau_s.clamp(min=0.0), 10 * tau_s.clamp(max=0.0)], 1)
         jitter = 0.25 * (torch.log(evidence.jitter_m2 + _NEAR_M2) + 8.0)

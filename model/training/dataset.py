@@ -146,11 +146,12 @@ class Sampler:
         which, mix = self.rng.random(), self.mix
         if which < mix.staged:
             return STAGE, STRANGE
-        if which < mix.staged + mix.published:
-            return NoiseConfig(), mix.wild
-        if which < mix.staged + mix.published + mix.turned:
-            return "turns", mix.wild
-        return REALISTIC if which < mix.staged + mix.published + mix.turned + mix.realistic else SOURCES, mix.wild
+        which -= mix.staged
+        for share, noise in ((mix.published, NoiseConfig()), (mix.turned, "turns"), (mix.realistic, REALISTIC)):
+            if which < share:
+                return noise, mix.wild
+            which -= share
+        return SOURCES, mix.wild
 
     def observed(
         self, now: Moving, times: np.ndarray, tau: np.ndarray, then: Moving, offsets: np.ndarray,

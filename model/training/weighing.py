@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.network import front
 from model.network.causal import CausalFilter, kept_sequence
-from model.network.front import DELAYED_S
+from model.network.evidence import DELAYED_S
 from model.network.head import OWN_GATES
 from model.training.dataset import Batch
 from model.training.losses import filled, sequence_lag_s
