@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from model.network import front
 from model.network.attention import BLOCKED, Block, Config, Phase, band_mask, phase_of
-from model.network.head import Drawn, Kept, Pose, PoseHead
+from model.network.head import Pose, PoseHead
+from model.network.kept import Apart, Kept, apart_sequence, kept_sequence
 from model.network.matrices import constant
 from model.network.measured import measured_skeleton
 from model.skeleton import FORK_CHILDREN, J
 
 # Sizes and phases, of attention.py, are known as the filter's.
 __all__ = [
-    "BLOCKED", "CausalFilter", "Config", "Encoded", "Phase", "Ring", "Seen", "band_mask", "kept_sequence", "phase_of",
-    "run_front", "write_rows",
+    "BLOCKED", "CausalFilter", "Config", "Encoded", "Phase", "Ring", "Seen", "band_mask", "phase_of", "run_front",
+    "write_rows",
 ]  # fmt: skip
 
 
@@ -145,9 +146,17 @@ class CausalFilter(nn.Module):
         tau = tau_s[:, None].expand(latent.shape[:2]).reshape(-1, 1, 1, 1)
         with torch.autocast(latent.device.type, torch.bfloat16, enabled=fast):
             outputs = self.head.network(latent.flatten(0, 1), tau)
-        offsets = offsets_m.flatten(0, 1)
-        drawn = self.head.draw([x.to(tau) for x in outputs], evidence, tau, offsets)
-        return self.head.pose(drawn, kept_sequence(drawn, seen.dt_s), evidence, offsets)
+        return self.refined([x.to(tau) for x in outputs], evidence, tau, offsets_m.flatten(0, 1), seen.dt_s)
+
+    def refined(
+        self, outputs: Sequence[Tensor], evidence: front.Evidence, tau_s: Tensor, offsets_m: Tensor, dt_s: Tensor
+    ) -> Pose:
+        """Poses of what the head's network says of sequences (B * T, ...), dt_s (B, T): as ``pose`` frame by frame."""
+        drawn = self.head.draw(outputs, evidence, tau_s, offsets_m)
+        kept = kept_sequence(drawn.off_m, drawn.shown, drawn.slow, dt_s)
+        pose, apart_m = self.head.pose(drawn, kept.moved_m, evidence, offsets_m)
+        apart = apart_sequence(apart_m, drawn.shown, kept.moved_s, dt_s)
+        return self.head.firm(pose, drawn, apart_m - apart.apart_m, apart.firmness(evidence, tau_s))
 
     def pose(
         self, latent: Tensor, state: front.State, tau_s: Tensor, offsets_m: Tensor, dt_s: Tensor | None = None
@@ -159,10 +168,18 @@ class CausalFilter(nn.Module):
         """
         evidence = front.evidence(state, tau_s)
         drawn = self.head.draw(self.head.network(latent, tau_s), evidence, tau_s, offsets_m)
+        moved_m, moved_s, apart_m, moves_m2 = (
+            x[:, 0].transpose(1, 2) for x in (state.moved_m, state.moved_s, state.apart_m, state.moves_m2)
+        )
+        kept, apart = Kept(moved_m, moved_s), Apart(apart_m, moves_m2)
         if dt_s is not None:
-            kept = Kept(*(x[:, 0].transpose(1, 2) for x in (state.moved_m, state.moved_s))).after(drawn, dt_s[:, 0])
-            state = state._replace(**{n: x.transpose(1, 2)[:, None] for n, x in kept._asdict().items()})
-        return self.head.pose(drawn, state.moved_m[:, 0].transpose(1, 2), evidence, offsets_m), state
+            kept = kept.after(drawn.off_m, drawn.shown, drawn.slow, dt_s[:, 0])
+        pose, apart_m = self.head.pose(drawn, kept.moved_m, evidence, offsets_m)
+        if dt_s is not None:
+            apart = apart.after(apart_m, drawn.shown, kept.moved_s, dt_s[:, 0])
+            means = kept._asdict() | apart._asdict()
+            state = state._replace(**{name: x.transpose(1, 2)[:, None] for name, x in means.items()})
+        return self.head.firm(pose, drawn, apart_m - apart.apart_m, apart.firmness(evidence, tau_s)), state
 
     def settled(self, latent: Tensor, before: Tensor, share: Tensor) -> Tensor:
         """(B, width) ``before`` moved towards this frame's ``latent``."""
@@ -235,18 +252,6 @@ class CausalFilter(nn.Module):
             keys, values, torch.full((batch, c.window), BLOCKED, dtype=dtype), torch.zeros(batch, dtype=torch.int64),
             torch.zeros(batch, c.width, dtype=dtype),
         )  # fmt: skip
-
-
-def kept_sequence(drawn: Drawn, dt_s: Tensor) -> Tensor:
-    """(B * T, J, 3) ``Kept.moved_m`` after each frame of sequences drawn as (B * T, ...), dt_s (B, T)."""
-    batch, length = dt_s.shape
-    off, shown = drawn.off_m.unflatten(0, (batch, length)), drawn.shown.unflatten(0, (batch, length))
-    kept = Kept(off.new_zeros(batch, J, 3), off.new_zeros(batch, J, 1))
-    rows = []
-    for t in range(length):
-        kept = kept.after(drawn._replace(off_m=off[:, t], shown=shown[:, t]), dt_s[:, t, None, None])
-        rows.append(kept.moved_m)
-    return torch.stack(rows, 1).flatten(0, 1)
 
 
 def write_rows(ring: Ring, rows: Tensor, latent: Tensor) -> Ring:

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.network.evidence import DELAYED_S, MEMBERS, Evidence, bones_of, evidence, heading, positions_of, rests_at
+from model.network.evidence import (
+    DELAYED_S,
+    MEMBERS,
+    Evidence,
+    bones_of,
+    evidence,
+    heading,
+    jitters_m2,
+    positions_of,
+    rests_at,
+)  # fmt: skip
 from model.network.levels import RHO_M, TINY_M2, jitter_m2, noise_m2, norm, refined_share
 from model.network.limbs import Limbs, bone_lengths, limbs, usual_m
 from model.network.matrices import constant
@@ -31,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 FEATURES = J * 31 + 19
-_REST_S = 0.8  # where a joint rests is a mean over so long
+_REST_S_M = 47.0  # where a joint rests is a mean over so long a metre of its jitter: .1 s for 2 mm
 _BRIDGED = 12  # slots of the history that are put right when a joint comes back
 
 _FAR_S = 1e3  # age of history slots that were never written
@@ -82,8 +92,8 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     rest, rest_s = _rest(state, now, dt)
     new = State(
         now.seen, now.age_s, now.track_s, run, jumped, mean, spread, watched, noise + doubt, slow + doubt, now.point_m,
-        now.velocity, state.moved_m, state.moved_s, (state.silent_s + dt) * (1 - heard), frame.confidence, rest, rest_s,
-        history, history_s,
+        now.velocity, state.moved_m, state.moved_s, state.apart_m, state.moves_m2, (state.silent_s + dt) * (1 - heard),
+        frame.confidence, rest, rest_s, history, history_s,
     )  # fmt: skip
     return new, Observation(now.points_m, now.told_m, limb.off_m / mean.clamp(min=0.02))
 
@@ -160,7 +170,8 @@ def _rest(state: State, now: Followed, dt: Tensor) -> tuple[Tensor, Tensor]:
     slowest = now.point_m[:, -1:] @ constant("point_joints", dt)
     rest_s = (state.rest_s + dt) * rests_at(slowest, state) * (now.track_s[..., :J] > 0).to(dt)
     step_s = dt.clamp(min=1e-3)
-    return state.rest_m + step_s / (rest_s.clamp(max=_REST_S) + step_s) * (slowest - state.rest_m), rest_s
+    mean_s = torch.minimum(rest_s, _REST_S_M * torch.sqrt(jitters_m2(state).clamp(min=1e-6)))
+    return state.rest_m + step_s / (mean_s + step_s) * (slowest - state.rest_m), rest_s
 
 
 def _jumped(said: Tensor, predicted: Tensor, anchor: Tensor, state: State, dt: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 Per joint, learned gates mix the input, causal filters of it and the network's own pose; the result replaces the
 input by the share that its noise level says (levels.refined_share), so that clean input passes through. Constant
 differences to the input, in the axes of the joint's parent, are the source's way to place joints and no error: they are
-slowly taken up again (``Kept``). These are the source's joints, refined (``free``); their bones fitted to the
-skeleton's lengths then only say how joints are turned: positions are FK of the turned skeleton.
+slowly taken up again (kept.py). Their bones fitted to the skeleton's lengths then only say how joints are turned:
+positions are FK of the turned skeleton. The source's joints, refined (``free``), are drawn to it by what moves between
+the two, where that is noise.
 Vectors of the network are in heading axes (evidence.heading). Look-ahead lives here, never in attention.
 """
 
@@ -21,7 +22,8 @@ from model.kinematics import chosen_axes, frames_of
 from model.network.doubt import Doubt, unit_m2
 from model.network.evidence import MEMBERS, Evidence, bones_of, positions_of
 from model.network.head_matrices import SINGLE, first_pulls, head_constants, second_axes, tree_distances
-from model.network.levels import TINY_M2, norm, refined_share
+from model.network.kept import slowness
+from model.network.levels import norm, refined_share
 from model.network.matrices import K, constant
 from model.network.measured import fork_axes
 from model.network.trust import Trust, beyond
@@ -34,9 +36,6 @@ _VECTORS = [J, J, J, len(LEAVES)]
 _SIZES = [J * (MEMBERS + 1), J * K, 3 * sum(_VECTORS), J * 6, 2]
 OWN_GATES = slice(J * MEMBERS, J * (MEMBERS + 1))
 COVARIANCE_ROWS = slice(sum(_SIZES[:3]), sum(_SIZES[:4]))
-_DOUBTED_S = 2.0  # a constant difference of a joint is half believed after this time
-_KEPT_S = 20.0  # and forgotten over this
-_KEPT_M = 0.1  # one frame counts for no more
 _GUESSED = 4.0  # logit by which the network's own joints are believed less of a body that is not seen at all
 _UNSURE = 0.15  # a joint of less confidence than this counts as partly seen
 
@@ -50,7 +49,7 @@ class Pose(NamedTuple):
     heading: Tensor  # (B, 1, 3, 3) world_from_heading
     contact: Tensor  # (B, 2) logits, left and right foot on the ground
     own: Tensor  # (B, 3, J) the network's own bones [m], entry 0 the root from the anchor: for its own loss
-    free: Tensor  # (B, J, 3) m, the refined joints before they are put on the skeleton
+    free: Tensor  # (B, J, 3) m, the refined joints as the source places them
 
 
 class Drawn(NamedTuple):
@@ -60,27 +59,12 @@ class Drawn(NamedTuple):
     axes: Tensor  # (B, J, 3, 3) world_from_parent, of each joint
     off_m: Tensor  # (B, J, 3) input less joints, in those axes, where the frame shows the joint
     shown: Tensor  # (B, J, 1) 1 where it does
+    slow: Tensor  # (B, J, 1) 1 where the source's errors are slow, 0 where they are white
     second: Tensor  # (B, 1, 3, J) second axes
     leaf: Tensor  # (B, 1, 3, leaves) axes of the leaves
     cholesky: Tensor
     contact: Tensor
     own: Tensor
-
-
-class Kept(NamedTuple):
-    """Where the source places joints, as against the network: a slow mean of the difference, in the parent's axes."""
-
-    moved_m: Tensor  # (B, J, 3)
-    moved_s: Tensor  # (B, J, 1) for how long that was seen
-
-    def after(self, drawn: Drawn, dt_s: Tensor) -> Kept:
-        """With a frame more, dt_s (B, 1, 1) [s] after the one before."""
-        weight = drawn.shown * dt_s.clamp(min=1e-3, max=0.1)
-        seen_s = (self.moved_s + weight).clamp(max=_KEPT_S)
-        news = drawn.off_m - self.moved_m
-        length = torch.sqrt(news.square().sum(2, keepdim=True) + TINY_M2)
-        news = news / (length / _KEPT_M).clamp(min=1.0)
-        return Kept(self.moved_m + weight / (seen_s + _DOUBTED_S) * news, seen_s)
 
 
 class Said(NamedTuple):
@@ -177,16 +161,23 @@ class PoseHead(nn.Module):
         off = (axes.transpose(2, 3) @ off)[..., 0]
         factor = self._cholesky(spread.reshape(-1, J, 6), evidence, self.doubt(features))
         shown = evidence.shown.reshape(-1, J, 1)
-        return Drawn(joints, axes, off, shown, second, leaf, factor, contact, own_bones[:, 0])
+        return Drawn(joints, axes, off, shown, slowness(evidence), second, leaf, factor, contact, own_bones[:, 0])
 
-    def pose(self, drawn: Drawn, moved_m: Tensor, evidence: Evidence, offsets_m: Tensor) -> Pose:
-        """The pose with joints moved to where the source places them, moved_m (B, J, 3) in their parents' axes."""
+    def pose(self, drawn: Drawn, moved_m: Tensor, evidence: Evidence, offsets_m: Tensor) -> tuple[Pose, Tensor]:
+        """The pose with joints moved to where the source places them, moved_m (B, J, 3) in their parents' axes; and how
+        far the skeleton's joints lie from those (B, J, 3), in the same axes."""
         moved = (drawn.axes @ moved_m[..., None])[..., 0]  # (B, J, 3)
         joints = drawn.joints + moved.transpose(1, 2)[:, None]
         world_rot = self._rotations(self.fit(bones_of(joints), offsets_m), offsets_m, drawn.second, drawn.leaf)
         wanted = (joints + evidence.anchor_m)[:, 0].transpose(1, 2)  # (B, J, 3)
         positions = self.placed(world_rot, offsets_m, wanted, evidence.seen.reshape(-1, J, 1))
-        return Pose(positions, world_rot, drawn.cholesky, evidence.heading, drawn.contact, drawn.own, wanted)
+        apart = (drawn.axes.transpose(2, 3) @ (positions - wanted)[..., None])[..., 0]
+        return Pose(positions, world_rot, drawn.cholesky, evidence.heading, drawn.contact, drawn.own, wanted), apart
+
+    def firm(self, pose: Pose, drawn: Drawn, moves_m: Tensor, share: Tensor) -> Pose:
+        """The pose with the source's joints drawn to their skeleton by a share (B, J, 1) of what moves between the two,
+        moves_m (B, J, 3) in the axes of their parents."""
+        return pose._replace(free=pose.free + (drawn.axes @ (share * moves_m)[..., None])[..., 0])
 
     def placed(self, world_rot: Tensor, offsets_m: Tensor, wanted_m: Tensor, seen: Tensor) -> Tensor:
         """(B, J, 3) joints by forward kinematics, the whole body put where the mixed joints (B, J, 3) say it is."""

@@ -40,7 +40,9 @@ class State(NamedTuple):
     point_m: Tensor  # (B, K, 3, N) filtered positions, joints relative to the anchor
     velocity: Tensor  # (B, K, 3, N) m/s
     moved_m: Tensor  # (B, 1, 3, J) how far the source places a joint from where the head does, in its parent's axes
-    moved_s: Tensor  # (B, 1, 1, J) time that was seen; both are the head's (head.Kept), and only kept here
+    moved_s: Tensor  # (B, 1, 1, J) time that was seen
+    apart_m: Tensor  # (B, 1, 3, J) how far the skeleton's joint lies from the source's, in those axes
+    moves_m2: Tensor  # (B, 1, 1, J) and how that changes; these four are the head's (kept.py), and only held here
     silent_s: Tensor  # (B, 1, 1, J) since it was last seen and believed
     trust: Tensor  # (B, 1, 1, J) the frame's confidence
     rest_m: Tensor  # (B, 1, 3, J) where it rests: a mean since it last moved
@@ -54,9 +56,20 @@ GROUPS = {
     "tracks": ("seen", "age_s", "track_s"),
     "spread": ("spread_m2",),
     "watched": ("watched_s",),
-    "joints": ("run", "jumped", "bone_mean_m", "noise_m2", "slow_m2", "moved_s", "silent_s", "trust", "rest_s"),
+    "joints": (
+        "run",
+        "jumped",
+        "bone_mean_m",
+        "noise_m2",
+        "slow_m2",
+        "moved_s",
+        "moves_m2",
+        "silent_s",
+        "trust",
+        "rest_s",
+    ),
     "points": ("point_m", "velocity"),
-    "moved": ("moved_m", "rest_m"),
+    "moved": ("moved_m", "apart_m", "rest_m"),
     "history": ("history_m",),
     "ages": ("history_s",),
 }

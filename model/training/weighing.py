@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.network import front
-from model.network.causal import CausalFilter, kept_sequence
+from model.network.causal import CausalFilter
 from model.network.evidence import DELAYED_S
 from model.network.head import OWN_GATES
 from model.training.dataset import Batch
@@ -53,9 +53,7 @@ def measured_joints(model: CausalFilter, batch: Batch) -> Tensor:
         told, copy, misfit = model.head.network(encoded.latent.flatten(0, 1), tau)
         told[:, OWN_GATES] = _NEVER
         offsets = encoded.offsets_m.flatten(0, 1)
-    drawn = model.head.draw((told, copy, misfit), evidence, tau, offsets)
-    moved = (drawn.axes @ kept_sequence(drawn, batch.seen.dt_s)[..., None])[..., 0]
-    joints: Tensor = (drawn.joints + evidence.anchor_m)[:, 0].transpose(1, 2) + moved
+    joints = model.refined((told, copy, misfit), evidence, tau, offsets, batch.seen.dt_s).free
     return joints.reshape(*batch.dt_s.shape, *joints.shape[1:])
 
 

@@ -157,7 +157,8 @@ class Live:
         poses = []
         for i, tau_s in enumerate(TAUS_S):
             tau = torch.full((self.batch, 1, 1, 1), tau_s, dtype=torch.float64)
-            state = self.state._replace(moved_m=self.states[i].moved_m, moved_s=self.states[i].moved_s)
+            held = ("moved_m", "moved_s", "apart_m", "moves_m2")
+            state = self.state._replace(**{name: getattr(self.states[i], name) for name in held})
             pose, self.states[i] = self.model.pose(latent, state, tau, inner(offsets), dt_s)
             poses.append((pose.positions, pose.free, pose.world_rot, pose.cholesky, pose.contact))
         return [torch.stack(part, 1) for part in zip(*poses, strict=True)]
