@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from model.network.levels import norm, smoothers
 from model.network.matrices import K, constant
 from model.network.state import State
+from model.network.view import along_view
 from model.skeleton import J
 
 KERNEL_S = 0.1  # half width of the smoothing kernel over the history
@@ -44,6 +45,7 @@ class Evidence(NamedTuple):
     trust: Tensor  # (B, 1, 1, J) the frame's confidence
     jitter_m2: Tensor  # (B, 1, 1, J) of the input against its own neighbours
     silent_s: Tensor  # (B, 1, 1, J) since the joint was last seen and believed
+    view: Tensor  # (B, 1, 3, 3) along what a single camera looks, as ``along_view`` says
 
 
 def evidence(state: State, tau_s: Tensor) -> Evidence:
@@ -73,7 +75,7 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     rest, trust = state.rest_m - anchor, state.trust
     return Evidence(
         members, lead, anchor, noise, slow, lately, shown, heading(state), rest, rests, trust,
-        state.spread_m2[:, 1:], state.silent_s,
+        state.spread_m2[:, 1:], state.silent_s, along_view(state.view_m2),
     )  # fmt: skip
 
 

@@ -27,10 +27,11 @@ from model.network.evidence import (
     positions_of,
     rests_at,
 )  # fmt: skip
-from model.network.levels import RHO_M, TINY_M2, jitter_m2, noise_m2, norm, refined_share
+from model.network.levels import RHO_M, TINY_M2, jitter, noise_m2, norm, refined_share
 from model.network.limbs import Limbs, bone_lengths, limbs, usual_m
 from model.network.matrices import constant
 from model.network.state import GROUPS, HISTORY, Frame, State, group_shapes, initial_state, pack, unpack
+from model.network.view import along_view, trembled
 from model.skeleton import J
 
 # What others know as the front's lies beside it: what it remembers (state.py), what it offers (evidence.py), levels.
@@ -40,7 +41,7 @@ __all__ = [
     "unpack",
 ]  # fmt: skip
 
-FEATURES = J * 31 + 19
+FEATURES = J * 31 + 21
 _REST_S_M = 47.0  # where a joint rests is a mean over so long a metre of its jitter: .1 s for 2 mm
 _BRIDGED = 12  # slots of the history that are put right when a joint comes back
 
@@ -81,10 +82,11 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     run = frame.mask * (state.run + 1)
     known = (state.watched_s[:, :1] > 0).to(dt)
     error = known * limb.valid * (limb.length_m - state.bone_mean_m)  # (B, 1, 1, J)
-    jitter = jitter_m2(history[:, :, -6:-1], history_s[..., -6:-1])
+    jittered = jitter(history[:, :, -6:-1], history_s[..., -6:-1])
     most = 25 * state.spread_m2 + 0.02**2  # one frame does not make noise
-    square = torch.minimum(torch.cat([error * error, jitter], 1), most)
-    spread, watched = _spread(state, square, torch.cat([limb.valid, (run >= 6).to(dt)], 1), dt)
+    square = torch.minimum(torch.cat([error * error, jittered.square().mean(2, keepdim=True)], 1), most)
+    six = (run >= 6).to(dt)
+    spread, watched = _spread(state, square, torch.cat([limb.valid, six], 1), dt)
     mean = usual_m(state, limb, watched[:, :1], dt)
     seen, age = now.seen[..., :J], now.age_s[..., :J]
     doubt = frame.derived * 0.03**2 + (1 - seen) * 0.1**2 + (0.3 * age.clamp(max=1.0)).square()
@@ -93,7 +95,7 @@ def step(frame: Frame, state: State) -> tuple[State, Observation]:
     new = State(
         now.seen, now.age_s, now.track_s, run, jumped, mean, spread, watched, noise + doubt, slow + doubt, now.point_m,
         now.velocity, state.moved_m, state.moved_s, state.apart_m, state.moves_m2, (state.silent_s + dt) * (1 - heard),
-        frame.confidence, rest, rest_s, history, history_s,
+        frame.confidence, rest, rest_s, trembled(state.view_m2, jittered, spread[:, 1:], six, dt), history, history_s,
     )  # fmt: skip
     return new, Observation(now.points_m, now.told_m, limb.off_m / mean.clamp(min=0.02))
 
@@ -232,12 +234,14 @@ def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     size = torch.where(state.watched_s[:, :1] > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
     noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
     moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
-    moves = heading(state).transpose(2, 3) @ moves
+    axes = heading(state)
+    moves = axes.transpose(2, 3) @ moves
     seen_age = torch.cat([state.seen, state.age_s.clamp(max=_OLDEST_S)], 1)[..., :J]
     scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
     log_dt = torch.log(frame.dt_s.clamp(min=1e-3))
     young = state.track_s[..., :J].clamp(max=1.0)  # a joint that has just come back is told by the age of its filters
     flat = [moves[..., :J].flatten(1), scalars.flatten(1), moves[:, 1:, :, J].flatten(1), log_dt.flatten(1)]
     flat.append(young.flatten(1))
+    flat.append((axes.transpose(2, 3) @ along_view(state.view_m2) @ axes).flatten(1) @ constant("view_pair", young))
     scaled = torch.cat(flat, 1) * constant("feature_scale", noise) + constant("feature_shift", noise)
     return scaled.clamp(-8.0, 8.0)

@@ -19,9 +19,9 @@ def norm(x: Tensor) -> Tensor:
     return torch.sqrt((x * x).sum(2, keepdim=True) + TINY_M2)
 
 
-def jitter_m2(history: Tensor, age: Tensor) -> Tensor:
-    """(B, 1, 1, J) squared error an axis of the input two frames ago against the cubic through its four neighbours in
-    real time, in units of one input's variance [m^2]."""
+def jitter(history: Tensor, age: Tensor) -> Tensor:
+    """(B, 1, 3, J) how far the input two frames ago lies from the cubic through its four neighbours in real time, in
+    units of one input's standard deviation [m]."""
     node, other = age, age.transpose(2, 3)  # (B, 1, 1, 5), (B, 1, 5, 1)
     gap = node - other
     gap = torch.where(gap.abs() < 1e-5, 1e-5, gap)
@@ -29,7 +29,7 @@ def jitter_m2(history: Tensor, age: Tensor) -> Tensor:
     target = constant("target", age)
     weight = factor.prod(2, keepdim=True) * (1 - target) - target  # (B, 1, 1, 5) Lagrange weights, -1 at the target
     error = (weight @ history).reshape(-1, 1, 3, J)
-    return error.square().mean(2, keepdim=True) / weight.square().sum(3, keepdim=True)
+    return error / torch.sqrt(weight.square().sum(3, keepdim=True))
 
 
 def noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:

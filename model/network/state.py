@@ -47,6 +47,7 @@ class State(NamedTuple):
     trust: Tensor  # (B, 1, 1, J) the frame's confidence
     rest_m: Tensor  # (B, 1, 3, J) where it rests: a mean since it last moved
     rest_s: Tensor  # (B, 1, 1, J) for how long it has rested
+    view_m2: Tensor  # (B, 1, 1, 3) how it trembles level: of x x, z z, x z (view.py)
     history_m: Tensor  # (B, 1, HISTORY, 3 J) input, gaps filled, oldest first
     history_s: Tensor  # (B, 1, 1, HISTORY) age of each slot
 
@@ -70,12 +71,14 @@ GROUPS = {
     ),
     "points": ("point_m", "velocity"),
     "moved": ("moved_m", "apart_m", "rest_m"),
+    "view": ("view_m2",),
     "history": ("history_m",),
     "ages": ("history_s",),
 }
 _SHAPES = {
     "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
     "moved": (1, 3, J),
+    "view": (1, 1, 3),
     "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
 }  # fmt: skip
 
