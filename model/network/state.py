@@ -71,14 +71,14 @@ GROUPS = {
     ),
     "points": ("point_m", "velocity"),
     "moved": ("moved_m", "apart_m", "rest_m"),
-    "view": ("view_m2",),
+    "moments": ("view_m2",),
     "history": ("history_m",),
     "ages": ("history_s",),
 }
 _SHAPES = {
     "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
     "moved": (1, 3, J),
-    "view": (1, 1, 3),
+    "moments": (1, 1, 3),
     "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.network.matrices import constant
 
 _MEMORY_S = 5.0
-_NOTHING_M2 = 25e-8  # a sum over all joints: less is no trembling
+_NOTHING_M2 = 2e-6  # a sum over all joints: less is no trembling
 _FAR = 9.0  # trembling that is beyond the usual counts less and less
 _FAR_M2 = 1e-6
 
