@@ -31,7 +31,7 @@ from model.network.levels import RHO_M, TINY_M2, jitter, noise_m2, norm, refined
 from model.network.limbs import Limbs, bone_lengths, limbs, usual_m
 from model.network.matrices import constant
 from model.network.state import GROUPS, HISTORY, Frame, State, group_shapes, initial_state, pack, unpack
-from model.network.view import along_view, trembled
+from model.network.view import trembled
 from model.skeleton import J
 
 # What others know as the front's lies beside it: what it remembers (state.py), what it offers (evidence.py), levels.
@@ -41,7 +41,7 @@ __all__ = [
     "unpack",
 ]  # fmt: skip
 
-FEATURES = J * 31 + 21
+FEATURES = J * 31 + 19
 _REST_S_M = 47.0  # where a joint rests is a mean over so long a metre of its jitter: .1 s for 2 mm
 _BRIDGED = 12  # slots of the history that are put right when a joint comes back
 
@@ -234,14 +234,12 @@ def features(frame: Frame, state: State, seen: Observation) -> Tensor:
     size = torch.where(state.watched_s[:, :1] > 0, state.bone_mean_m / constant("rest_length", frame.mask) - 1, 0.0)
     noise = torch.log(torch.cat([state.noise_m2, state.slow_m2], 1).clamp(min=1e-7))
     moves = torch.cat([seen.points_m, seen.innovation_m, state.velocity], 1)  # (B, 1 + 2 K, 3, N)
-    axes = heading(state)
-    moves = axes.transpose(2, 3) @ moves
+    moves = heading(state).transpose(2, 3) @ moves
     seen_age = torch.cat([state.seen, state.age_s.clamp(max=_OLDEST_S)], 1)[..., :J]
     scalars = torch.cat([frame.mask, frame.confidence, frame.derived, seen_age, noise, size, seen.bone_ratio], 1)
     log_dt = torch.log(frame.dt_s.clamp(min=1e-3))
     young = state.track_s[..., :J].clamp(max=1.0)  # a joint that has just come back is told by the age of its filters
     flat = [moves[..., :J].flatten(1), scalars.flatten(1), moves[:, 1:, :, J].flatten(1), log_dt.flatten(1)]
     flat.append(young.flatten(1))
-    flat.append((axes.transpose(2, 3) @ along_view(state.view_m2) @ axes).flatten(1) @ constant("view_pair", young))
     scaled = torch.cat(flat, 1) * constant("feature_scale", noise) + constant("feature_shift", noise)
     return scaled.clamp(-8.0, 8.0)

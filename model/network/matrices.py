@@ -31,27 +31,8 @@ def _feature_scaling() -> tuple[Tensor, Tensor]:
     """(FEATURES,) scale and shift that bring every feature to order one."""
     joints = [2.0] * 3 * J + [20.0] * 3 * K * J + [0.5] * 3 * K * J  # place, innovations, velocities
     plain = [1.0] * 5 * J  # present, confidence, derived, seen, age
-    scale = [
-        *joints,
-        *plain,
-        *[0.25] * 2 * J,
-        *[1.0] * 2 * J,
-        *[20.0] * 3 * K,
-        *[0.5] * 3 * K,
-        1.0,
-        *[2.0] * J,
-        *[2.0] * 2,
-    ]
-    shift = [
-        *[0.0] * len(joints),
-        *[0.0] * len(plain),
-        *[2.5] * 2 * J,
-        *[0.0] * (2 * J + 6 * K),
-        3.4,
-        *[-1.0] * J,
-        0.0,
-        0.0,
-    ]
+    scale = [*joints, *plain, *[0.25] * 2 * J, *[1.0] * 2 * J, *[20.0] * 3 * K, *[0.5] * 3 * K, 1.0, *[2.0] * J]
+    shift = [*[0.0] * len(joints), *[0.0] * len(plain), *[2.5] * 2 * J, *[0.0] * (2 * J + 6 * K), 3.4, *[-1.0] * J]
     return torch.tensor(scale, dtype=torch.float64), torch.tensor(shift, dtype=torch.float64)
 
 
@@ -88,8 +69,6 @@ def _constants() -> dict[str, Tensor]:
     view = torch.zeros(3, 9, dtype=f64)  # x x, z z, x z of a trembling -> the matrix of view.py
     view[0, [0, 8]], view[2, [2, 6]] = torch.tensor([1.0, -1.0], dtype=f64), 2.0
     view[1] = -view[0]
-    view_pair = torch.zeros(9, 2, dtype=f64)
-    view_pair[[0, 2], [0, 1]] = 1.0
     sums = torch.eye(2, dtype=f64).repeat_interleave(AXES, 0)
     before = torch.kron(torch.eye(2, dtype=f64), torch.ones(AXES, AXES, dtype=f64).triu(1))
     scale, shift = _feature_scaling()
@@ -112,7 +91,7 @@ def _constants() -> dict[str, Tensor]:
         "centre": torch.tensor([-1.0] * J + [1.0], dtype=f64),
         # Of bone length and of jitter: variance before anything was seen, the time it counts for, memory, share.
         "first_var": pair(1e-4, 0.0), "first_s": pair(0.01, 0.0), "memory_s": pair(1.5, 0.5), "watch_s": pair(4.0, 0.5),
-        "view_turn": view, "view_total": torch.tensor([1.0, 1, 0], dtype=f64)[:, None], "view_pair": view_pair,
+        "view_turn": view, "view_total": torch.tensor([1.0, 1, 0], dtype=f64)[:, None],
         "share": pair(0.5, 1.0), "feature_scale": scale, "feature_shift": shift,
     }  # fmt: skip
 

@@ -48,10 +48,6 @@ def test_several_cameras_show_none() -> None:
     assert np.abs(view_of(noise(1.0, 0.0))).max() < 0.1
 
 
-def test_motion_without_noise_shows_none() -> None:
-    assert np.abs(view_of(np.zeros((round(FPS * SECONDS), J, 3)))).max() < 0.15
-
-
 def test_single_joints_far_off_say_little() -> None:
     off = noise(1.0, 0.0)
     rng = np.random.default_rng(1)
