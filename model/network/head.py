@@ -27,6 +27,7 @@ from model.network.levels import norm, refined_share
 from model.network.matrices import K, constant
 from model.network.measured import fork_axes
 from model.network.trust import Trust, beyond
+from model.network.view import in_depth
 from model.skeleton import FORKS, LEAVES, J, rest_directions
 
 TAU_RANGE_S = (-0.2, 0.15)
@@ -158,7 +159,9 @@ class PoseHead(nn.Module):
         still = (bones_of(joints).detach(), offsets_m.detach(), second.detach(), leaf.detach())
         axes = self._rotations(*still).index_select(1, self.parent_order)
         ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)
-        off = (evidence.joints_m[:, :1] + ahead - joints)[:, 0].transpose(1, 2)[..., None]  # (B, J, 3, 1)
+        off = evidence.joints_m[:, :1] + ahead - joints
+        off = off - in_depth(evidence.view) @ off  # a camera's wrong depth is no way to place joints
+        off = off[:, 0].transpose(1, 2)[..., None]  # (B, J, 3, 1)
         off = (axes.transpose(2, 3) @ off)[..., 0]
         factor = self._cholesky(spread.reshape(-1, J, 6), evidence, self.doubt(features))
         shown = evidence.shown.reshape(-1, J, 1)

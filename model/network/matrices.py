@@ -92,6 +92,7 @@ def _constants() -> dict[str, Tensor]:
         # Of bone length and of jitter: variance before anything was seen, the time it counts for, memory, share.
         "first_var": pair(1e-4, 0.0), "first_s": pair(0.01, 0.0), "memory_s": pair(1.5, 0.5), "watch_s": pair(4.0, 0.5),
         "view_turn": view, "view_total": torch.tensor([1.0, 1, 0], dtype=f64)[:, None],
+        "level_axes": torch.diag(torch.tensor([1.0, 0, 1], dtype=f64)),
         "share": pair(0.5, 1.0), "feature_scale": scale, "feature_shift": shift,
     }  # fmt: skip
 

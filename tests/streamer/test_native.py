@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("own_libraries")
 def test_it_is_as_near_to_float64_as_float32_allows(exported: Path) -> None:
     """Several actors, gaps, resets, ring wraps, several times of a frame; the other float32 runtimes are as far off.
 
-    Rounding is amplified where a random network leaves bones short: and it mixes every way at once: hence ten times the tolerance of a trained model.
+    Rounding is amplified where a random network leaves bones short: hence ten times the tolerance of a trained model.
     """
     said = answers(PoseFilter.load(exported, runtime="native"), eventful(900))
     worst = largest_differences(said, torch_answers(exported, 900, double=True))
