@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # Several pools on two cores make timings jump and sums differ in the last bit.
 for _pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_pool] = "1"
+# A shell starts what runs in the background with Ctrl-C ignored, and every program that a test starts would, too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = {"exported", "bundled_answers"}  # fixtures: an export, and torch over a long stream
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -36,6 +36,7 @@ ASTRAY = Fault(
     "What makes a limb too long is doubted",
     "A tenth of a second",
 )
+DEEP = Fault("A single camera knows depth least", "The view is found, and depth doubted", "As long as the stream")
 KINDS = ("suit", "bvh", "h36m", "coco", "mediapipe", "kinect")
 HELD_CLEAN = ("bvh",)
 
@@ -104,4 +105,5 @@ CASES = (
     _case("standing", "a held pose, 5 mm", STILL, _later(AS_GOOD)),
     _case("outliers", "gross outliers", THROWN, AS_GOOD),
     _case("astray", "limbs astray", ASTRAY, AS_GOOD),
+    _case("one-camera", "own, realistic", DEEP, AS_GOOD),
 )  # fmt: skip

@@ -153,7 +153,7 @@ class CausalFilter(nn.Module):
     ) -> Pose:
         """Poses of what the head's network says of sequences (B * T, ...), dt_s (B, T): as ``pose`` frame by frame."""
         drawn = self.head.draw(outputs, evidence, tau_s, offsets_m)
-        kept = kept_sequence(drawn.off_m, drawn.shown, drawn.slow, dt_s)
+        kept = kept_sequence(drawn.off_m, drawn.shown, drawn.doubted_s, dt_s)
         pose, apart_m = self.head.pose(drawn, kept.moved_m, evidence, offsets_m)
         apart = apart_sequence(apart_m, drawn.shown, kept.moved_s, dt_s)
         return self.head.firm(pose, drawn, apart_m - apart.apart_m, apart.firmness(evidence, tau_s))
@@ -173,7 +173,7 @@ class CausalFilter(nn.Module):
         )
         kept, apart = Kept(moved_m, moved_s), Apart(apart_m, moves_m2)
         if dt_s is not None:
-            kept = kept.after(drawn.off_m, drawn.shown, drawn.slow, dt_s[:, 0])
+            kept = kept.after(drawn.off_m, drawn.shown, drawn.doubted_s, dt_s[:, 0])
         pose, apart_m = self.head.pose(drawn, kept.moved_m, evidence, offsets_m)
         if dt_s is not None:
             apart = apart.after(apart_m, drawn.shown, kept.moved_s, dt_s[:, 0])

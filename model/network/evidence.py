@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.network.levels import norm, smoothers
+from model.network.levels import norm, smoothers, white_m2
 from model.network.matrices import K, constant
 from model.network.state import State
 from model.network.view import along_view
@@ -24,7 +24,7 @@ QUIET_M = 0.006  # input less noisy than this is steadied,
 _STILL = 16.0  # where it lies within the square root of so many times its jitter from where it has been
 _RESTS = 7.0  # a joint has moved where its slowest filter is off by the square root of so many times its jitter
 _LOUD_M = 0.0065  # louder jitter than this hides what moves: less and less rests then
-_HALF_S = 0.11  # a rest is half believed after this time
+_HALF_S = 0.085  # a rest is half believed after this time
 _SURE_M2 = 1e-6  # jitter [m^2] up to this may be motion
 _FRESH_S = 0.2  # a joint missing for longer is no evidence of anything, and less and less on the way there
 
@@ -79,15 +79,10 @@ def evidence(state: State, tau_s: Tensor) -> Evidence:
     )  # fmt: skip
 
 
-def jitters_m2(state: State) -> Tensor:
-    """(B, 1, 1, J) variance an axis of the white part of the input's noise."""
-    return 0.5 * (state.noise_m2 - torch.minimum(state.slow_m2, state.noise_m2))
-
-
 def rests_at(slowest: Tensor, state: State) -> Tensor:
     """(B, 1, 1, J) 1 where the slowest filter is no further from where the joint rests than jitter brings it."""
     off = slowest - state.rest_m
-    white = (jitters_m2(state) - _SURE_M2).clamp(min=0.0)
+    white = (white_m2(state.noise_m2, state.slow_m2) - _SURE_M2).clamp(min=0.0)
     near = (_RESTS * white / (1 + (white / _LOUD_M**2).square())).clamp(min=1e-12).square()
     return near / ((off * off).sum(2, keepdim=True).square() + near)
 
@@ -96,7 +91,7 @@ def _steadied(given: Tensor, slowest: Tensor, state: State) -> Tensor:
     """(B, 1, 3, J) the input, but that of a quiet source on a joint that stands still: there nearly all of what lies
     between it and the slowest filter is jitter."""
     off = given - slowest
-    jitter = (_STILL * (jitters_m2(state) - _SURE_M2)).clamp(min=0.0).square()
+    jitter = (_STILL * (white_m2(state.noise_m2, state.slow_m2) - _SURE_M2)).clamp(min=0.0).square()
     distance = (off * off).sum(2, keepdim=True).square()
     loud = 1 + (state.noise_m2 / QUIET_M**2).square()
     return given - off * (jitter / (loud * (distance + jitter).clamp(min=1e-20)))

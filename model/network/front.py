@@ -16,18 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.network.evidence import (
-    DELAYED_S,
-    MEMBERS,
-    Evidence,
-    bones_of,
-    evidence,
-    heading,
-    jitters_m2,
-    positions_of,
-    rests_at,
-)  # fmt: skip
-from model.network.levels import RHO_M, TINY_M2, jitter, noise_m2, norm, refined_share
+from model.network.evidence import DELAYED_S, MEMBERS, Evidence, bones_of, evidence, heading, positions_of, rests_at
+from model.network.levels import RHO_M, TINY_M2, jitter, noise_m2, norm, refined_share, white_m2
 from model.network.limbs import Limbs, bone_lengths, limbs, usual_m
 from model.network.matrices import constant
 from model.network.state import GROUPS, HISTORY, Frame, State, group_shapes, initial_state, pack, unpack
@@ -172,7 +162,8 @@ def _rest(state: State, now: Followed, dt: Tensor) -> tuple[Tensor, Tensor]:
     slowest = now.point_m[:, -1:] @ constant("point_joints", dt)
     rest_s = (state.rest_s + dt) * rests_at(slowest, state) * (now.track_s[..., :J] > 0).to(dt)
     step_s = dt.clamp(min=1e-3)
-    mean_s = torch.minimum(rest_s, _REST_S_M * torch.sqrt(jitters_m2(state).clamp(min=1e-6)))
+    white = white_m2(state.noise_m2, state.slow_m2).clamp(min=1e-6)
+    mean_s = torch.minimum(rest_s, _REST_S_M * torch.sqrt(white))
     return state.rest_m + step_s / (mean_s + step_s) * (slowest - state.rest_m), rest_s
 
 

@@ -22,7 +22,7 @@ from model.kinematics import chosen_axes, frames_of
 from model.network.doubt import Doubt, unit_m2
 from model.network.evidence import MEMBERS, Evidence, bones_of, positions_of
 from model.network.head_matrices import SINGLE, first_pulls, head_constants, second_axes, tree_distances
-from model.network.kept import slowness
+from model.network.kept import doubted_s
 from model.network.levels import norm, refined_share
 from model.network.matrices import K, constant
 from model.network.measured import fork_axes
@@ -61,7 +61,7 @@ class Drawn(NamedTuple):
     axes: Tensor  # (B, J, 3, 3) world_from_parent, of each joint
     off_m: Tensor  # (B, J, 3) input less joints, in those axes, where the frame shows the joint
     shown: Tensor  # (B, J, 1) 1 where it does
-    slow: Tensor  # (B, J, 1) 1 where the source's errors are slow, 0 where they are white
+    doubted_s: Tensor  # (B, J, 1) after what time a constant of that is half believed
     second: Tensor  # (B, 1, 3, J) second axes
     leaf: Tensor  # (B, 1, 3, leaves) axes of the leaves
     cholesky: Tensor
@@ -160,12 +160,13 @@ class PoseHead(nn.Module):
         axes = self._rotations(*still).index_select(1, self.parent_order)
         ahead = evidence.velocity[:, 1:2] * tau_s.clamp(min=0.0)
         off = evidence.joints_m[:, :1] + ahead - joints
-        off = off - in_depth(evidence.view) @ off  # a camera's wrong depth is no way to place joints
+        wrong = in_depth(evidence.view) @ off  # a camera's depth, where there is noise: no way to place joints
+        off = off - refined_share(evidence.noise_m2) * wrong
         off = off[:, 0].transpose(1, 2)[..., None]  # (B, J, 3, 1)
         off = (axes.transpose(2, 3) @ off)[..., 0]
         factor = self._cholesky(spread.reshape(-1, J, 6), evidence, self.doubt(features))
         shown = evidence.shown.reshape(-1, J, 1)
-        return Drawn(joints, axes, off, shown, slowness(evidence), second, leaf, factor, contact, own_bones[:, 0])
+        return Drawn(joints, axes, off, shown, doubted_s(evidence), second, leaf, factor, contact, own_bones[:, 0])
 
     def pose(self, drawn: Drawn, moved_m: Tensor, evidence: Evidence, offsets_m: Tensor) -> tuple[Pose, Tensor]:
         """The pose with joints moved to where the source places them, moved_m (B, J, 3) in their parents' axes; and how

@@ -15,8 +15,9 @@ from model.network.evidence import DELAYED_S, Evidence
 from model.network.levels import TINY_M2, refined_share
 from model.skeleton import J
 
-_DOUBTED_S = 4.0  # a constant difference of a joint is half believed after this time,
-_SLOW_S = 30.0  # so much later where errors are slow: they look like one
+_DOUBTED_S = 2.0  # a constant difference of a joint is half believed after this time,
+_LATER_S = 2.0  # so much later where there is noise,
+_SLOW_S = 30.0  # and later yet where it is slow: then it looks like one
 _KEPT_S = 20.0  # and forgotten over this
 _KEPT_M = 0.1  # one frame counts for no more
 _APART_S = 0.7  # where the skeleton lies beside the source's joints is half believed after this time,
@@ -33,12 +34,11 @@ class Kept(NamedTuple):
     moved_m: Tensor  # (B, J, 3)
     moved_s: Tensor  # (B, J, 1) for how long that was seen
 
-    def after(self, off_m: Tensor, shown: Tensor, slow: Tensor, dt_s: Tensor) -> Kept:
+    def after(self, off_m: Tensor, shown: Tensor, doubted_s: Tensor, dt_s: Tensor) -> Kept:
         """With a frame more, dt_s (B, 1, 1) [s] after the one before: off_m (B, J, 3) of joints that are shown
-        (B, J, 1) or not, by a source whose errors are slow (B, J, 1) or white."""
+        (B, J, 1) or not, half believed after doubted_s (B, J, 1)."""
         weight = _weight(shown, dt_s)
         seen_s = (self.moved_s + weight).clamp(max=_KEPT_S)
-        doubted_s = _DOUBTED_S + _SLOW_S * slow * slow
         return Kept(self.moved_m + weight / (seen_s + doubted_s) * _news(off_m - self.moved_m), seen_s)
 
 
@@ -65,19 +65,21 @@ class Apart(NamedTuple):
         return _FIRM * share * noise / (noise + self.moves_m2 + TINY_M2)
 
 
-def slowness(evidence: Evidence) -> Tensor:
-    """(B, J, 1) 0 where the source's noise is white, towards 1 where its errors are slow."""
+def doubted_s(evidence: Evidence) -> Tensor:
+    """(B, J, 1) after what time a constant difference is half believed: soon where there is no noise, or white one."""
     white = 2 * evidence.jitter_m2 / evidence.noise_m2.clamp(min=1e-9)
-    return (1 - white).clamp(min=0.0).reshape(-1, J, 1)
+    slow = (1 - white).clamp(min=0.0).square()
+    later: Tensor = _DOUBTED_S + refined_share(evidence.noise_m2) * (_LATER_S + _SLOW_S * slow)
+    return later.reshape(-1, J, 1)
 
 
-def kept_sequence(off_m: Tensor, shown: Tensor, slow: Tensor, dt_s: Tensor) -> Kept:
+def kept_sequence(off_m: Tensor, shown: Tensor, doubted_s: Tensor, dt_s: Tensor) -> Kept:
     """``Kept`` after each frame of sequences (B * T, ...), dt_s (B, T)."""
-    off_m, shown, slow = (x.reshape(*dt_s.shape, J, -1) for x in (off_m, shown, slow))
+    off_m, shown, doubted_s = (x.reshape(*dt_s.shape, J, -1) for x in (off_m, shown, doubted_s))
     kept = Kept(torch.zeros_like(off_m[:, 0]), torch.zeros_like(shown[:, 0]))
     rows = []
     for t in range(dt_s.shape[1]):
-        kept = kept.after(off_m[:, t], shown[:, t], slow[:, t], dt_s[:, t, None, None])
+        kept = kept.after(off_m[:, t], shown[:, t], doubted_s[:, t], dt_s[:, t, None, None])
         rows.append(kept)
     return Kept(*(torch.stack(part, 1).flatten(0, 1) for part in zip(*rows, strict=True)))
 

@@ -51,6 +51,11 @@ def noise_m2(var: Tensor, watched: Tensor) -> tuple[Tensor, Tensor]:
     return white + slow - placed, slow - placed
 
 
+def white_m2(noise: Tensor, slow: Tensor) -> Tensor:
+    """(B, 1, 1, J) the white part of a noise level, of one input [m^2]: white noise is counted twice in it."""
+    return 0.5 * (noise - torch.minimum(slow, noise))
+
+
 def smoothers(ages: Tensor, hat: Tensor) -> Tensor:
     """(B, 1, K, HISTORY) weights of the slots for the value of a line of least squares at the target, from narrow to
     wide; ages (B, 1, 1, HISTORY) relative to the target [s], ``hat`` the weights that interpolate there."""

@@ -58,27 +58,17 @@ GROUPS = {
     "spread": ("spread_m2",),
     "watched": ("watched_s",),
     "joints": (
-        "run",
-        "jumped",
-        "bone_mean_m",
-        "noise_m2",
-        "slow_m2",
-        "moved_s",
-        "moves_m2",
-        "silent_s",
-        "trust",
-        "rest_s",
+        "run", "jumped", "bone_mean_m", "noise_m2", "slow_m2", "moved_s", "moves_m2", "silent_s", "trust", "rest_s",
     ),
     "points": ("point_m", "velocity"),
     "moved": ("moved_m", "apart_m", "rest_m"),
     "moments": ("view_m2",),
     "history": ("history_m",),
     "ages": ("history_s",),
-}
+}  # fmt: skip
 _SHAPES = {
     "tracks": (1, 1, N), "spread": (2, 1, J), "watched": (2, 1, J), "joints": (1, 1, J), "points": (K, 3, N),
-    "moved": (1, 3, J),
-    "moments": (1, 1, 3),
+    "moved": (1, 3, J), "moments": (1, 1, 3),
     "history": (1, HISTORY, 3 * J), "ages": (1, 1, HISTORY),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.network import front
-from model.network.kept import Apart, Kept, apart_sequence, kept_sequence
+from model.network.kept import Apart, Kept, apart_sequence, doubted_s, kept_sequence
 from model.skeleton import J
 from tests.helpers.fronts import frames_of, run, steps, tau, walk
 
@@ -21,22 +21,38 @@ def constant(size_m: float = 0.05) -> Tensor:
     return size_m * way / way.norm(dim=2, keepdim=True)
 
 
-def kept_after(seconds: float, slow: float, off_m: Tensor) -> Tensor:
+def kept_after(seconds: float, half_s: float, off_m: Tensor) -> Tensor:
     kept = Kept(torch.zeros(1, J, 3, dtype=torch.float64), 0 * ONES)
     for _ in range(round(30 * seconds)):
-        kept = kept.after(off_m, ONES, slow * ONES, DT)
+        kept = kept.after(off_m, ONES, half_s * ONES, DT)
     return kept.moved_m
 
 
-def test_a_constant_difference_is_taken_up_sooner_from_a_source_of_white_noise() -> None:
+def test_a_constant_difference_is_half_taken_up_when_it_shall_be() -> None:
     off = constant()
-    white, slow = ((kept_after(4.0, s, off) / off).mean().item() for s in (0.0, 1.0))
-    assert white == pytest.approx(0.5, abs=0.05)
-    assert slow < 0.2
+    soon, late = ((kept_after(4.0, half_s, off) / off).mean().item() for half_s in (4.0, 30.0))
+    assert soon == pytest.approx(0.5, abs=0.05)
+    assert late < 0.2
+
+
+def slow_errors(sigma_m: float, white_m: float) -> front.Evidence:
+    """Of a walk whose joints wander for a second and more, and tremble a little."""
+    dt = steps(30.0, 8.0)
+    t, rng = np.cumsum(dt)[:, None, None], np.random.default_rng(0)
+    waves = sigma_m * np.sin(2 * np.pi * 0.6 * t + rng.uniform(0, 6.3, (1, J, 3)))
+    shaken = walk(dt) + waves + white_m * rng.standard_normal((len(dt), J, 3))
+    return front.evidence(run(frames_of(shaken, dt)), tau(0.0))
+
+
+def test_slow_errors_look_like_a_constant_and_are_believed_late() -> None:
+    clean, white, slow = (
+        doubted_s(e).median().item() for e in (noise_level(0.0), noise_level(0.01), slow_errors(0.04, 0.004))
+    )
+    assert clean < 2.1 < white < 10.0 < slow
 
 
 def test_one_absurd_frame_moves_nothing() -> None:
-    moved = kept_after(1 / 30, 0.0, constant(5.0))
+    moved = kept_after(1 / 30, 4.0, constant(5.0))
     assert moved.norm(dim=2).max() < 0.1 * (1 / 30) / 4
 
 
@@ -83,7 +99,7 @@ def test_sequences_are_as_frame_by_frame() -> None:
     off = torch.from_numpy(0.03 * rng.standard_normal((40, J, 3)))
     dt = DT.reshape(1, 1).expand(1, 40)
     ones = ONES.expand(40, J, 1)
-    kept = kept_sequence(off, ones, 0.5 * ones, dt)
+    kept = kept_sequence(off, ones, 7.0 * ones, dt)
     torch.testing.assert_close(kept.moved_m[-1:], by_frames(off).moved_m)
     apart = apart_sequence(off, ones, kept.moved_s, dt)
     torch.testing.assert_close(apart.apart_m[-1:], apart_after(off).apart_m)
@@ -93,5 +109,5 @@ def test_sequences_are_as_frame_by_frame() -> None:
 def by_frames(off_m: Tensor) -> Kept:
     kept = Kept(torch.zeros(1, J, 3, dtype=torch.float64), 0 * ONES)
     for row in off_m:
-        kept = kept.after(row[None], ONES, 0.5 * ONES, DT)
+        kept = kept.after(row[None], ONES, 7.0 * ONES, DT)
     return kept
