@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model.network import front
 from model.network.attention import BLOCKED, Block, Config, Phase, band_mask, phase_of
 from model.network.head import Pose, PoseHead
-from model.network.kept import Apart, Kept, apart_sequence, kept_sequence
+from model.network.kept import Apart, Kept, over_time
 from model.network.matrices import constant
 from model.network.measured import measured_skeleton
 from model.skeleton import FORK_CHILDREN, J
@@ -153,9 +153,9 @@ class CausalFilter(nn.Module):
     ) -> Pose:
         """Poses of what the head's network says of sequences (B * T, ...), dt_s (B, T): as ``pose`` frame by frame."""
         drawn = self.head.draw(outputs, evidence, tau_s, offsets_m)
-        kept = kept_sequence(drawn.off_m, drawn.shown, drawn.doubted_s, dt_s)
+        kept = over_time(Kept, dt_s, drawn.off_m, drawn.shown, drawn.doubted_s)
         pose, apart_m = self.head.pose(drawn, kept.moved_m, evidence, offsets_m)
-        apart = apart_sequence(apart_m, drawn.shown, kept.moved_s, dt_s)
+        apart = over_time(Apart, dt_s, apart_m, drawn.shown, kept.moved_s)
         return self.head.firm(pose, drawn, apart_m - apart.apart_m, apart.firmness(evidence, tau_s))
 
     def pose(

@@ -6,7 +6,7 @@ joints, so refined: bones keep their length, so what moves between the two is no
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -65,6 +65,9 @@ class Apart(NamedTuple):
         return _FIRM * share * noise / (noise + self.moves_m2 + TINY_M2)
 
 
+Mean = TypeVar("Mean", Kept, Apart)
+
+
 def doubted_s(evidence: Evidence) -> Tensor:
     """(B, J, 1) after what time a constant difference is half believed: soon where there is no noise, or white one."""
     white = 2 * evidence.jitter_m2 / evidence.noise_m2.clamp(min=1e-9)
@@ -73,26 +76,15 @@ def doubted_s(evidence: Evidence) -> Tensor:
     return later.reshape(-1, J, 1)
 
 
-def kept_sequence(off_m: Tensor, shown: Tensor, doubted_s: Tensor, dt_s: Tensor) -> Kept:
-    """``Kept`` after each frame of sequences (B * T, ...), dt_s (B, T)."""
-    off_m, shown, doubted_s = (x.reshape(*dt_s.shape, J, -1) for x in (off_m, shown, doubted_s))
-    kept = Kept(torch.zeros_like(off_m[:, 0]), torch.zeros_like(shown[:, 0]))
+def over_time(of: type[Mean], dt_s: Tensor, *parts: Tensor) -> Mean:
+    """``Kept`` or ``Apart`` after each frame of sequences, dt_s (B, T), of parts (B * T, J, ...) as ``after`` takes."""
+    frames = [part.reshape(*dt_s.shape, J, -1) for part in parts]
+    mean = of(*(torch.zeros_like(part[:, 0]) for part in frames[:2]))
     rows = []
     for t in range(dt_s.shape[1]):
-        kept = kept.after(off_m[:, t], shown[:, t], doubted_s[:, t], dt_s[:, t, None, None])
-        rows.append(kept)
-    return Kept(*(torch.stack(part, 1).flatten(0, 1) for part in zip(*rows, strict=True)))
-
-
-def apart_sequence(apart_m: Tensor, shown: Tensor, seen_s: Tensor, dt_s: Tensor) -> Apart:
-    """``Apart`` after each frame of sequences (B * T, ...), dt_s (B, T)."""
-    apart_m, shown, seen_s = (x.reshape(*dt_s.shape, J, -1) for x in (apart_m, shown, seen_s))
-    apart = Apart(torch.zeros_like(apart_m[:, 0]), torch.zeros_like(shown[:, 0]))
-    rows = []
-    for t in range(dt_s.shape[1]):
-        apart = apart.after(apart_m[:, t], shown[:, t], seen_s[:, t], dt_s[:, t, None, None])
-        rows.append(apart)
-    return Apart(*(torch.stack(part, 1).flatten(0, 1) for part in zip(*rows, strict=True)))
+        mean = mean.after(*(part[:, t] for part in frames), dt_s[:, t, None, None])
+        rows.append(mean)
+    return of(*(torch.stack(part, 1).flatten(0, 1) for part in zip(*rows, strict=True)))
 
 
 def _weight(shown: Tensor, dt_s: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.network import front
-from model.network.kept import Apart, Kept, apart_sequence, doubted_s, kept_sequence
+from model.network.kept import Apart, Kept, doubted_s, over_time
 from model.skeleton import J
 from tests.helpers.fronts import frames_of, run, steps, tau, walk
 
@@ -99,9 +99,9 @@ def test_sequences_are_as_frame_by_frame() -> None:
     off = torch.from_numpy(0.03 * rng.standard_normal((40, J, 3)))
     dt = DT.reshape(1, 1).expand(1, 40)
     ones = ONES.expand(40, J, 1)
-    kept = kept_sequence(off, ones, 7.0 * ones, dt)
+    kept = over_time(Kept, dt, off, ones, 7.0 * ones)
     torch.testing.assert_close(kept.moved_m[-1:], by_frames(off).moved_m)
-    apart = apart_sequence(off, ones, kept.moved_s, dt)
+    apart = over_time(Apart, dt, off, ones, kept.moved_s)
     torch.testing.assert_close(apart.apart_m[-1:], apart_after(off).apart_m)
     torch.testing.assert_close(apart.moves_m2[-1:], apart_after(off).moves_m2)
 
