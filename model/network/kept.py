@@ -78,11 +78,12 @@ def doubted_s(evidence: Evidence) -> Tensor:
 
 def over_time(of: type[Mean], dt_s: Tensor, *parts: Tensor) -> Mean:
     """``Kept`` or ``Apart`` after each frame of sequences, dt_s (B, T), of parts (B * T, J, ...) as ``after`` takes."""
-    frames = [part.reshape(*dt_s.shape, J, -1) for part in parts]
+    frames: list[Tensor] = [part.reshape(*dt_s.shape, J, -1) for part in parts]
     mean = of(*(torch.zeros_like(part[:, 0]) for part in frames[:2]))
     rows = []
     for t in range(dt_s.shape[1]):
-        mean = mean.after(*(part[:, t] for part in frames), dt_s[:, t, None, None])
+        news: list[Tensor] = [part[:, t] for part in (*frames, dt_s[..., None, None])]
+        mean = mean.after(*news)
         rows.append(mean)
     return of(*(torch.stack(part, 1).flatten(0, 1) for part in zip(*rows, strict=True)))
 
