@@ -39,6 +39,7 @@ OWN_GATES = slice(J * MEMBERS, J * (MEMBERS + 1))
 COVARIANCE_ROWS = slice(sum(_SIZES[:3]), sum(_SIZES[:4]))
 _GUESSED = 4.0  # logit by which the network's own joints are believed less of a body that is not seen at all
 _DEPTH = 2.0  # of a single camera they are believed more along the view and less across, as this says
+_LATE_S = 0.012  # on real people they come so much later than on those it was trained on
 _UNSURE = 0.15  # a joint of less confidence than this counts as partly seen
 
 
@@ -220,7 +221,8 @@ class PoseHead(nn.Module):
         measured = (members * evidence.joints_m).sum(1, keepdim=True)
         measured = measured + (on * beyond(evidence)).sum(1, keepdim=True)
         apart = said.own - measured
-        mixed = measured + own * (apart + _DEPTH * (1 - own) * (evidence.view @ apart))
+        late = _LATE_S * evidence.velocity[:, 1:2]
+        mixed = measured + own * (apart + late + _DEPTH * (1 - own) * (evidence.view @ apart))
         share = torch.sigmoid(said.shares.reshape(-1, K, 1, J))
         lead = (share * evidence.velocity).mean(1, keepdim=True) * (2 * tau_s)
         mixed = mixed + (1 - own) * lead + said.shift

@@ -119,7 +119,7 @@ def corrupt(rng: np.random.Generator, positions: F32, times_s: F64, config: Nois
     rows = np.flatnonzero(kind == 5)
     if len(rows):
         noisy[rows] += estimator_error(rng, positions[rows], times_s[rows], config)
-    noisy = _broken(rng, noisy, times_s, kind, config)
+    noisy = _broken(rng, positions, noisy, times_s, kind, config)
     confidence = _confidence(rng, times_s, noise_m(noisy, positions), config)
     rows = rows[rng.random(len(rows)) < config.stuck]
     if len(rows):
@@ -134,14 +134,14 @@ def corrupt(rng: np.random.Generator, positions: F32, times_s: F64, config: Nois
     return finished(noisy, mask, confidence)
 
 
-def _broken(rng: np.random.Generator, noisy: F32, times_s: F64, kind: Ints, config: NoiseConfig) -> F32:
-    """Cameras' error, and the frames that are wrong altogether: more often with cameras, never where it is clean."""
+def _broken(rng: np.random.Generator, positions: F32, noisy: F32, times_s: F64, kind: Ints, config: NoiseConfig) -> F32:
+    """Cameras' error, and the frames of others that are wrong altogether: never where it is clean."""
     rows = np.flatnonzero(kind == _CAMERAS)
     if len(rows):
-        noisy[rows] += cameras.cameras_error(rng, times_s[rows])
+        noisy[rows] += cameras.cameras_error(rng, positions[rows], times_s[rows])
 
     def hit(odds: float) -> Ints:
-        often = np.where(kind == _CAMERAS, odds + 0.5, odds) * (kind > 0)
+        often = odds * ((kind > 0) & (kind != _CAMERAS))  # theirs are in the pictures
         return np.flatnonzero(rng.random(len(kind)) < often) if odds else np.zeros(0, np.int64)
 
     rows = hit(config.outliers)

@@ -19,6 +19,7 @@ from model.kinematics import forward_kinematics
 from model.motion.synthetic import SyntheticActor
 from model.network import front
 from model.network.causal import CausalFilter, Config, phase_of, write_rows
+from model.network.head import covariance
 from model.skeleton import PARENTS, J, rest_offsets
 from streamer.filter import PoseFilter
 from streamer.frames import Frame, Pose
@@ -116,7 +117,7 @@ class Answer(NamedTuple):
     positions: Tensor  # (B, T, tau, J, 3)
     free: Tensor  # (B, T, tau, J, 3)
     world_rot: Tensor  # (B, T, tau, J, 3, 3)
-    cholesky: Tensor
+    covariance: Tensor  # (B, T, tau, J, 3, 3)
     contact: Tensor
 
 
@@ -126,7 +127,7 @@ def whole(model: CausalFilter, frames: front.Frame, times: Tensor, offsets: Tens
     shape, poses = times.shape, []
     for tau in TAUS_S:
         pose, encoded = model.forward(frames, times, inner(offsets), torch.full(shape[:1], tau, dtype=torch.float64))
-        told = (pose.positions, pose.free, pose.world_rot, pose.cholesky, pose.contact)
+        told = (pose.positions, pose.free, pose.world_rot, covariance(pose), pose.contact)
         poses.append([part.unflatten(0, shape) for part in told])
     return Answer(*encoded, *(torch.stack(part, 2) for part in zip(*poses, strict=True)))
 
@@ -160,7 +161,7 @@ class Live:
             held = ("moved_m", "moved_s", "apart_m", "moves_m2")
             state = self.state._replace(**{name: getattr(self.states[i], name) for name in held})
             pose, self.states[i] = self.model.pose(latent, state, tau, inner(offsets), dt_s)
-            poses.append((pose.positions, pose.free, pose.world_rot, pose.cholesky, pose.contact))
+            poses.append((pose.positions, pose.free, pose.world_rot, covariance(pose), pose.contact))
         return [torch.stack(part, 1) for part in zip(*poses, strict=True)]
 
 

@@ -100,11 +100,26 @@ def test_outliers_are_few_and_short_and_swaps_exchange_sides() -> None:
 
 
 def test_cameras_are_quiet_then_burst() -> None:
-    error = cameras_error(rng(), np.tile(np.arange(300) / 50.0, (16, 1)))
+    times_s = np.tile(np.arange(300) / 50.0, (16, 1))
+    positions = np.stack([SyntheticActor(seed).positions(times_s[0]) for seed in range(16)]).astype(np.float32)
+    error = cameras_error(rng(), positions, times_s)
     step = np.linalg.norm(np.diff(error, axis=1), axis=-1)
     assert np.isfinite(error).all()
     assert np.median(step) < 0.02
     assert np.quantile(step, 0.99) / np.median(step) > 5  # FIELD.md: 6.6
+
+
+def test_a_few_views_err_along_some_directions_and_arms_most() -> None:
+    times_s = np.tile(np.arange(200) / 50.0, (64, 1))
+    positions = np.tile(still()[:1, :1], (64, 200, 1, 1))
+    error = cameras_error(rng(), positions, times_s)
+    size = np.median(np.linalg.norm(error, axis=-1), axis=1)  # (B, J)
+    assert np.median(size[:, INDEX["left_wrist"]] / size[:, INDEX["left_hip"]]) > 1.4
+    knee = error[:, :, INDEX["left_knee"]][..., ::2]
+    usual = np.linalg.norm(knee, axis=-1) < 3 * size[:, INDEX["left_knee"], None]
+    spread = [np.linalg.svd(row[kept], compute_uv=False) for row, kept in zip(knee, usual)]
+    longer = np.array([long / short for long, short in spread])
+    assert 0.2 < (longer > 1.5).mean() < 0.9  # of two cameras on one side
 
 
 def test_training_s_noise_hides_makes_up_and_stays_finite() -> None:

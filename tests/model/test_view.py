@@ -79,5 +79,21 @@ def test_own_joints_are_believed_more_along_the_view() -> None:
     assert abs(share[1]) < 1e-6
 
 
+def test_own_joints_are_brought_forward_by_what_they_come_late() -> None:
+    """A sixth of the own joints by the gates: a sixth of twelve milliseconds of motion, and none behind the newest."""
+    head = PoseHead(TINY.width, TINY.head_hidden).double().requires_grad_(False)
+    dt = steps(FPS, SECONDS)
+    state = run(frames_of(walk(dt) + noise(1.0, 0.0, 0.02), dt))
+    gates = torch.zeros(1, 6 * J, dtype=torch.float64)
+    for tau_s, late_s in ((0.0, 0.012), (-0.1, 0.0)):
+        seen = front.evidence(state, tau(tau_s))._replace(rests=torch.zeros(1, 1, 1, J, dtype=torch.float64))
+        still = seen._replace(velocity=torch.zeros_like(seen.velocity))
+        own = seen.joints_m[:, 1:2]
+        said = Said(gates, torch.full((1, 3 * J), -99.0), torch.full((1, J), 9.0), own, 0 * own, no_trust(gates))
+        moved = head.mix(said, seen, tau(tau_s)) - head.mix(said, still, tau(tau_s))
+        expected = late_s / 6 * front.evidence(state, tau(0.0)).velocity[:, 1:2]
+        torch.testing.assert_close(moved, expected, rtol=0.02, atol=1e-6)
+
+
 def no_trust(gates: Tensor) -> tuple[Tensor, Tensor]:
     return gates.new_zeros(1, 5, 1, J), gates.new_zeros(1, 2, 1, J)
