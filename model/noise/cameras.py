@@ -19,7 +19,9 @@ from model.skeleton import INDEX, MIRROR, J
 _VIEWS = 4
 _ODDS = (0.55, 0.25, 0.2)  # of two, three and four
 _BETWEEN = (0.7, 2.5)  # angle from one camera to the next [rad]
-_MIRROR = list(MIRROR)
+_MIRROR = np.array(MIRROR)
+_ARM, _FOREARM, _HAND = ("shoulder", "elbow", "wrist", "hand"), ("elbow", "wrist", "hand"), ("wrist", "hand")
+_LEG, _FOOT = ("knee", "ankle", "foot"), ("ankle", "foot")
 
 
 def _share(**sizes: float) -> F32:
@@ -31,30 +33,29 @@ def _share(**sizes: float) -> F32:
     return out
 
 
-# Errors in a picture, by joint; and what goes astray there together, how often.
+def _limbs(parts: list[tuple[str, ...]]) -> F32:
+    """(2 parts, J) 1 for what belongs to each part, of the left side and then of the right."""
+    return np.array(
+        [
+            np.isin(np.arange(J), [INDEX[f"{side}_{name}"] for name in names])
+            for side in ("left", "right")
+            for names in parts
+        ],
+        np.float32,
+    )
+
+
+# Errors in a picture, by joint; and what is found elsewhere there together, how often.
 _SIZE = _share(hip=0.9, knee=1.0, ankle=1.1, foot=1.3, shoulder=1.2, elbow=1.6, wrist=1.7, hand=2.0, head=1.2)
-_TOGETHER = [("wrist", "hand"), ("elbow", "wrist", "hand"), ("elbow",), ("ankle", "foot"), ("knee", "ankle", "foot"),
-             ("shoulder", "elbow", "wrist", "hand"), ("hip",)]  # fmt: skip
-_OFTEN = np.array([0.25, 0.36, 0.1, 0.08, 0.06, 0.11, 0.04])
-_GROUPS = np.zeros((2 * len(_TOGETHER), J), np.float32)
-for _i, _names in enumerate(_TOGETHER):
-    for _s, _side in enumerate(("left", "right")):
-        _GROUPS[2 * _i + _s, [INDEX[f"{_side}_{name}"] for name in _names]] = 1.0
+_ELSEWHERE = _limbs([_HAND, _FOREARM, ("elbow",), _FOOT, _LEG, _ARM, ("hip",)])
+_OFTEN = np.array([0.25, 0.36, 0.1, 0.08, 0.06, 0.11, 0.04] * 2) / 2
+# What goes astray together in space, and how often; what is exchanged with the other side.
+_STRAYING = _limbs([_HAND, _FOREARM, _FOOT, _LEG, _ARM, ("hip",)])
+_STRAYS = np.array([0.22, 0.13, 0.06, 0.05, 0.03, 0.01] * 2)
 _PAIRS = [
     [INDEX[f"{side}_{part}"] for part in parts for side in ("left", "right")]
-    for parts in (("ankle", "foot"), ("knee", "ankle", "foot"), ("elbow", "wrist", "hand"), ("wrist", "hand"))
+    for parts in (_FOOT, _LEG, _FOREARM, _HAND)
 ]
-
-# What goes astray together, and how often.
-_STRAYS = np.array([0.22, 0.13, 0.06, 0.05, 0.03, 0.01] * 2)
-_STRAYING = np.zeros((12, J), np.float32)
-for _i, (_side, _parts) in enumerate(
-    (side, parts)
-    for side in ("left", "right")
-    for parts in (("wrist", "hand"), ("elbow", "wrist", "hand"), ("ankle", "foot"), ("knee", "ankle", "foot"),
-                  ("shoulder", "elbow", "wrist", "hand"), ("hip",))
-):  # fmt: skip
-    _STRAYING[_i, [INDEX[f"{_side}_{part}"] for part in _parts]] = 1.0
 
 
 def cameras_error(rng: np.random.Generator, positions: F32, times_s: F64) -> F32:
@@ -102,14 +103,14 @@ def _found_elsewhere(rng: np.random.Generator, positions: F32, times_s: F64, rat
     inside &= steadily[..., None] | (rng.random(inside.shape) < rng.uniform(0.2, 0.9, (*start.shape, 1)))  # flickers
     error = np.zeros(positions.shape, np.float32)
     off = log_uniform(rng, (0.05, 0.4), *start.shape, 1) * normal(rng, *start.shape, 3)
-    which = rng.choice(len(_GROUPS), start.shape, p=np.repeat(_OFTEN, 2) / 2)
+    which = rng.choice(len(_ELSEWHERE), start.shape, p=_OFTEN)
     kind = rng.random(start.shape)
     for b, k in zip(*np.nonzero(inside.any(2))):
         frames = np.flatnonzero(inside[b, k])
-        joints = np.flatnonzero(_GROUPS[which[b, k]])
+        joints = np.flatnonzero(_ELSEWHERE[which[b, k]])
         true = positions[b, frames[:, None], joints]
         if kind[b, k] < 0.3:
-            found = positions[b, frames[:, None], np.array(_MIRROR)[joints]]
+            found = positions[b, frames[:, None], _MIRROR[joints]]
         elif kind[b, k] < 0.5:
             found = positions[b, frames, rng.integers(J)][:, None] + 0.05 * normal(rng, 1, len(joints), 3)
         else:
