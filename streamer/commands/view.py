@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _QUIET_S = 2.0
+_HOST, _PORT = "127.0.0.1", 8080
 
 
 class _Page(NamedTuple):
@@ -42,8 +43,8 @@ def view(
     key: Key = None,
     server_key: ServerKey = None,
     actor: str | None = None,
-    port: int = 8080,
-    host: str = "127.0.0.1",
+    port: int = _PORT,
+    host: str = _HOST,
     origin: tuple[str, ...] = (),
     terminal: bool = False,
     html: Path | None = None,
@@ -61,8 +62,19 @@ def view(
         html: Write a recording as one page to share, which opens without a network.
         rrd: Write a recording for rerun; needs rerun-sdk.
     """
+    elsewhere = _named(terminal=terminal, html=html, rrd=rrd)
+    page_alone = _named(host=host != _HOST, port=port != _PORT, origin=origin)
+    of_server = _named(out=out_endpoint != DEFAULT_OUT, control=control_endpoint != DEFAULT_CONTROL, key=key,
+                       server_key=server_key)  # fmt: skip
+    recording = source is not None and "://" not in source
+    if elsewhere and page_alone:
+        raise ConfigError(f"{page_alone} is for the page in a browser, and {elsewhere} opens none: leave one out")
+    if terminal and elsewhere != "--terminal":
+        raise ConfigError(f"--terminal draws, and {elsewhere.partition(', ')[2]} writes a file: leave one out")
+    if recording and of_server:
+        raise ConfigError(f"{of_server} is of a server, and {source} is a recording: leave one out")
     page = None if terminal else _Page(host, port, origin)
-    if source is not None and "://" not in source:
+    if source is not None and recording:
         return _recording(Path(source), actor, page, html, rrd)
     if html is not None or rrd is not None:
         raise ConfigError(
@@ -75,6 +87,11 @@ def view(
     # What is set must be set on the server that is seen: the usual control socket goes with the usual output alone.
     control = control_endpoint if out == DEFAULT_OUT or control_endpoint != DEFAULT_CONTROL else None
     return _live(out, control, client_keys(key, server_key, out), actor, page)
+
+
+def _named(**given: object) -> str:
+    """The options that are given, as the command line has them."""
+    return ", ".join("--" + name.replace("_", "-") for name, value in given.items() if value)
 
 
 def _recording(file: Path, actor: str | None, page: _Page | None, html: Path | None, rrd: Path | None) -> int:

@@ -104,6 +104,10 @@ def test_mistakes_are_one_line(take: Path, tmp_path: Path, capsys: pytest.Captur
         (f"--html {tmp_path}/a.html", "hpstm record take.hpstm"),
         ("tcp://127.0.0.1:1 --out tcp://127.0.0.1:2", "say one of them"),
         ("http://127.0.0.1:1", "use tcp:// or ipc://"),
+        (f"{take} --terminal --origin null", "--origin is for the page in a browser, and --terminal opens none"),
+        (f"{take} --html {tmp_path}/a.html --port 1 --host ::1", "--host, --port is for the page"),
+        (f"{take} --terminal --rrd {tmp_path}/a.rrd", "--rrd writes a file"),
+        (f"{take} --out tcp://127.0.0.1:2", "--out is of a server, and"),
         (f"{take} --port 70000", "--port must be between"),
         (f"{take} --host 203.0.113.1", "cannot listen there"),
     ):
