@@ -71,7 +71,7 @@ def _json(run: Run) -> str:
 
 
 def _markdown(run: Run, plots: Sequence[str]) -> str:
-    settings = ", ".join(f"{name} {value}" for name, value in run.settings.items() if value not in (None, ""))
+    settings = ", ".join(f"{name} {value}" for name, value in run.settings.items() if value not in (None, "", 0.0))
     lines = ["# hpstm refine", "", f"{run}.", "", f"Settings: {settings}.", "", *_kinds(run.rows)]
     refused = [row for row in run.rows if row.status == "refused"]
     if refused:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from model.skeleton import J
 from streamer.archive.passes import refined
 from streamer.archive.streams import ACTOR, Stream, read_source
 from streamer.commands.scores import bone_std_mm, canonical, jitter_m_s3
-from streamer.errors import ConfigError, HPSTMError
+from streamer.errors import ConfigError, FrameError, HPSTMError
 from streamer.frames import Array, Frame
 from streamer.runtimes import load_runtime
 from streamer.runtimes.block import Runtime
 from streamer.sinks.files import file_of
+from streamer.sources.told import Told
 
 METHOD = 1  # grows when the same file and settings would give another answer
 UNFINISHED = ".unfinished"  # in the folder of results: what is being written
@@ -46,6 +47,8 @@ class Settings:
     runtime: str
     weights: str | None  # a model folder; None: the bundled one
     model: str  # its hash
+    height_m: float | None = None  # of people, and how far the camera looks down: of MediaPipe's landmarks
+    pitch_deg: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,10 @@ def work(task: Task) -> Row:
 
 def _key(path: Path, settings: Settings) -> str:
     """Hash of all that the answer depends on: the file, its skeleton file, its listed rate, the model, the settings."""
-    parts: list[object] = [METHOD, asdict(settings) | {"weights": None}, sha256(path)]
+    asked = asdict(settings) | {"weights": None}
+    if settings.height_m is None and not settings.pitch_deg:  # what was done before there were these stays done
+        del asked["height_m"], asked["pitch_deg"]
+    parts: list[object] = [METHOD, asked, sha256(path)]
     if path.name.lower().removesuffix(".gz").endswith(".amc"):
         parts.append(sha256(find_asf(path)))
     return _hash([*parts, listed_fps(path)])
@@ -130,6 +136,7 @@ def _runtime(name: str, weights: str | None) -> Runtime:
 def _refine(task: Task, path: Path, row: Row) -> Row:
     asked = task.settings
     source = read_source(path, asked.fps, asked.unit_m, asked.up)
+    known = Told(asked.height_m, asked.pitch_deg)
     row.kind, row.mapped, row.notes = source.kind, source.mapped, list(source.notes)
     runtime, out = _runtime(asked.runtime, asked.weights), Path(task.out)
     places = {stream.actor: _place(task.target, stream, len(source.streams)) for stream in source.streams}
@@ -141,8 +148,9 @@ def _refine(task: Task, path: Path, row: Row) -> Row:
         ready = []
         for stream in source.streams:
             try:
+                stream = replace(stream, frames=[known.frame(frame) for frame in stream.frames])
                 animation = refined(path.stem, stream.frames, stream.fps, stream.count, runtime, stream.offsets_m)
-            except ConfigError as error:
+            except (ConfigError, FrameError) as error:
                 raise ConfigError(f"{path}: {stream.actor + ': ' if stream.actor else ''}{error}") from error
             new = folder / Path(places[stream.actor]).name
             write_animation(animation, new, stream.actor or ACTOR)

@@ -50,7 +50,7 @@ class SourceOptions:
         people: How many are followed, of a camera or a video.
         fov_deg: Field of view across the picture's longer side [degrees].
         no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
-        height_m: How tall people are, standing, without shoes, of a camera or a video [m]; several: all of them.
+        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m]; several: all of them.
         pitch_deg: How far the camera looks down [degrees]; negative: up.
         vmc_in: UDP port that a VMC performer sends to.
         stdin: Lines of JSON on standard input.
@@ -84,8 +84,8 @@ class SourceOptions:
             raise ConfigError(
                 f"give one source: {', '.join(asked)}" + (f"; not {' and '.join(given)}" if given else "")
             )
-        if self.camera is None and self.video is None and (self.height_m is not None or self.pitch_deg):
-            raise ConfigError(f"--height and --pitch are for --camera and --video, not for {given[0]}")
+        if self.vmc_in is not None and (self.height_m is not None or self.pitch_deg):
+            raise ConfigError(f"--height and --pitch are for a camera's landmarks, not for {given[0]}")
         self.told()  # before a model is loaded
 
     def told(self) -> Told:
@@ -128,13 +128,13 @@ class SourceOptions:
             from streamer.sources.playback import Playback
             from streamer.sources.replay import read_take
 
-            return Playback(read_take(self.replay, self.actor))
+            return Playback(self.told().take(read_take(self.replay, self.actor)))
         from streamer.sources.json_lines import LineSource, line_reader
         from streamer.wire.json_lines import DEFAULT_ACTOR
 
         reader = line_reader(self.layout[0] if self.layout else None, self.actor or DEFAULT_ACTOR)
         # A file of its own: a thread that waits for a line may be left behind, with the file's lock.
-        return LineSource(os.fdopen(os.dup(sys.stdin.fileno()), "rb"), reader, say)
+        return LineSource(os.fdopen(os.dup(sys.stdin.fileno()), "rb"), reader, say, known=self.told())
 
 
 @Parameter(name="*", group=Group("Sinks (any of these)", sort_key=1))

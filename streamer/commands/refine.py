@@ -29,6 +29,8 @@ def refine(
     fps: float | None = None,
     unit_m: float | None = None,
     up: str | None = None,
+    height_m: Annotated[float | None, Parameter("--height")] = None,
+    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
     jobs: Annotated[int | None, Parameter(show_default="one a core")] = None,
     ray: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=(0, 1))] = None,
     runtime: Literal["auto", "native", "onnx"] = "auto",
@@ -43,6 +45,8 @@ def refine(
         fps: Frame rate of the results [Hz]; none: that of the input.
         unit_m: Metres per unit of the files, if the body's size misleads [m].
         up: Axis of the files that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
+        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m].
+        pitch_deg: How far the camera of MediaPipe's landmarks looks down [degrees]; negative: up.
         jobs: Processes at work, of one thread each.
         ray: Work on a Ray cluster (the ray extra): its address, such as auto; none after it: one of this machine.
         runtime: Engine of the model, the same for all files.
@@ -53,12 +57,17 @@ def refine(
     from streamer.archive.inputs import files_in, tasks_for
     from streamer.archive.manifest import open_manifest
     from streamer.archive.report import Run, write_report
+    from streamer.sources.told import Told
 
     check_fps(fps)
     workers = jobs if jobs is not None else _cores()
     if workers < 1:
         raise ConfigError(f"--jobs {workers}: at least one process is needed")
-    settings = _settings("" if format == "same" else f".{format}", fps, unit_m, up, runtime, weights)
+    Told(height_m, pitch_deg)  # before a file is read
+    settings = replace(
+        _settings("" if format == "same" else f".{format}", fps, unit_m, up, runtime, weights),
+        height_m=height_m, pitch_deg=pitch_deg,
+    )  # fmt: skip
     files = files_in(paths, out)
     started = time.monotonic()
     with open_manifest(out) as manifest:

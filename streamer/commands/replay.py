@@ -29,6 +29,7 @@ from streamer.sinks.subscriber import PoseSubscriber
 from streamer.sources.replay import Take, read_take
 from streamer.sources.sender import FrameSender
 from streamer.sources.synthetic import synthetic_take
+from streamer.sources.told import Told
 from streamer.wire.endpoints import DEFAULT_CONTROL, DEFAULT_IN, DEFAULT_OUT
 from streamer.wire.security import ClientKeys
 
@@ -65,6 +66,8 @@ def replay(
     fps: float | None = None,
     unit_m: float | None = None,
     up: str | None = None,
+    height_m: Annotated[float | None, Parameter("--height")] = None,
+    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
     json: Path | None = None,
 ) -> int:
     """Play a file through a running server, or one of its own, and score what comes out.
@@ -79,12 +82,15 @@ def replay(
         fps: True frame rate of a motion file, if its own is wrong [Hz].
         unit_m: Metres per unit of a motion file, if the body's size misleads [m].
         up: Axis of a motion file that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
+        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m].
+        pitch_deg: How far the camera of MediaPipe's landmarks looks down [degrees]; negative: up.
         json: Write the summary to this file, too.
     """
+    known = Told(height_m, pitch_deg)
     if file == "synthetic":
-        take = synthetic_take(seconds or 10.0).noisy((10.0 if noise_mm is None else noise_mm) / 1e3)
+        take = known.take(synthetic_take(seconds or 10.0)).noisy((10.0 if noise_mm is None else noise_mm) / 1e3)
     else:
-        take = read_take(file, actor, fps=fps, unit_m=unit_m, up=up).noisy((noise_mm or 0.0) / 1e3)
+        take = known.take(read_take(file, actor, fps=fps, unit_m=unit_m, up=up)).noisy((noise_mm or 0.0) / 1e3)
     if seconds is not None:
         take = take.first(seconds)
     asked = Endpoints(in_endpoint, out_endpoint, control_endpoint, client_keys(key, server_key, out_endpoint))

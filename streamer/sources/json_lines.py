@@ -15,6 +15,7 @@ from streamer.clock import SECOND_NS, now_ns
 from streamer.errors import ConfigError, FrameError
 from streamer.frames import Frame
 from streamer.server.metrics import Histogram
+from streamer.sources.told import NOTHING, Told
 from streamer.wire.json_lines import DEFAULT_ACTOR, FRAME_KEYS, MOST_BYTES, LineReader, own_layout
 from streamer.wire.protocol import is_actor_name
 
@@ -75,12 +76,15 @@ class LineSource:
         stream: is read by whoever iterates, and waited for.
         say: takes one line of text for each broken line, and for each key that means nothing.
         paced: wait for each frame's time, counted from the first one's: for what was recorded.
+        known: of the camera and the people before it, where lines are MediaPipe's landmarks.
     """
 
     name = "lines of JSON"
 
-    def __init__(self, stream: Stream, reader: LineReader, say: Callable[[str], None], paced: bool = False) -> None:
-        self._stream, self._reader, self._say = stream, reader, say
+    def __init__(
+        self, stream: Stream, reader: LineReader, say: Callable[[str], None], paced: bool = False, known: Told = NOTHING
+    ) -> None:
+        self._stream, self._reader, self._say, self._known = stream, reader, say, known
         self._pace = _Pace() if paced else None
         self.descriptor = _descriptor(stream)
         self.latency: dict[str, Histogram] = {}
@@ -156,7 +160,7 @@ class LineSource:
         try:
             if line is None:
                 raise FrameError("too_long", f"longer than {MOST_BYTES:,} bytes: is there an end to it?")
-            frame, self._last = self._reader.frame(line, now_ns()), line
+            frame, self._last = self._known.frame(self._reader.frame(line, now_ns())), line
         except FrameError as error:
             report.broken[error.reason] += 1
             report.first.setdefault(error.reason, report.lines)

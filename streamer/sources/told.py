@@ -8,16 +8,17 @@ bones stay as long as they were. The told pitch turns joints from the camera's a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamer.errors import ConfigError
-from streamer.frames import Array
-from streamer.sources.replay import canonical_axes
+from streamer.errors import ConfigError, FrameError
+from streamer.frames import Array, Frame
+from streamer.sources.replay import Take, canonical_axes
 
 # How tall the person is of whom MediaPipe's world landmarks are: of least error on the training subjects of rendered/.
 MEDIAPIPE_HEIGHT_M = 1.67
+LAYOUT = "mediapipe_33"
 SHORTEST_M, TALLEST_M = 0.5, 2.8
 STEEPEST_DEG = 90.0
 
@@ -60,6 +61,8 @@ class Told:
     def level(self, points_m: Array) -> Array:
         """Points (..., 3) in the axes of a level camera in the same place: y straight down, z away on the level.
 
+        The same of axes with y up and z towards the camera.
+
         Source: a turn about x by the pitch. Oracle: tests/streamer/test_told.py, by scipy.
         """
         x, y, z = np.moveaxis(points_m, -1, 0)
@@ -69,6 +72,38 @@ class Told:
     def upright(self, world_m: Array) -> Array:
         """World landmarks (..., 33, 3) in true size and our axes: Y up against gravity, z towards the camera."""
         return canonical_axes(self.level(self.scaled(world_m)))
+
+    def frame(self, frame: Frame) -> Frame:
+        """A frame of MediaPipe's world landmarks in our axes, in true size and against gravity.
+
+        Raises:
+            FrameError: it is of another layout: how large those are is not known, nor which way their camera looks.
+        """
+        if self == NOTHING:
+            return frame
+        if frame.layout != LAYOUT:
+            raise FrameError(
+                "layout", f"--height and --pitch are for the landmarks of {LAYOUT}, not for {frame.layout}"
+            )
+        positions = self.level(self.scaled(np.asarray(frame.positions, np.float64))).astype(np.float32)
+        return replace(frame, positions=positions, rotations=self._turned(frame.rotations))
+
+    def take(self, take: Take) -> Take:
+        """``frame`` by frame. Raises ConfigError: it is of another layout."""
+        try:
+            return replace(take, frames=[self.frame(frame) for frame in take.frames])
+        except FrameError as error:
+            raise ConfigError(f"{take.name}: {error}") from error
+
+    def _turned(self, rotations: Array | None) -> Array | None:
+        """Quaternions (J, 4) xyzw turned as ``level`` turns points."""
+        if rotations is None:
+            return None
+        half = np.radians(self.pitch_deg) / 2
+        x, y, z, w = np.moveaxis(np.asarray(rotations, np.float64), -1, 0)
+        sine, cosine = -np.sin(half), np.cos(half)
+        turned = (cosine * x + sine * w, cosine * y - sine * z, cosine * z + sine * y, cosine * w - sine * x)
+        return np.stack(turned, axis=-1).astype(np.float32)
 
 
 NOTHING = Told()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import signal
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from model.landmarks import landmarks
 from model.motion.synthetic import SyntheticActor
+from model.prepare import read_clip
+from model.skeleton import INDEX
 from streamer.cli import main
 from streamer.clock import SECOND_NS
 from streamer.commands.live_options import SourceOptions
@@ -22,7 +28,10 @@ from streamer.sources.camera import Picture
 from streamer.sources.landmarker import Found
 from streamer.sources.mediapipe import MediaPipeSource
 from streamer.sources.perspective import FEET, FOV_DEG, focal_px
+from streamer.sources.replay import read_take
 from streamer.sources.told import MEDIAPIPE_HEIGHT_M, NOTHING, Told
+from streamer.wire.protocol import decode_frame
+from tests.helpers.program import HPSTM, Program
 
 HZ = 30
 SIZE_PX = (640, 480)
@@ -162,7 +171,99 @@ def test_a_mistake_is_one_line_that_helps(
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("options", [SourceOptions(stdin=True, height_m=1.7), SourceOptions(vmc_in=1, pitch_deg=5.0)])
+@pytest.mark.parametrize("options", [SourceOptions(vmc_in=1, height_m=1.7), SourceOptions(vmc_in=1, pitch_deg=5.0)])
 def test_a_source_that_has_no_camera_takes_neither(options: SourceOptions) -> None:
-    with pytest.raises(ConfigError, match="--height and --pitch are for --camera and --video, not for --"):
+    with pytest.raises(ConfigError, match="--height and --pitch are for a camera's landmarks, not for --vmc-in"):
         options.check()
+
+
+# -- landmarks that somebody else's program made: lines of JSON, files -------------------------------------------------
+
+
+KNOWN = ["--height", str(HEIGHT_M), "--pitch", str(PITCH_DEG)]
+
+
+@pytest.fixture(scope="module")
+def landmarks_m(walk: np.ndarray) -> np.ndarray:
+    """(90, 33, 3) what MediaPipe says of the walk, in its own axes."""
+    body = (walk - walk[:, [23, 24]].mean(1, keepdims=True)) * FLIP
+    seen = camera_from_level(PITCH_DEG).apply(body.reshape(-1, 3)).reshape(body.shape)
+    return np.asarray(seen * MEDIAPIPE_HEIGHT_M / HEIGHT_M, np.float32)
+
+
+@pytest.fixture
+def file(landmarks_m: np.ndarray, tmp_path: Path) -> Path:
+    path = tmp_path / "walk.npz"
+    np.savez(path, world_m=landmarks_m, visibility=np.ones((90, 33), np.float32), time_s=np.arange(90) / HZ)
+    return path
+
+
+def test_a_frame_of_landmarks_is_as_its_landmarks(landmarks_m: np.ndarray) -> None:
+    known, turn = Told(HEIGHT_M, PITCH_DEG), Rotation.random(33, rng=1)
+    untold = Frame("a", 3, 7, NOTHING.upright(landmarks_m[5]), np.ones(33, np.float32), "mediapipe_33")
+    frame = known.frame(replace(untold, rotations=turn.as_quat().astype(np.float32)))
+    np.testing.assert_allclose(frame.positions, known.upright(landmarks_m[5]), atol=1e-6)
+    assert (frame.actor, frame.seq, frame.t_ns, frame.confidence) == ("a", 3, 7, untold.confidence)
+    # A joint's axis, tipped with the body: turned, it is where the turned body has it.
+    tipped, assured = turn.apply([0.3, 0.5, -0.2]), Rotation.from_quat(frame.rotations).apply([0.3, 0.5, -0.2])
+    np.testing.assert_allclose(known.level(tipped), assured, atol=1e-6)
+    assert NOTHING.frame(untold) is untold
+
+
+def test_what_is_missing_stays_missing(landmarks_m: np.ndarray) -> None:
+    positions = NOTHING.upright(landmarks_m[0])
+    positions[4], positions[7] = np.nan, 0.0
+    frame = Told(HEIGHT_M, PITCH_DEG).frame(Frame("a", 0, 0, positions, None, "mediapipe_33"))
+    assert np.isnan(frame.positions[4]).all()
+    np.testing.assert_array_equal(frame.positions[7], 0.0)
+
+
+def test_lines_of_landmarks_reach_the_server_upright(landmarks_m: np.ndarray, walk: np.ndarray) -> None:
+    lines = [
+        json.dumps({"layout": "mediapipe_33", "t": n / HZ, "positions": NOTHING.upright(xyz).tolist()})
+        for n, xyz in enumerate(landmarks_m)
+    ]
+    strange = json.dumps({"layout": "coco_17", "t": 9.0, "positions": [[0.1, 0.2, 0.3]] * 17})
+    with zmq.Context() as context, context.socket(zmq.SUB) as server:
+        server.subscribe(b"")
+        port = server.bind_to_random_port("tcp://127.0.0.1")
+        command = [*HPSTM, "source", "stdin", "--to", f"tcp://127.0.0.1:{port}", "--paced", *KNOWN]
+        with Program(command) as program:
+            program.feed("\n".join([strange, *lines]) + "\n")
+            frames: list[Frame] = []
+            while len(frames) < 30 and server.poll(10_000):
+                frames.append(decode_frame(server.recv()))
+            said = program.said(signal.SIGINT)
+    assert len(frames) == 30
+    for frame in frames:
+        np.testing.assert_allclose(frame.positions, relative(walk[round(frame.t_ns / 1e9 * HZ)]), atol=1e-5)
+    assert "hpstm: line 1: --height and --pitch are for the landmarks of mediapipe_33, not for coco_17" in said
+
+
+def test_a_file_of_landmarks_is_replayed_upright(file: Path, walk: np.ndarray) -> None:
+    take = Told(HEIGHT_M, PITCH_DEG).take(read_take(file))
+    np.testing.assert_allclose([frame.positions for frame in take.frames], [relative(xyz) for xyz in walk], atol=1e-5)
+    source = SourceOptions(replay=file, height_m=HEIGHT_M, pitch_deg=PITCH_DEG).open(False, print)
+    frame = source.receive(1.0)
+    assert frame is not None
+    np.testing.assert_array_equal(frame.positions, take.frames[0].positions)
+
+
+def test_a_file_of_landmarks_is_refined_in_true_size(file: Path, tmp_path: Path, walk: np.ndarray) -> None:
+    for out, known in (("told", KNOWN), ("untold", [])):
+        assert main(["refine", str(file), "--out", str(tmp_path / out), "--format", "npz", "--jobs", "1", *known]) == 0
+    shins = {}
+    for out in ("told", "untold"):
+        (result,) = (tmp_path / out).glob("*.npz")
+        joints = read_clip(result).positions
+        shins[out] = np.linalg.norm(joints[-1, INDEX["left_knee"]] - joints[-1, INDEX["left_ankle"]])
+    true = np.linalg.norm(walk[-1, 25] - walk[-1, 27])
+    assert shins["told"] == pytest.approx(true, rel=0.02)
+    assert shins["untold"] == pytest.approx(true * MEDIAPIPE_HEIGHT_M / HEIGHT_M, rel=0.02)
+
+
+def test_a_file_of_others_is_refused_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "synthetic", *KNOWN]) == 2
+    assert capsys.readouterr().err == (
+        "hpstm: synthetic: --height and --pitch are for the landmarks of mediapipe_33, not for smpl_24\n"
+    )
