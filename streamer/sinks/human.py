@@ -102,7 +102,7 @@ def read_joints(path: Path) -> Array:
     """
     how = (
         "write it with: python -c \"import numpy, torch; numpy.save('human.npy', "
-        "torch.load('gear_sonic/data/human/human_joints_info.pkl')['J'].reshape(55, 3).numpy())\""
+        "torch.load('gear_sonic/data/human/human_joints_info.pkl', weights_only=True)['J'].reshape(55, 3).numpy())\""
     )
     try:
         joints = np.load(path, allow_pickle=False)
