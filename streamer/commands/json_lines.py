@@ -5,11 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 from io import BufferedReader
-from typing import Annotated, cast
+from typing import cast
 
-from cyclopts import Parameter
-
-from streamer.commands.options import Key, Out, Outs, ServerKey, To, Tos, client_keys
+from streamer.commands.options import Height, Key, Out, Outs, Pitch, ServerKey, To, Tos, client_keys
 from streamer.wire.endpoints import DEFAULT_IN, DEFAULT_OUT
 
 
@@ -22,8 +20,8 @@ def source(
     layout: str | None = None,
     actor: str = "actor",
     paced: bool = False,
-    height_m: Annotated[float | None, Parameter("--height")] = None,
-    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
+    height_m: Height = None,
+    pitch_deg: Pitch = 0.0,
 ) -> int:
     """Send lines of JSON on standard input to a server, as frames: {"actor", "t", "layout", "positions", "confidence"}.
 
@@ -31,8 +29,6 @@ def source(
         layout: Layout of lines that name none; a .toml file is one of your own, for the server's --layout, too.
         actor: Actor of lines that name none.
         paced: Wait for each line's t, as for a recording; else lines are sent as they come.
-        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m]; several: all of them.
-        pitch_deg: How far the camera of MediaPipe's landmarks looks down [degrees]; negative: up.
     """
     from streamer.sources.json_lines import LineSource, line_reader
     from streamer.sources.sender import FrameSender

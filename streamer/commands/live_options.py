@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from streamer.commands.mediapipe import MODEL
+from streamer.commands.options import Height, Pitch
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import host_and_port, is_local
 
@@ -50,8 +51,6 @@ class SourceOptions:
         people: How many are followed, of a camera or a video.
         fov_deg: Field of view across the picture's longer side [degrees].
         no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
-        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m]; several: all of them.
-        pitch_deg: How far the camera looks down [degrees]; negative: up.
         vmc_in: UDP port that a VMC performer sends to.
         stdin: Lines of JSON on standard input.
         replay: A recording or a motion file, in its own time.
@@ -65,8 +64,8 @@ class SourceOptions:
     people: int = 1
     fov_deg: Annotated[float, Parameter("--fov")] = 60.0
     no_root: bool = False
-    height_m: Annotated[float | None, Parameter("--height")] = None
-    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0
+    height_m: Height = None
+    pitch_deg: Pitch = 0.0
     vmc_in: int | None = None
     stdin: bool = False
     replay: Path | None = None

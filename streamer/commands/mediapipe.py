@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from streamer.commands.options import Key, ServerKey, To, client_keys
+from streamer.commands.options import Height, Key, Pitch, ServerKey, To, client_keys
 from streamer.commands.signals import stop_signals
 from streamer.errors import ConfigError
 from streamer.wire.endpoints import DEFAULT_IN
@@ -28,8 +28,8 @@ def source(
     actor: str = "person",
     fov_deg: Annotated[float, Parameter("--fov")] = 60.0,
     no_root: bool = False,
-    height_m: Annotated[float | None, Parameter("--height")] = None,
-    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
+    height_m: Height = None,
+    pitch_deg: Pitch = 0.0,
     fast: bool = False,
 ) -> int:
     """Send the people before a camera, or in a video, to a server, as frames: MediaPipe finds their landmarks.
@@ -42,8 +42,6 @@ def source(
         actor: Name of the actor; of several: with a number, as in person-1.
         fov_deg: Field of view across the picture's longer side [degrees]; how far away people are follows from it.
         no_root: Leave people where they are, feet on the ground; else they move in the room, approximately.
-        height_m: How tall people are, standing, without shoes [m]; several: all of them.
-        pitch_deg: How far the camera looks down [degrees]; negative: up.
         fast: A video as fast as it can be, not in its own time.
     """
     from streamer.commands.forward import forward

@@ -26,6 +26,15 @@ Tos = Annotated[
 ]
 Control = Annotated[str, Parameter("--control", help="Endpoint where requests are answered.")]
 Key = Annotated[str | None, Parameter(help="Your NAME.key_secret, for a server that runs with --curve.")]
+Height = Annotated[
+    float | None,
+    Parameter(
+        "--height", help="How tall people in MediaPipe's landmarks are, standing, without shoes [m]; all of them."
+    ),
+]
+Pitch = Annotated[
+    float, Parameter("--pitch", help="How far the camera of MediaPipe's landmarks looks down [degrees]; negative: up.")
+]
 ServerKey = Annotated[str | None, Parameter(help="That server's server.key.")]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from streamer.commands.convert import check_fps
-from streamer.commands.options import BUNDLED
+from streamer.commands.options import BUNDLED, Height, Pitch
 from streamer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def refine(
     fps: float | None = None,
     unit_m: float | None = None,
     up: str | None = None,
-    height_m: Annotated[float | None, Parameter("--height")] = None,
-    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
+    height_m: Height = None,
+    pitch_deg: Pitch = 0.0,
     jobs: Annotated[int | None, Parameter(show_default="one a core")] = None,
     ray: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=(0, 1))] = None,
     runtime: Literal["auto", "native", "onnx"] = "auto",
@@ -45,8 +45,6 @@ def refine(
         fps: Frame rate of the results [Hz]; none: that of the input.
         unit_m: Metres per unit of the files, if the body's size misleads [m].
         up: Axis of the files that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
-        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m].
-        pitch_deg: How far the camera of MediaPipe's landmarks looks down [degrees]; negative: up.
         jobs: Processes at work, of one thread each.
         ray: Work on a Ray cluster (the ray extra): its address, such as auto; none after it: one of this machine.
         runtime: Engine of the model, the same for all files.
@@ -64,10 +62,8 @@ def refine(
     if workers < 1:
         raise ConfigError(f"--jobs {workers}: at least one process is needed")
     Told(height_m, pitch_deg)  # before a file is read
-    settings = replace(
-        _settings("" if format == "same" else f".{format}", fps, unit_m, up, runtime, weights),
-        height_m=height_m, pitch_deg=pitch_deg,
-    )  # fmt: skip
+    settings = _settings("" if format == "same" else f".{format}", fps, unit_m, up, runtime, weights)
+    settings = replace(settings, height_m=height_m, pitch_deg=pitch_deg)
     files = files_in(paths, out)
     started = time.monotonic()
     with open_manifest(out) as manifest:

@@ -20,7 +20,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from streamer.clock import SECOND_NS, now_ns
-from streamer.commands.options import Control, In, Key, Out, ServerKey, client_keys
+from streamer.commands.options import Control, Height, In, Key, Out, Pitch, ServerKey, client_keys
 from streamer.commands.scores import score
 from streamer.errors import ConfigError
 from streamer.frames import Frame, Pose
@@ -66,8 +66,8 @@ def replay(
     fps: float | None = None,
     unit_m: float | None = None,
     up: str | None = None,
-    height_m: Annotated[float | None, Parameter("--height")] = None,
-    pitch_deg: Annotated[float, Parameter("--pitch")] = 0.0,
+    height_m: Height = None,
+    pitch_deg: Pitch = 0.0,
     json: Path | None = None,
 ) -> int:
     """Play a file through a running server, or one of its own, and score what comes out.
@@ -82,8 +82,6 @@ def replay(
         fps: True frame rate of a motion file, if its own is wrong [Hz].
         unit_m: Metres per unit of a motion file, if the body's size misleads [m].
         up: Axis of a motion file that points up (x, y, z, -x, -y, -z), if the body's stance misleads.
-        height_m: How tall people are, standing, without shoes, of MediaPipe's landmarks [m].
-        pitch_deg: How far the camera of MediaPipe's landmarks looks down [degrees]; negative: up.
         json: Write the summary to this file, too.
     """
     known = Told(height_m, pitch_deg)

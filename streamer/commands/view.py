@@ -63,19 +63,14 @@ def view(
         rrd: Write a recording for rerun; needs rerun-sdk.
     """
     elsewhere = _named(terminal=terminal, html=html, rrd=rrd)
-    page_alone = _named(host=host != _HOST, port=port != _PORT, origin=origin)
+    for_page = _named(host=host != _HOST, port=port != _PORT, origin=origin)
     of_server = _named(out=out_endpoint != DEFAULT_OUT, control=control_endpoint != DEFAULT_CONTROL, key=key,
                        server_key=server_key)  # fmt: skip
-    recording = source is not None and "://" not in source
-    if elsewhere and page_alone:
-        raise ConfigError(f"{page_alone} is for the page in a browser, and {elsewhere} opens none: leave one out")
-    if terminal and elsewhere != "--terminal":
-        raise ConfigError(f"--terminal draws, and {elsewhere.partition(', ')[2]} writes a file: leave one out")
-    if recording and of_server:
-        raise ConfigError(f"{of_server} is of a server, and {source} is a recording: leave one out")
+    recording = None if source is None or "://" in source else source
+    _check(elsewhere, for_page, of_server, recording)
     page = None if terminal else _Page(host, port, origin)
-    if source is not None and recording:
-        return _recording(Path(source), actor, page, html, rrd)
+    if recording is not None:
+        return _recording(Path(recording), actor, page, html, rrd)
     if html is not None or rrd is not None:
         raise ConfigError(
             "--html and --rrd write a recording: hpstm record take.hpstm, hpstm view take.hpstm --html FILE"
@@ -92,6 +87,22 @@ def view(
 def _named(**given: object) -> str:
     """The options that are given, as the command line has them."""
     return ", ".join("--" + name.replace("_", "-") for name, value in given.items() if value)
+
+
+def _check(elsewhere: str, for_page: str, of_server: str, recording: str | None) -> None:
+    """Raises ConfigError: options are given that another way to show would pass over.
+
+    Args:
+        elsewhere: those that open no page. for_page: of the page. of_server: where a server is, and its keys.
+        recording: the file that is shown, None: a server.
+    """
+    if elsewhere and for_page:
+        raise ConfigError(f"{for_page} is for the page in a browser, and {elsewhere} opens none: leave one out")
+    terminal, _, files = elsewhere.partition(", ")
+    if terminal == "--terminal" and files:
+        raise ConfigError(f"--terminal draws, and {files} writes a file: leave one out")
+    if recording is not None and of_server:
+        raise ConfigError(f"{of_server} is of a server, and {recording} is a recording: leave one out")
 
 
 def _recording(file: Path, actor: str | None, page: _Page | None, html: Path | None, rrd: Path | None) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from model.contract import sha256
 from model.landmarks import landmarks
 from model.motion.synthetic import SyntheticActor
-from model.prepare import read_clip
+from model.prepare import listed_fps, read_clip
 from model.skeleton import INDEX
+from streamer.archive.task import METHOD, Settings, _key
 from streamer.cli import main
 from streamer.clock import SECOND_NS
 from streamer.commands.live_options import SourceOptions
@@ -31,6 +34,7 @@ from streamer.sources.perspective import FEET, FOV_DEG, focal_px
 from streamer.sources.replay import read_take
 from streamer.sources.told import MEDIAPIPE_HEIGHT_M, NOTHING, Told
 from streamer.wire.protocol import decode_frame
+from tests.helpers.archives import seen, write_npz
 from tests.helpers.program import HPSTM, Program
 
 HZ = 30
@@ -267,3 +271,17 @@ def test_a_file_of_others_is_refused_and_named(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == (
         "hpstm: synthetic: --height and --pitch are for the landmarks of mediapipe_33, not for smpl_24\n"
     )
+    take = write_npz(tmp_path / "take.npz", seen(60))
+    assert main(["refine", str(take), "--out", str(tmp_path / "out"), "--jobs", "1", *KNOWN]) == 1
+    assert "--height and --pitch are for the landmarks of mediapipe_33" in capsys.readouterr().err
+    assert main(["refine", str(take), "--out", str(tmp_path / "out"), "--jobs", "1"]) == 0
+
+
+def test_runs_of_refine_from_before_stay_done(file: Path) -> None:
+    """The key of who told nothing is as it was without the two options."""
+    untold = Settings("", None, None, None, "onnx", None, "hash")
+    keys = {_key(file, untold), _key(file, replace(untold, height_m=1.8)), _key(file, replace(untold, pitch_deg=5.0))}
+    assert len(keys) == 3
+    asked = {key: value for key, value in asdict(untold).items() if key not in ("height_m", "pitch_deg")}
+    parts = [METHOD, asked, sha256(file), listed_fps(file)]
+    assert _key(file, untold) == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
