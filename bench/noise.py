@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.noise.corruption import REALISTIC, corrupt
+from model.noise.config import REALISTIC
+from model.noise.corruption import corrupt
 from model.skeleton import INDEX
 
 Floats = npt.NDArray[np.floating[Any]]

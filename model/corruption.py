@@ -1,6 +1,7 @@
 """``python -m model.corruption`` of 0.1: the noise is model/noise now, its report ``python -m model.noise.report``."""
 
-from model.noise.corruption import Corrupted, NoiseConfig, corrupt
+from model.noise.config import NoiseConfig
+from model.noise.corruption import Corrupted, corrupt
 from model.noise.fixed import NOISES, make_noise
 from model.noise.report import main
 

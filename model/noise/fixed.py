@@ -9,7 +9,8 @@ import numpy as np
 
 from model.kinematics import bone_vectors
 from model.noise import events, steady
-from model.noise.corruption import MILD, REALISTIC, REALISTIC_SEEN, Corrupted, corrupt, finished, hpstm_error
+from model.noise.config import MILD, REALISTIC, REALISTIC_SEEN
+from model.noise.corruption import Corrupted, corrupt, finished, hpstm_error
 from model.noise.lifted import lifted
 from model.noise.steady import F32, F64, normal
 from model.skeleton import J, ancestor_matrix

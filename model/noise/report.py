@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.motion.synthetic import SyntheticActor
-from model.noise.corruption import Corrupted, NoiseConfig, corrupt
+from model.noise.config import NoiseConfig
+from model.noise.corruption import Corrupted, corrupt
 from model.noise.fixed import NOISES, make_noise
 from model.noise.steady import F32, F64
 from model.prepare import load_packed

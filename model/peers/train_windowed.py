@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from model.motion.endless import Motion
-from model.noise.corruption import REALISTIC
+from model.noise.config import REALISTIC
 from model.peers.offline import OfflineConfig, OfflineModel
 from model.peers.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
 from model.peers.windows import Windows, WindowSampler, WindowStream

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from model.motion.endless import Motion, MotionSampler
-from model.noise.corruption import NoiseConfig, corrupt
+from model.noise.config import NoiseConfig
+from model.noise.corruption import corrupt
 from model.peers.offline import hold_missing
 from model.training.dataset import training_clips
 

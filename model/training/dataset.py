@@ -20,7 +20,8 @@ from model.motion.endless import WILD, Motion, MotionSampler, Moving
 from model.network import front
 from model.network.causal import Seen, run_front
 from model.network.head import TAU_RANGE_S
-from model.noise.corruption import REALISTIC, SOURCES, STAGE, NoiseConfig, corrupt, sample_times
+from model.noise.config import REALISTIC, SOURCES, STAGE, NoiseConfig
+from model.noise.corruption import corrupt, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, moved_by, put
 from model.noise.fixed import make_noise
 from model.prepare import ClipError, PackedClip, load_packed
@@ -45,7 +46,7 @@ Packed = Annotated[Path, Parameter(validator=_must_be_there, help="train.npz, fr
 
 class Mix(NamedTuple):
     """Shares of batches, those of drawn noise of what paired and lent leave; the rest is of what sources really do
-    (corruption.SOURCES)."""
+    (config.SOURCES)."""
 
     staged: float  # several cameras
     published: float  # NoiseConfig's own odds: an estimator's errors at their published size

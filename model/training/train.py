@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from model.motion.endless import Motion
 from model.network.causal import CausalFilter, Config
 from model.network.head import covariance
-from model.noise.corruption import SOURCES
+from model.noise.config import SOURCES
 from model.training import checkpoint
 from model.training.dataset import (
     FOR_COVARIANCES,

@@ -10,7 +10,8 @@ import pytest
 from model.kinematics import bone_vectors
 from model.motion.synthetic import SyntheticActor
 from model.noise import events, steady
-from model.noise.corruption import REALISTIC, Corrupted, NoiseConfig, corrupt, sample_times
+from model.noise.config import REALISTIC, NoiseConfig
+from model.noise.corruption import Corrupted, corrupt, sample_times
 from model.noise.fixed import LEARNED, LOSSES, NOISES, make_noise
 from model.noise.report import ESTIMATOR_ONLY, noise_report, statistics
 from model.skeleton import INDEX, J

@@ -17,7 +17,7 @@ from model.network.causal import CausalFilter, run_front
 from model.network.doubt import Doubt, unit_m2
 from model.network.head import Pose, covariance
 from model.network.trust import SEES
-from model.noise.corruption import REALISTIC, NoiseConfig
+from model.noise.config import REALISTIC, NoiseConfig
 from model.skeleton import J
 from model.training.dataset import Batch, Sampler
 from model.training.forward import run_batch

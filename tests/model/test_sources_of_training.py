@@ -13,7 +13,8 @@ from model.kinematics import forward_kinematics
 from model.motion.endless import Motion, MotionSampler
 from model.motion.synthetic import SyntheticActor
 from model.noise.cameras import cameras_error, outlying, swapped
-from model.noise.corruption import SOURCES, NoiseConfig, corrupt
+from model.noise.config import SOURCES, NoiseConfig
+from model.noise.corruption import corrupt
 from model.noise.definitions import define
 from model.noise.half_seen import made_up, out_of_sight
 from model.skeleton import INDEX, J

@@ -21,7 +21,7 @@ from model.motion.synthetic import SyntheticActor
 from model.network import front
 from model.network.causal import CausalFilter, Seen, phase_of
 from model.network.head import covariance
-from model.noise.corruption import REALISTIC, NoiseConfig
+from model.noise.config import REALISTIC, NoiseConfig
 from model.prepare import ClipError, load_packed
 from model.skeleton import INDEX, J
 from model.training import checkpoint, run_log, weighing

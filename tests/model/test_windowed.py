@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from model.motion.endless import Motion
-from model.noise.corruption import NoiseConfig
+from model.noise.config import NoiseConfig
 from model.peers import train_windowed
 from model.peers.offline import OfflineConfig, OfflineModel
 from model.peers.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
