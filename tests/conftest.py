@@ -90,7 +90,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def motion(packed: Path) -> Motion:
     """The motion of its people to learn from."""
     from model.motion.endless import Motion
-    from model.training.dataset import training_clips
+    from model.training.held_out import training_clips
     from model.training.train import VALIDATION
 
     return Motion.from_clips(training_clips(packed, VALIDATION))

@@ -27,8 +27,9 @@ from model.network.evidence import MEMBERS, Evidence
 from model.network.head import PoseHead, Said
 from model.skeleton import J
 from model.training import checkpoint
-from model.training.dataset import Batch, Packed, Sampler, training_clips
+from model.training.dataset import Batch, Packed, Sampler
 from model.training.forward import run_batch
+from model.training.held_out import training_clips
 from model.training.train import (
     VALIDATION,
     load_model,

@@ -30,7 +30,8 @@ from model.peers.smoothnet import SmoothNet, SmoothNetConfig, smoothnet_loss
 from model.peers.windows import Windows, WindowSampler, WindowStream
 from model.prepare import ClipError
 from model.training import checkpoint
-from model.training.dataset import Packed, validation_clips
+from model.training.dataset import Packed
+from model.training.held_out import validation_clips
 from model.training.train import VALIDATION
 
 Peer = OfflineModel | SmoothNet

@@ -18,7 +18,7 @@ from model.motion.endless import Motion, MotionSampler
 from model.noise.config import NoiseConfig
 from model.noise.corruption import corrupt
 from model.peers.offline import hold_missing
-from model.training.dataset import training_clips
+from model.training.held_out import training_clips
 
 FPS = 30.0
 LEAD = 32  # frames before the first window of a sequence

@@ -24,11 +24,10 @@ from model.noise.config import REALISTIC, SOURCES, STAGE, NoiseConfig
 from model.noise.corruption import corrupt, sample_times
 from model.noise.definitions import KINDS, ODDS, Defined, define, mean_bones, moved_by, put
 from model.noise.fixed import make_noise
-from model.prepare import ClipError, PackedClip, load_packed
 from model.skeleton import CHILDREN, FORKS, rest_directions, rest_offsets
 from model.training import pairs
-from model.training.derivation import canonical_derivation
-from model.training.held_out import RENDERED_HELD_OUT
+from model.training.derivation import LayoutOfTruth
+from model.training.held_out import RENDERED_HELD_OUT, training_clips
 from model.training.losses import Target
 
 OWN = 0.4  # share of sources whose joints are our own, in layouts by LAYOUT_ODDS; the rest define theirs
@@ -230,31 +229,6 @@ class Sampler:
         return as_frames(xyz, mask, conf, derived, np.diff(times, axis=1, prepend=times[:, :1]))
 
 
-class LayoutOfTruth(NamedTuple):
-    """What an input layout makes of joints of ours."""
-
-    matrix: np.ndarray  # (J, J) what arrives for a joint
-    gives: np.ndarray  # (J,) joints that arrive, measured or derived
-    derived: np.ndarray  # (J,)
-    needs: np.ndarray  # (J, J) 1 where a joint needs another
-    told: np.ndarray  # (J, J) as matrix, joints that do not arrive as they are
-
-    @classmethod
-    def of(cls, name: str) -> LayoutOfTruth:
-        matrix, measured, derived = canonical_derivation(name)
-        gives = measured | derived
-        needs = (np.abs(matrix) > 1e-9).astype(np.float32)
-        return cls(matrix, gives, derived, needs, (matrix + np.diag(~gives)).astype(np.float32))
-
-    def of_source(
-        self, positions: np.ndarray, seen: np.ndarray, confidence: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Joints (T, J, 3), present, confidence and derived (T, J) of one sequence of what a source sees."""
-        whole = (seen.astype(np.float32) @ self.needs.T > self.needs.sum(1) - 0.5) & self.gives
-        trust = (confidence @ self.needs.T) / np.maximum(self.needs.sum(1), 1) * whole
-        return self.matrix @ positions, whole.astype(np.float32), trust, np.broadcast_to(self.derived, whole.shape)
-
-
 def as_frames(
     xyz: np.ndarray, present: np.ndarray, confidence: np.ndarray, derived: np.ndarray, dt_s: np.ndarray
 ) -> front.Frame:
@@ -316,32 +290,3 @@ class Stream(torch.utils.data.IterableDataset[Drawn | Batch]):
                 yield sampler.draw(max(1, self.size // 2), 2 * self.length)
             else:
                 yield sampler.draw(self.size, self.length)
-
-
-def training_clips(path: Path, leave_out: tuple[str, ...]) -> list[PackedClip]:
-    """The clips that are learned from: those that ``validation_clips`` does not hold out."""
-    clips = load_packed(path)
-    return [clip for clip, out in zip(clips, _held_out(path, clips, leave_out), strict=True) if not out]
-
-
-def validation_clips(path: Path, only: tuple[str, ...]) -> list[PackedClip]:
-    """The clips of the subjects ``only``. In data that has none of them: every tenth subject's, or the last one's; of a
-    single subject every tenth clip, or the last one.
-
-    Raises:
-        ClipError: there is one clip alone.
-    """
-    clips = load_packed(path)
-    return [clip for clip, out in zip(clips, _held_out(path, clips, only), strict=True) if out]
-
-
-def _held_out(path: Path, clips: list[PackedClip], wanted: tuple[str, ...]) -> list[bool]:
-    whose = [clip.subject for clip in clips]
-    if not set(wanted) & set(whose):
-        if len(set(whose)) == 1:
-            whose = [clip.name.partition("#")[0] for clip in clips]  # pieces of one file stay together
-        groups = sorted(set(whose))
-        if len(groups) == 1:
-            raise ClipError(path, "clips", "holds one clip alone, and another is needed to watch the training with")
-        wanted = tuple(groups[9::10] or groups[-1:])
-    return [one in wanted for one in whose]

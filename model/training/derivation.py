@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,3 +39,28 @@ def canonical_derivation(name_or_path: str | Path) -> tuple[F32, Bools, Bools]:
         # Landmarks that no canonical joint stands for: taken to average to the joint itself.
         matrix[joint] = known if np.isfinite(known).all() else np.eye(J)[joint]
     return matrix.astype(np.float32), layout.measured, layout.derived
+
+
+class LayoutOfTruth(NamedTuple):
+    """What an input layout makes of joints of ours."""
+
+    matrix: np.ndarray  # (J, J) what arrives for a joint
+    gives: np.ndarray  # (J,) joints that arrive, measured or derived
+    derived: np.ndarray  # (J,)
+    needs: np.ndarray  # (J, J) 1 where a joint needs another
+    told: np.ndarray  # (J, J) as matrix, joints that do not arrive as they are
+
+    @classmethod
+    def of(cls, name: str) -> LayoutOfTruth:
+        matrix, measured, derived = canonical_derivation(name)
+        gives = measured | derived
+        needs = (np.abs(matrix) > 1e-9).astype(np.float32)
+        return cls(matrix, gives, derived, needs, (matrix + np.diag(~gives)).astype(np.float32))
+
+    def of_source(
+        self, positions: np.ndarray, seen: np.ndarray, confidence: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Joints (T, J, 3), present, confidence and derived (T, J) of one sequence of what a source sees."""
+        whole = (seen.astype(np.float32) @ self.needs.T > self.needs.sum(1) - 0.5) & self.gives
+        trust = (confidence @ self.needs.T) / np.maximum(self.needs.sum(1), 1) * whole
+        return self.matrix @ positions, whole.astype(np.float32), trust, np.broadcast_to(self.derived, whole.shape)

@@ -38,9 +38,9 @@ from model.training.dataset import (
     Sampler,
     Stream,
     moved,
-    validation_clips,
 )
 from model.training.forward import run_batch
+from model.training.held_out import validation_clips
 from model.training.losses import WEIGHTS, losses, sequence_lag_s
 from model.training.ranks import Ranks, RunError, joined
 from model.training.uncertainty import fit_covariance

@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 from model.motion.endless import Motion
 from model.training import train as training
-from model.training.dataset import Batch, Sampler, validation_clips
+from model.training.dataset import Batch, Sampler
+from model.training.held_out import validation_clips
 from tests.helpers.networks import TINY
 
 
