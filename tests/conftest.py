@@ -73,7 +73,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from model.motion.endless import regauge
     from model.motion.synthetic import SyntheticActor
-    from model.training.train import VALIDATION
+    from model.training.held_out import VALIDATION
 
     path, fps = tmp_path_factory.mktemp("data") / "train.npz", 30.0
     actors = [SyntheticActor(seed) for seed in range(4)]
@@ -90,8 +90,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def motion(packed: Path) -> Motion:
     """The motion of its people to learn from."""
     from model.motion.endless import Motion
-    from model.training.held_out import training_clips
-    from model.training.train import VALIDATION
+    from model.training.held_out import VALIDATION, training_clips
 
     return Motion.from_clips(training_clips(packed, VALIDATION))
 

@@ -29,14 +29,9 @@ from model.skeleton import J
 from model.training import checkpoint
 from model.training.dataset import Batch, Packed, Sampler
 from model.training.forward import run_batch
-from model.training.held_out import training_clips
-from model.training.train import (
-    VALIDATION,
-    load_model,
-    train_step,
-    validate,
-    validation_batches,
-)
+from model.training.held_out import VALIDATION, training_clips
+from model.training.train import load_model, train_step
+from model.training.validation import validate, validation_batches
 from streamer.cli import main
 from streamer.errors import ConfigError
 

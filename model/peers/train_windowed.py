@@ -31,8 +31,7 @@ from model.peers.windows import Windows, WindowSampler, WindowStream
 from model.prepare import ClipError
 from model.training import checkpoint
 from model.training.dataset import Packed
-from model.training.held_out import validation_clips
-from model.training.train import VALIDATION
+from model.training.held_out import VALIDATION, validation_clips
 
 Peer = OfflineModel | SmoothNet
 # A tenth of HPSTM's published size and no dropout: what trains well in half an hour on one core.

@@ -21,3 +21,9 @@ def run_batch(model: CausalFilter, batch: Batch, fast: bool = False) -> tuple[Po
     offsets = torch.where(batch.given[:, None, None, None], truth, in_use.detach())
     pose = model.poses(encoded.latent, batch.seen, batch.tau_s, offsets.transpose(2, 3)[:, :, None], fast)
     return pose, observed, running
+
+
+def raw_positions(batch: Batch) -> Tensor:
+    """(B, T, J, 3) the input at the time asked for, gaps filled [m]."""
+    evidence = batch.seen.evidence
+    return (evidence.joints_m[:, :, :1] + evidence.anchor_m)[:, :, 0].transpose(2, 3)

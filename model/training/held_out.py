@@ -6,6 +6,7 @@ from pathlib import Path
 
 from model.prepare import ClipError, PackedClip, load_packed
 
+VALIDATION = ("016", "049", "135")  # training subjects held out to watch progress; the test split is never looked at
 # Of rendered/, whose 11 subjects are all of CMU's training split: 14 of 53 takes. 016 is held out for validation, too.
 RENDERED_HELD_OUT = ("002", "003", "016", "017")
 

@@ -17,15 +17,14 @@ from model.motion.endless import Motion
 from model.network.causal import CausalFilter
 from model.network.head import covariance
 from model.training.dataset import Batch, Drawn, Sampler, as_frames, moved, target_of
-from model.training.forward import run_batch
+from model.training.forward import raw_positions, run_batch
 from model.training.own_data import Own
 from model.training.pairs import PairTake, at_times
-from model.training.train import raw_positions
 
 LATE_S = -0.1
 PIECE_S, LONGEST_S = 15.0, 60.0  # a take is scored in pieces, and not beyond
 SETTLED_S = 1.0  # from when on frames count
-# Noise at 30 fps, the time asked for [s], whose joints: as train.CASES.
+# Noise at 30 fps, the time asked for [s], whose joints: as validation.CASES.
 ON_MOTION = {
     "estimator's noise": ("realistic", 0.0, "own"), "estimator's noise, 0.1 s late": ("realistic", LATE_S, "own"),
     "mild noise": ("mild", 0.0, "own"), "10 mm of white noise": ("white10", 0.0, "own"),

@@ -75,7 +75,7 @@ def test_variants_of_one_seed_start_and_learn_alike(batch: Batch) -> None:
 def test_the_command_prints_and_writes_a_row_a_variant(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("model.training.train.CASES", dict.fromkeys(ablation.COLUMNS, ("white10", 0.0, "own")))
+    monkeypatch.setattr("model.training.validation.CASES", dict.fromkeys(ablation.COLUMNS, ("white10", 0.0, "own")))
     monkeypatch.setattr(ablation, "validation_batches", partial(ablation.validation_batches, sequences=4))
     names = ["as shipped", "window 16"]
     out = tmp_path / "a.json"

@@ -12,13 +12,13 @@ from unittest.mock import patch
 from model.motion.endless import Motion
 from model.training import train as training
 from model.training.dataset import Batch, Sampler
-from model.training.held_out import validation_clips
+from model.training.held_out import VALIDATION, validation_clips
 from tests.helpers.networks import TINY
 
 
 def few_checks(data: Path) -> dict[str, Batch]:
     """One small batch to watch instead of eleven large ones."""
-    motion = Motion.from_clips(validation_clips(data, training.VALIDATION))
+    motion = Motion.from_clips(validation_clips(data, VALIDATION))
     return {"realistic": Sampler(motion, 7, None, augment=False).batch(2, 45, 0.0)}
 
 

@@ -28,11 +28,10 @@ from model.training import checkpoint, run_log, weighing
 from model.training import train as training
 from model.training.dataset import Batch, Sampler, Stream, moved
 from model.training.forward import run_batch
-from model.training.held_out import training_clips, validation_clips
+from model.training.held_out import VALIDATION, training_clips, validation_clips
 from model.training.losses import WEIGHTS, WITHIN_1_SIGMA, coverage_loss, sequence_lag_s
 from model.training.run_log import rows_of
 from model.training.train import (
-    VALIDATION,
     Plan,
     batch_losses,
     load_model,
