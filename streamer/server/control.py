@@ -19,7 +19,8 @@ from streamer.server.kept import check_offsets
 from streamer.server.log import Errors
 from streamer.standing import check_seconds
 from streamer.wire.control import ControlClient
-from streamer.wire.protocol import J_OUT, Encoder, decode_map, is_actor_name, shown
+from streamer.wire.fields import shown
+from streamer.wire.protocol import J_OUT, Encoder, decode_map, is_actor_name
 from streamer.wire.security import ClientKeys
 
 SOME = 20  # actors that an error names

@@ -16,7 +16,8 @@ from model.layouts import LAYOUTS, Layout, LayoutError, get_layout
 from streamer.clock import SECOND_NS
 from streamer.errors import FrameError
 from streamer.frames import Array, Frame, Pose
-from streamer.wire.protocol import is_actor_name, shown
+from streamer.wire.fields import shown
+from streamer.wire.protocol import is_actor_name
 
 MOST_BYTES = 1_000_000  # of a line; 256 joints take 20 kB
 DEFAULT_ACTOR = "actor"

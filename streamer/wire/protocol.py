@@ -8,26 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
-from reprlib import Repr
 from typing import Any, cast, get_args
 
 import msgpack  # type: ignore[import-untyped]
-import numpy as np
 
 from streamer.errors import ProtocolError
 from streamer.frames import Array, Frame, Pose, Status
+from streamer.wire.fields import F4, MAX_JOINTS, floats, get, integer, joint_count, layout_name, shown, string
 
 VERSION = 1
 J_OUT = 24  # joints of a pose: smpl_24
-MAX_JOINTS = 256  # of any input layout
 MAX_MESSAGE_BYTES = 64 * 1024  # a pose takes 2.3 kB; the rest is room for later keys
 MAX_KEYS = 64  # of a map
 MAX_ACTOR_BYTES = 64
-MAX_NAME_BYTES = 64
-_INT_MAX = 2**63 - 1
 _STATUSES = frozenset(get_args(Status))
-_F4 = np.dtype("<f4")
 _NUL = b"\0"
 BOOKS = b"books" + _NUL  # the topic that is about no actor
 
@@ -171,7 +165,7 @@ def decode(data: bytes) -> Frame | Pose | Skeleton | Books:
     if kind == b"skeleton":
         return _skeleton(name, fields)
     if name == b"books":
-        return Books(*[_int(fields, key) for key in ("frames", "poses", "skeletons", "published_ns")])
+        return Books(*[integer(fields, key) for key in ("frames", "poses", "skeletons", "published_ns")])
     raise ProtocolError("topic", "", f"unknown topic {name[:80]!r}")
 
 
@@ -197,16 +191,6 @@ def _split(data: bytes) -> tuple[bytes, dict[str, Any]]:
     if not nul:
         raise ProtocolError("topic", "", "no NUL between topic and map")
     return name, _unpack(body)
-
-
-# What was sent, for an error's message: whatever it is, however deep, some 40 characters of it.
-_REPR = Repr()
-_REPR.maxlevel, _REPR.maxstring, _REPR.maxother, _REPR.maxlong = 2, 40, 40, 40
-
-
-def shown(value: Any, most: int = 80) -> str:
-    """Some characters that show ``value``, which may be anything that msgpack holds."""
-    return _REPR.repr(value)[:most]
 
 
 _UNREADABLE = (
@@ -236,127 +220,78 @@ def _unpack(body: bytes, most_keys: int = MAX_KEYS) -> dict[str, Any]:
 
 
 def _frame(name: bytes, fields: dict[str, Any]) -> Frame:
-    joints = _joint_count(fields, "positions")
+    joints = joint_count(fields, "positions")
     has_confidence = fields.get("confidence") is not None
     return Frame(
         actor=_actor(name, b"frame.", fields),
-        seq=_int(fields, "seq"),
-        t_ns=_int(fields, "t_ns"),
-        positions=_floats(fields, "positions", (joints, 3)),
-        confidence=_floats(fields, "confidence", (joints,)) if has_confidence else None,
-        layout=_layout(fields),
-        rotations=_floats(fields, "rotations", (joints, 4)) if fields.get("rotations") is not None else None,
+        seq=integer(fields, "seq"),
+        t_ns=integer(fields, "t_ns"),
+        positions=floats(fields, "positions", (joints, 3)),
+        confidence=floats(fields, "confidence", (joints,)) if has_confidence else None,
+        layout=layout_name(fields),
+        rotations=floats(fields, "rotations", (joints, 4)) if fields.get("rotations") is not None else None,
     )
 
 
 def _pose(name: bytes, fields: dict[str, Any]) -> Pose:
-    status = _str(fields, "status")
+    status = string(fields, "status")
     if status not in _STATUSES:
         raise ProtocolError("value:status", "status", f"unknown status {shown(status)}")
     has_source = fields.get("source") is not None
     pose = Pose(
         actor=_actor(name, b"pose.", fields),
-        seq=_int(fields, "seq"),
-        t_ns=_int(fields, "t_ns"),
+        seq=integer(fields, "seq"),
+        t_ns=integer(fields, "t_ns"),
         status=cast(Status, status),
-        positions=_floats(fields, "positions", (J_OUT, 3)),
-        rotations=_floats(fields, "rotations", (J_OUT, 4)),
-        root=_floats(fields, "root", (3,)),
-        lengths_m=_floats(fields, "lengths", (J_OUT,)),
-        offsets_m=_floats(fields, "offsets", (J_OUT, 3)),
-        covariance=_floats(fields, "covariance", (J_OUT, 3, 3)),
-        contact=_floats(fields, "contact", (2,)),
-        captured_ns=_int(fields, "captured_ns"),
-        received_ns=_int(fields, "received_ns"),
-        inferred_ns=_int(fields, "inferred_ns"),
-        published_ns=_int(fields, "published_ns"),
-        skipped=_int(fields, "skipped"),
-        skeleton_version=_int(fields, "skeleton_version"),
-        layout=_layout(fields) if has_source else "",
-        source=_floats(fields, "source", (_joint_count(fields, "source"), 3)) if has_source else None,
+        positions=floats(fields, "positions", (J_OUT, 3)),
+        rotations=floats(fields, "rotations", (J_OUT, 4)),
+        root=floats(fields, "root", (3,)),
+        lengths_m=floats(fields, "lengths", (J_OUT,)),
+        offsets_m=floats(fields, "offsets", (J_OUT, 3)),
+        covariance=floats(fields, "covariance", (J_OUT, 3, 3)),
+        contact=floats(fields, "contact", (2,)),
+        captured_ns=integer(fields, "captured_ns"),
+        received_ns=integer(fields, "received_ns"),
+        inferred_ns=integer(fields, "inferred_ns"),
+        published_ns=integer(fields, "published_ns"),
+        skipped=integer(fields, "skipped"),
+        skeleton_version=integer(fields, "skeleton_version"),
+        layout=layout_name(fields) if has_source else "",
+        source=floats(fields, "source", (joint_count(fields, "source"), 3)) if has_source else None,
     )
     if "rotation_sigma" in fields:  # older servers do not say it
-        pose.sigma_rad = _floats(fields, "rotation_sigma", (J_OUT,))
+        pose.sigma_rad = floats(fields, "rotation_sigma", (J_OUT,))
     if fields.get("velocity") is not None:  # where the server was asked for it
-        pose.velocity = _floats(fields, "velocity", (J_OUT, 3))
-        pose.angular_velocity = _floats(fields, "angular_velocity", (J_OUT, 3))
+        pose.velocity = floats(fields, "velocity", (J_OUT, 3))
+        pose.angular_velocity = floats(fields, "angular_velocity", (J_OUT, 3))
     return pose
 
 
 def _skeleton(name: bytes, fields: dict[str, Any]) -> Skeleton:
-    joints, parents = _get(fields, "joints"), _get(fields, "parents")
+    joints, parents = get(fields, "joints"), get(fields, "parents")
     if type(joints) is not list or any(type(j) is not str for j in joints):
         raise ProtocolError("type:joints", "joints", "expected a list of names")
     if type(parents) is not list or len(parents) != len(joints) or any(type(p) is not int for p in parents):
         raise ProtocolError("type:parents", "parents", "expected one integer for each joint")
     return Skeleton(
         actor=_actor(name, b"skeleton.", fields),
-        version=_int(fields, "skeleton_version"),
+        version=integer(fields, "skeleton_version"),
         joints=tuple(joints),
         parents=tuple(parents),
-        offsets_m=_floats(fields, "offsets", (len(joints), 3)),
-        lengths_m=_floats(fields, "lengths", (len(joints),)),
+        offsets_m=floats(fields, "offsets", (len(joints), 3)),
+        lengths_m=floats(fields, "lengths", (len(joints),)),
     )
 
 
 def _bytes(array: Array) -> bytes:
     # `is` first: comparing dtypes costs more than the copy.
-    return array.tobytes() if array.dtype is _F4 else array.astype(_F4).tobytes()
-
-
-def _get(fields: dict[str, Any], key: str) -> Any:
-    try:
-        return fields[key]
-    except KeyError:
-        raise ProtocolError(f"missing:{key}", key) from None
-
-
-def _int(fields: dict[str, Any], key: str) -> int:
-    value = _get(fields, key)
-    if type(value) is not int:
-        raise ProtocolError(f"type:{key}", key, f"{key}: expected an integer, got {type(value).__name__}")
-    if not -_INT_MAX <= value <= _INT_MAX:
-        raise ProtocolError(f"value:{key}", key, f"{key}: does not fit 64 bits with a sign")
-    return value
-
-
-def _str(fields: dict[str, Any], key: str) -> str:
-    value = _get(fields, key)
-    if type(value) is not str or len(value) > MAX_NAME_BYTES:
-        raise ProtocolError(f"type:{key}", key, f"{key}: expected a string of at most {MAX_NAME_BYTES} characters")
-    return value
-
-
-def _layout(fields: dict[str, Any]) -> str:
-    # A name, never a path: what comes from a socket must not make the server open files.
-    name = _str(fields, "layout")
-    if not name.replace("-", "_").isidentifier():
-        raise ProtocolError("layout", "layout", f"not a layout name: {shown(name)}")
-    return name
+    return array.tobytes() if array.dtype is F4 else array.astype(F4).tobytes()
 
 
 def _actor(name: bytes, prefix: bytes, fields: dict[str, Any]) -> str:
-    actor = _get(fields, "actor")
+    actor = get(fields, "actor")
     if type(actor) is not str or not is_actor_name(actor):
         raise ProtocolError("actor_name", "actor", f"not an actor name: {shown(actor)}")
     if name != prefix + actor.encode():
         raise ProtocolError("topic", "actor", f"topic {name[:80]!r} is not about actor {actor!r}")
     return actor
-
-
-def _joint_count(fields: dict[str, Any], key: str) -> int:
-    value = _get(fields, key)
-    size = len(value) if type(value) is bytes else 12  # another type is _floats' to name
-    joints, rest = divmod(size, 12)
-    if rest or not 0 < joints <= MAX_JOINTS:
-        raise ProtocolError("joint_count", key, f"{key}: {size} bytes are not float32 (J, 3), J <= {MAX_JOINTS}")
-    return joints
-
-
-def _floats(fields: dict[str, Any], key: str, shape: tuple[int, ...]) -> Array:
-    value = _get(fields, key)
-    if type(value) is not bytes:
-        raise ProtocolError(f"type:{key}", key, f"{key}: expected bin (float32 bytes), got {type(value).__name__}")
-    if len(value) != 4 * prod(shape):
-        raise ProtocolError("joint_count", key, f"{key}: {len(value)} bytes are not float32 {shape}")
-    return np.ndarray(shape, _F4, value)
